@@ -1,0 +1,1 @@
+"""The vocabulary every other part speaks. Imports nothing else of the project."""

@@ -1,0 +1,183 @@
+"""The seams. Everything that can be added is one of these; threads, queues and retries are the engine's alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+
+from pipeline.core.payloads import Image, View, ViewSpec
+from pipeline.core.records import Array, Detection, Event, Findings, Item, Outcome, Region, Window
+from pipeline.core.settings import Settings, StreamSettings
+from pipeline.core.snapshot import Snapshot
+
+
+class Reader(Protocol):
+    """The running part of a source. One thread iterates it and closes it.
+
+    Iteration yields chunks, gaps and watermarks; it ends at the end of a file. A live source never ends in
+    peace: it raises `SourceLost`, and the engine opens the source again. No retry loop belongs in here.
+    What cannot work however often it is tried (a corrupt file) raises `InputError`. Live readers wake at least
+    every two seconds, with a `Watermark` or an error, so that a stop is never waited for longer.
+    """
+
+    epoch: str
+
+    def __iter__(self) -> Iterator[Item]: ...
+    def close(self) -> None:
+        """Let go of everything. Safe without iteration and safe twice."""
+
+
+class Source(StreamSettings, ABC):
+    """A picklable plan of where a stream comes from."""
+
+    live: ClassVar[bool] = False
+    """Live: it arrives when it likes, an end is a disconnect, frames are dropped under load. Otherwise it is
+    replayable: it can wait, its end is the end, and a second reading gives the same ids."""
+
+    @abstractmethod
+    def open(self, stream: str) -> Reader:
+        """Open it as the stream of that name. Raises `SourceLost` (try again) or `InputError` (don't)."""
+
+    def check(self) -> None:
+        """Find mistakes that need no connection: a missing file, a malformed URL. Raises `InputError`."""
+
+    @property
+    def paced(self) -> bool:
+        """Whether it arrives in real time: by its nature, or because it was asked to."""
+        return self.live
+
+
+class Gate(Protocol):
+    """Judges without a model whether a frame differs from the last one that was *judged*. One per stream, called on
+    the decode side before any queue, from one thread at a time."""
+
+    name: str
+
+    def changed(self, luma: Array, pts_ns: int) -> bool:
+        """Whether `luma` (see `Image.luma`) is worth judging. Until something was judged, everything is."""
+
+    def judged(self, luma: Array, pts_ns: int) -> None:
+        """The frame with this luma got a result of a stage; a shed or failed one never comes here."""
+
+
+class Stage(Protocol):
+    """A model that judges views. Stateless, knows no threshold, safe to call from several threads."""
+
+    name: str
+    spec: ViewSpec
+    labels: tuple[str, ...]
+    max_batch: int
+    workers: int
+    """How many threads may usefully call `score` at once."""
+
+    def score(self, views: Sequence[View]) -> Sequence[Findings]:
+        """One `Findings` per view, in order. Never more than `max_batch` views. Raises `StageError`."""
+
+    def warm(self) -> None:
+        """Run every batch size once, so that no live window pays for it."""
+
+    def describe(self) -> dict[str, object]:
+        """Model, version, runtime, the precision that really runs: for `doctor`, `bench` and the start-up line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Settled: nothing to act on. `detections` are reported all the same."""
+
+    detections: tuple[Detection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Settled: something to act on."""
+
+    detections: tuple[Detection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Escalate:
+    """The heavy stage has to look: at the regions, or at the whole window where there are none."""
+
+    regions: tuple[Region, ...] = ()
+
+
+Decision: TypeAlias = Clear | Flag | Escalate
+
+
+class Rule(Protocol):
+    """The thresholds, as pure functions: what calibration chooses, replay re-plays and the audit checks."""
+
+    def decide(self, cheap: Findings) -> Decision:
+        """What the cheap stage's findings mean. Without a heavy stage, `Escalate` is not among the answers."""
+
+    def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Clear | Flag:
+        """The verdict once the heavy stage judged what `decide` asked for (one `Findings` per region)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Stages and rule under one id: what a window is pinned to when it is admitted, and the unit that is swapped."""
+
+    id: str
+    cheap: Stage
+    heavy: Stage | None
+    rule: Rule
+    certified: bool = False
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return (self.cheap,) if self.heavy is None else (self.cheap, self.heavy)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An outcome together with its picture, for sinks that draw."""
+
+    outcome: Outcome
+    image: Image | None
+
+
+Delivery: TypeAlias = Outcome | Event | Picture
+
+
+class Sink(Settings, ABC):
+    """A picklable plan of where results go."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events"})
+    """Any of `outcomes`, `events`, `pictures` (an outcome with its picture, instead of the bare outcome)."""
+    backlog: ClassVar[int] = 4096
+    """How many items may wait for this sink."""
+
+    @abstractmethod
+    def open(self) -> Writer:
+        """Raises `InputError` when it can never work (an unwritable path), `SinkBusy` when it may later."""
+
+    def check(self) -> None:
+        """Find mistakes before anything starts. Raises `InputError`."""
+
+
+class Writer(Protocol):
+    """The running part of a sink, used by one thread."""
+
+    def write(self, items: Sequence[Delivery]) -> None:
+        """Returning acknowledges all of `items`. Raises `SinkBusy` (they come again, ids unchanged: be idempotent)
+        or `SinkRefused` (they never come again)."""
+
+    def close(self) -> None:
+        """Flush and let go. Safe twice."""
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A writer that also wants to see how the engine is doing (a live table): called about four times a second, in
+    the writer's own thread."""
+
+    def observe(self, snapshot: Snapshot) -> None: ...
+
+
+__all__ = [
+    "Clear", "Decision", "Delivery", "Escalate", "Flag", "Gate", "Generation", "Observer", "Picture", "Reader", "Rule", "Sink",
+    "Source", "Stage", "Window", "Writer",
+]  # fmt: skip

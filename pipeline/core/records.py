@@ -1,0 +1,275 @@
+"""What flows: Source → Chunk → Window → View → Findings → Outcome → Event → Sink.
+
+Records are frozen and slotted. Times are integer nanoseconds: `pts_ns` is media time, `mono_ns` is
+`time.monotonic_ns()` when the first packet arrived (for latency), `wall_ns` is `time.time_ns()` then.
+Boxes are `(x1, y1, x2, y2)` in source pixels, half-open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pipeline.core.payloads import Payload
+
+Box: TypeAlias = tuple[float, float, float, float]
+Array: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a source hands over: one frame that was received whole.
+
+    `seq` counts the received frames of the epoch, damaged ones included, so that a replay gives the same ids.
+    """
+
+    stream: str
+    epoch: str
+    seq: int
+    pts_ns: int
+    duration_ns: int
+    mono_ns: int
+    wall_ns: int
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Frames that were received and are not to be judged, and why: no guess is made on them."""
+
+    stream: str
+    reason: Literal["damaged", "undecoded"]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """A promise that nothing before `pts_ns` will come. Sources with nothing to hand over send one at least every
+    half second, so that silence stalls neither a window nor a stop."""
+
+    stream: str
+    pts_ns: int
+
+
+Item: TypeAlias = Chunk | Gap | Watermark
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is judged: `[start_ns, end_ns)` of one stream. One frame is a window of one."""
+
+    stream: str
+    epoch: str
+    seq: int
+    start_ns: int
+    end_ns: int
+    mono_ns: int
+    wall_ns: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.stream}/{self.epoch}/{self.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a window that a rule wants judged by itself, and the label that called for it."""
+
+    box: Box
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a stage saw in one view: raw scores, no threshold applied.
+
+    `scores` float32 `[N]`; `classes` int `[N]`, indices into `labels`; `boxes` float32 `[N, 4]` in *source* pixels,
+    or None where a score speaks of the whole view.
+    """
+
+    labels: tuple[str, ...]
+    scores: Array
+    classes: Array
+    boxes: Array | None = None
+
+    def score(self, watch: Sequence[int]) -> float:
+        """The summed score of the classes with these indices; 0 where there is none."""
+        if self.boxes is None:
+            return float(sum(float(self.scores[i]) for i in watch))
+        picked = self.scores[np.isin(self.classes, np.asarray(watch))]
+        return float(picked.max()) if picked.size else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One thing found: label, score, and where (nowhere = the whole window)."""
+
+    label: str
+    score: float
+    box: Box | None = None
+
+
+class ShedReason(StrEnum):
+    OVERLOAD = "overload"  # no room: a newer window took its place
+    DEADLINE = "deadline"  # too late to matter
+    SHUTDOWN = "shutdown"  # the program was told to stop before it was judged
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The pipeline's word on a window. Each window gets exactly one: a `Result`, a `Shed` or a `Failed`."""
+
+    window: Window
+    done_ns: int  # time.monotonic_ns() when it was settled
+
+    @property
+    def kind(self) -> Literal["result", "shed", "failed"]:
+        raise TypeError("an Outcome is a Result, a Shed or a Failed")
+
+    @property
+    def latency_ns(self) -> int:
+        """From the window's first packet to its verdict."""
+        return self.done_ns - self.window.mono_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Outcome):
+    """A verdict.
+
+    `decided_by` names the stage that settled it, or the gate (or feed state) that found nothing new, in which case
+    the detections are those of the window `carried_from`. `flagged` says whether there is something to act on.
+    """
+
+    decided_by: str
+    generation: str
+    detections: tuple[Detection, ...] = ()
+    flagged: bool = False
+    certified: bool = False
+    carried_from: str | None = None
+
+    @property
+    def kind(self) -> Literal["result", "shed", "failed"]:
+        return "result"
+
+
+@dataclass(frozen=True, slots=True)
+class Shed(Outcome):
+    """Not judged, on purpose."""
+
+    reason: ShedReason
+
+    @property
+    def kind(self) -> Literal["result", "shed", "failed"]:
+        return "shed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Outcome):
+    """Not judged, by a fault."""
+
+    reason: str
+
+    @property
+    def kind(self) -> Literal["result", "shed", "failed"]:
+        return "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What people act on. `new`, any number of `update`, `end`, under one stable id.
+
+    `start_ns`/`end_ns` are media time, `start_wall_ns`/`end_wall_ns` the same on the clock on the wall. `count` is
+    the most of them seen at once.
+    """
+
+    id: str
+    kind: Literal["new", "update", "end"]
+    stream: str
+    label: str
+    start_ns: int
+    end_ns: int
+    start_wall_ns: int
+    end_wall_ns: int
+    windows: int
+    count: int
+    best: Detection
+
+
+class SourceState(StrEnum):
+    """What a stream's source is doing. Only `ended` and `failed` are final."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    SILENT = "silent"  # connected, but nothing has come for a while
+    FROZEN = "frozen"  # the same picture again and again, bit for bit
+    BLACK = "black"
+    DAMAGED = "damaged"  # frames come, not whole
+    JUMPING = "jumping"  # its clock leapt
+    ENDED = "ended"
+    FAILED = "failed"
+
+
+def iso_time(wall_ns: int) -> str:
+    """`2026-01-31T12:00:00.123456Z`."""
+    seconds, rest = divmod(wall_ns, 1_000_000_000)
+    stamp = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    return stamp.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """`outcome` as the document that every sink writes: the schema of the JSONL sink (fields may be added, never
+    renamed)."""
+    window = outcome.window
+    document: dict[str, Any] = {
+        "id": window.id,
+        "stream": window.stream,
+        "epoch": window.epoch,
+        "seq": window.seq,
+        "pts_ns": window.start_ns,
+        "time": iso_time(window.wall_ns),
+        "outcome": outcome.kind,
+        "latency_ms": round(outcome.latency_ns / 1e6, 3),
+    }
+    if isinstance(outcome, Result):
+        document |= {
+            "decided_by": outcome.decided_by,
+            "generation": outcome.generation,
+            "certified": outcome.certified,
+            "flagged": outcome.flagged,
+            "detections": [detection_document(d) for d in outcome.detections],
+        }
+        if outcome.carried_from is not None:
+            document["carried_from"] = outcome.carried_from
+    elif isinstance(outcome, (Shed, Failed)):
+        document["reason"] = str(outcome.reason)
+    return document
+
+
+def detection_document(detection: Detection) -> dict[str, Any]:
+    document: dict[str, Any] = {"label": detection.label, "score": round(detection.score, 4)}
+    if detection.box is not None:
+        document["box"] = [round(side, 1) for side in detection.box]
+    return document
+
+
+def event_document(event: Event) -> dict[str, Any]:
+    return {
+        "event": event.id,
+        "type": event.kind,
+        "stream": event.stream,
+        "label": event.label,
+        "start": iso_time(event.start_wall_ns),
+        "end": iso_time(event.end_wall_ns),
+        "start_ns": event.start_ns,
+        "end_ns": event.end_ns,
+        "windows": event.windows,
+        "count": event.count,
+        "best": detection_document(event.best),
+    }

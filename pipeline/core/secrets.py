@@ -1,0 +1,57 @@
+"""Keeps passwords out of everything that a person or a program may read.
+
+Two nets: every secret that was resolved from the environment or a file, or that stood in a URL, is remembered and
+replaced by text; and any URL's user part is replaced by shape, known or not.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterable
+from urllib.parse import quote, unquote, urlsplit
+
+HIDDEN = "***"
+_known: set[str] = set()
+_lock = threading.Lock()
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s?#'\"]*@")
+_QUERY = re.compile(
+    r"(?i)(?P<key>[?&](?:[\w.-]*(?:token|password|passwd|pwd|secret|key|auth|signature|sig))=)[^&\s#'\"]+"
+)
+_SHORTEST = 3  # a shorter one would blank out innocent text
+
+
+def remember(value: str) -> None:
+    """Replace `value` (and its URL-quoted and unquoted forms) wherever `redact` meets it from now on."""
+    forms = {value, quote(value, safe=""), quote(value), unquote(value)}
+    with _lock:
+        _known.update(form for form in forms if len(form) >= _SHORTEST)
+
+
+def remember_url(url: str) -> None:
+    """Remember the password of `url`, if it has one. A malformed URL is none of our business here."""
+    try:
+        parts = urlsplit(url)
+        if parts.password:
+            remember(parts.password)
+    except ValueError:
+        pass
+
+
+def redact(text: object) -> str:
+    """`text` without any secret that was remembered and without the user part of any URL."""
+    out = str(text)
+    with _lock:
+        known: Iterable[str] = sorted(_known, key=len, reverse=True)
+    for secret in known:
+        out = out.replace(secret, HIDDEN)
+    out = _USERINFO.sub(lambda m: f"{m['scheme']}{HIDDEN}@", out)
+    return _QUERY.sub(lambda m: f"{m['key']}{HIDDEN}", out)
+
+
+class RedactingFormatter(logging.Formatter):
+    """A log formatter whose every line, trace included, went through `redact`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))

@@ -1,0 +1,42 @@
+"""The base of everything a config file can say. An adapter *is* its settings: a frozen, picklable plan."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+"""A name that is safe in ids, file names, metric labels and topics."""
+
+
+class Settings(BaseModel):
+    """Frozen; an unknown key is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+
+class GateChoice(Settings):
+    """Which gate stands before the first queue, and how often it lets an unchanged scene through."""
+
+    kind: str
+    refresh_s: PositiveFloat = Field(10.0, description="judge an unchanged scene again after this many seconds")
+    options: dict[str, float] = Field(default_factory=dict, description="the gate's own settings")
+
+
+class StreamSettings(Settings):
+    """What every source can be told, whatever it reads."""
+
+    cascade: str | None = Field(None, description="which cascade judges it; needed where there are several")
+    max_fps: PositiveFloat | None = Field(None, description="judge at most this many frames a second of media time")
+    latency_budget_ms: PositiveFloat | None = Field(
+        None, description="a window without a verdict this long after its first packet is shed"
+    )
+    overflow: Literal["block", "drop_oldest"] | None = Field(
+        None, description="when the pipeline is full: wait, or let the oldest go (default: live sources drop)"
+    )
+    in_flight: int = Field(32, ge=1, le=1024, description="windows of this stream inside the pipeline at once")
+    isolation: Literal["thread", "process"] = Field("thread", description="where it is decoded")
+    gate: GateChoice | None = None
+    refresh_s: PositiveFloat = Field(10.0, description="a frozen or black feed is judged again this often")
+    silence_s: PositiveFloat = Field(8.0, description="a live source that sends nothing for so long is opened again")

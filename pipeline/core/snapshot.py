@@ -1,0 +1,91 @@
+"""What the engine says of itself, as plain numbers: for the live table, the summary and the metrics endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipeline.core.records import SourceState
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A distribution of times. `buckets` are cumulative: `(upper bound in seconds, how many were at most that)`."""
+
+    count: int = 0
+    sum_s: float = 0.0
+    p50_ms: float = 0.0
+    p90_ms: float = 0.0
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+    buckets: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSnapshot:
+    """One stream. Both ledgers of conservation hold in every snapshot:
+
+    received = windows + sampled_out + damaged + undecoded + decoding
+    windows  = results + sum(shed) + failed + in_flight
+    """
+
+    stream: str
+    cascade: str
+    state: SourceState
+    detail: str  # why it is in that state; redacted
+    received_per_s: float
+    outcomes_per_s: float
+    received: int
+    decoding: int  # handed over by the source, not yet a window or anything else
+    sampled_out: int
+    damaged: int
+    undecoded: int
+    windows: int
+    results: int
+    failed: int
+    in_flight: int
+    flagged: int
+    connects: int  # how often the source was opened with success
+    shed: Mapping[str, int] = field(default_factory=dict)
+    decided_by: Mapping[str, int] = field(default_factory=dict)
+    latency: Latency = field(default_factory=Latency)
+
+
+@dataclass(frozen=True, slots=True)
+class StageSnapshot:
+    """One stage of one cascade. `service` is the time of a batch, `waiting` views are queued."""
+
+    cascade: str
+    stage: str
+    generation: str
+    waiting: int
+    batches: int
+    views: int
+    errors: int
+    busy_share: float  # of the time of its workers
+    service: Latency = field(default_factory=Latency)
+    batch_sizes: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSnapshot:
+    sink: str
+    state: str  # "ok", "busy" (it is being retried), "closed"
+    detail: str
+    waiting: int
+    written: int
+    dropped: int  # no room: the oldest went
+    refused: int  # the sink will never take them
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    elapsed_s: float
+    ready: bool
+    streams: tuple[StreamSnapshot, ...]
+    stages: tuple[StageSnapshot, ...]
+    sinks: tuple[SinkSnapshot, ...]
+    latency: Latency  # all streams, first packet to outcome
+    cpu_percent: float  # of one processor
+    rss_bytes: int

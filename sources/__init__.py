@@ -1,0 +1,17 @@
+"""Where streams come from: one adapter a file. To add one: a module with its class, a line here, a test that runs the
+contract suite of `tests/contracts`, an example config."""
+
+from pipeline.core.catalogue import Catalogue
+
+CATALOGUE = Catalogue(
+    "source",
+    "thresher.sources",
+    {
+        "file": "sources.file:File",
+        "folder": "sources.folder:Folder",
+        "memory": "sources.memory:Memory",
+        "pattern": "sources.pattern:Pattern",
+        "rtsp": "sources.rtsp:Rtsp",
+        "webcam": "sources.webcam:Webcam",
+    },
+)
