@@ -175,9 +175,3 @@ class Observer(Protocol):
     the writer's own thread."""
 
     def observe(self, snapshot: Snapshot) -> None: ...
-
-
-__all__ = [
-    "Clear", "Decision", "Delivery", "Escalate", "Flag", "Gate", "Generation", "Observer", "Picture", "Reader", "Rule", "Sink",
-    "Source", "Stage", "Window", "Writer",
-]  # fmt: skip

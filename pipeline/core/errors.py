@@ -9,7 +9,7 @@
     ├── SinkBusy              a sink cannot take it now; the engine tries again
     └── SinkRefused           a sink will never take it; the engine counts it and goes on
 
-No message of these holds a secret: text that comes from outside (a library's error, a URL) goes through `secrets.redact`.
+No message of these holds a secret: text from outside (a library's error, a URL) goes through `secrets.redact`.
 """
 
 from __future__ import annotations
