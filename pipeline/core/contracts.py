@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from pipeline.core.payloads import Image, View, ViewSpec
-from pipeline.core.records import Array, Detection, Event, Findings, Item, Outcome, Region, Window
+from pipeline.core.records import Array, Detection, Event, Findings, Item, Outcome, Region
 from pipeline.core.settings import Settings, StreamSettings
 from pipeline.core.snapshot import Snapshot
 
