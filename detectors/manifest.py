@@ -1,0 +1,248 @@
+"""A model is a folder: `manifest.yaml` and weights. This is what a manifest may say, and how a folder is read.
+
+name: nsfw-mobilenet
+version: "1"
+task: classification
+weights: {file: model.onnx, sha256: 5f…, format: onnx}
+view: {width: 224, height: 224}
+input: {layout: nchw, dtype: float32, std: [255, 255, 255]}
+output: {kind: classification}
+labels: [drawing, hentai, neutral, porn, sexy]
+licence: MIT
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+
+from pipeline.core.errors import InputError, InputErrors
+from pipeline.core.payloads import Colour, Fit, Resize, ViewSpec
+from pipeline.core.secrets import redact
+from pipeline.core.settings import Name, Settings
+
+MANIFEST = "manifest.yaml"
+WeightsFormat: TypeAlias = Literal["onnx", "ir", "tensorflow", "safetensors", "torchvision"]
+OutputKind: TypeAlias = Literal["classification", "ssd", "yolo", "torchvision"]
+Triple: TypeAlias = tuple[float, float, float]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+_SUFFIXES: dict[str, WeightsFormat] = {
+    ".onnx": "onnx",
+    ".xml": "ir",
+    ".pb": "tensorflow",
+    ".safetensors": "safetensors",
+}
+_PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy"})
+
+
+class Weights(Settings):
+    """The weights file beside the manifest, or, where it has a `url`, fetched at first use.
+
+    `sha256` may be a prefix (of 8 or more digits) only for `torchvision` weights, whose publisher gives no more.
+    `companions` are further files the format needs, with their digests: the `.bin` of an OpenVINO IR.
+    `architecture` names the network the bare weights belong to (`torchvision/fasterrcnn_resnet50_fpn_v2`).
+    """
+
+    file: str = Field(pattern=r"^[\w][\w.-]*$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{8,64}$")
+    format: WeightsFormat
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    companions: dict[str, str] = Field(default_factory=dict)
+    architecture: str | None = None
+    precision: Literal["f32", "f16", "int8"] = Field(default="f32", description="how the file stores them")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.format != "torchvision":
+            refuse_pickle(self.file)
+            if len(self.sha256) != 64:
+                raise ValueError("sha256 has to have 64 digits")
+        elif self.url is None:
+            raise ValueError("torchvision weights need the url they are fetched from")
+        if self.format in {"safetensors", "torchvision"} and self.architecture is None:
+            raise ValueError(f"{self.format} weights need the architecture they belong to")
+        return self
+
+
+class ViewSettings(Settings):
+    """How a picture becomes the model's input; see `ViewSpec`."""
+
+    width: PositiveInt
+    height: PositiveInt
+    colour: Colour = "rgb"
+    fit: Fit = "stretch"
+    resize: Resize = "bilinear"
+    crop: float = Field(default=1.0, gt=0.0, le=1.0)
+
+    def spec(self) -> ViewSpec:
+        return ViewSpec(self.width, self.height, self.colour, self.fit, self.resize, self.crop)
+
+
+class Input(Settings):
+    """What the graph itself takes: `(pixel - mean) / std`, pixels from 0 to 255 in the view's colour order."""
+
+    name: str | None = Field(default=None, description="the graph's input; needed only where it has several")
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    dtype: Literal["uint8", "float32", "float16"] = "float32"
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if any(side == 0 or not math.isfinite(side) for side in self.std):
+            raise ValueError("std must not be zero")
+        return self
+
+
+class Output(Settings):
+    """How to read what the graph answers.
+
+    `scores`, `boxes` and `classes` name its outputs where the usual names do not fit. `class_offset` is the class
+    number that the first label has (SSD graphs count from 1). `iou` is the overlap from which two boxes of one class
+    are the same thing, where the graph does not settle that itself.
+    """
+
+    kind: OutputKind
+    scores: str | None = None
+    boxes: str | None = None
+    classes: str | None = None
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    class_offset: int = Field(default=0, ge=0)
+    score_floor: Share = 0.05
+    max_boxes: int = Field(default=100, ge=1, le=1000)
+    iou: Share = 0.45
+
+
+class Parity(Settings):
+    """How far a converted or compressed form may move a score before it is refused."""
+
+    tolerance: Share = 0.03
+
+
+class Manifest(Settings):
+    """All there is to know of a model beside its weights."""
+
+    name: Name
+    version: str = "1"
+    task: Literal["classification", "detection"]
+    weights: Weights
+    view: ViewSettings
+    input: Input = Input()
+    output: Output
+    labels: tuple[str, ...] = Field(min_length=1)
+    licence: str
+    origin: str = Field(default="", description="where the weights came from, with the digest of what was converted")
+    data: str = Field(default="", description="what it was trained on and on which split, or that this is not known")
+    measured: dict[str, Any] = Field(default_factory=dict, description="figures, and how they were taken")
+    parity: Parity = Parity()
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from each other")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A manifest together with its weights on this disk, digests verified."""
+
+    manifest: Manifest
+    weights: Path
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+
+def refuse_pickle(file: str | Path) -> None:
+    """Raises `InputError` for formats that run code as they are read."""
+    suffix = Path(file).suffix.lower()
+    if suffix in _PICKLES:
+        raise InputError(
+            f"{suffix} files can run code as they are read, so they are refused: export the model to ONNX "
+            "(torch.onnx.export) or save its weights as safetensors",
+            str(file),
+        )
+
+
+def format_of(file: Path) -> WeightsFormat:
+    """The weights format a file name speaks of. Raises `InputError` for pickles and unknown endings."""
+    refuse_pickle(file)
+    try:
+        return _SUFFIXES[file.suffix.lower()]
+    except KeyError:
+        raise InputError(f"not a model file; models end in {', '.join(_SUFFIXES)}", str(file)) from None
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits. Raises `InputError` if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", str(file)) from None
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Raises `InputErrors` with every mistake in it, each with its place."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        document = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no {MANIFEST} in this folder, so it is no model", str(file.parent)) from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", str(file)) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"is not YAML: {' '.join(redact(error).split())}", str(file)) from None
+    if not isinstance(document, Mapping):
+        raise InputError("has to hold a mapping with name, weights, view, output and labels", str(file))
+    return validated(document, str(file))
+
+
+def validated(document: Mapping[str, Any], place: str) -> Manifest:
+    """The manifest that `document` describes. Raises `InputErrors`."""
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        raise InputErrors(
+            [
+                InputError(redact(e["msg"]), f"{place}: {'.'.join(map(str, e['loc']))}" if e["loc"] else place)
+                for e in error.errors(include_url=False, include_input=False)
+            ]
+        ) from None
+
+
+def read_model(folder: Path) -> Model:
+    """The model in `folder`, with the digests of its files verified. Weights with a `url` need not be there yet: the
+    runtime that opens them fetches them. Raises `InputError` naming the file that is missing or not what the manifest
+    says."""
+    manifest = read_manifest(folder / MANIFEST)
+    weights = folder / manifest.weights.file
+    if manifest.weights.url is not None and not weights.exists():
+        return Model(manifest, weights)
+    _verify(weights, manifest.weights.sha256)
+    for name, expected in manifest.weights.companions.items():
+        _verify(folder / name, expected)
+    return Model(manifest, weights)
+
+
+def _verify(file: Path, expected: str) -> None:
+    if not file.is_file():
+        raise InputError("the manifest names this weights file, but it is not there", str(file))
+    found = digest(file)
+    if not found.startswith(expected):
+        raise InputError(
+            f"its SHA-256 is {found[:12]}…, the manifest says {expected[:12]}…: the file is damaged or not the one the "
+            "manifest was written for; get it again, or correct the manifest if the change was yours",
+            str(file),
+        )
