@@ -1,0 +1,76 @@
+"""Out of torch. What is saved begins at uint8 `[N, height, width, 3]` with N free, the form that `Image.view` makes:
+layout, scale and normalisation are the graph's own, so that nobody can get them wrong later."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import MissingPart
+
+INPUT, OUTPUT = "images", "logits"
+_MOST = 1024  # an exported batch dimension wants an upper bound
+
+
+def save_openvino(network: Any, height: int, width: int, path: Path) -> None:
+    """Write `network` (float32 `[N, 3, H, W]` in 0…1 → one array) as OpenVINO IR: `path` (.xml) and its .bin, weights
+    in half precision. Raises `MissingPart` without torch or OpenVINO."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingPart("OpenVINO is missing: pip install openvino", "detectors.networks") from error
+    with _quiet():
+        model = openvino.convert_model(_traced(network, height, width), input=[(-1, height, width, 3)])
+    model.inputs[0].get_tensor().set_names({INPUT})
+    model.outputs[0].get_tensor().set_names({OUTPUT})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(model, path, compress_to_fp16=True)
+
+
+def save_onnx(network: Any, height: int, width: int, path: Path) -> None:
+    """The same as one ONNX file, float32. Raises `MissingPart` without torch or onnxscript."""
+    try:
+        import onnxscript  # noqa: F401  # torch's exporter is built on it
+        import torch
+    except ImportError as error:
+        raise MissingPart('this needs torch and onnxscript: pip install "thresher[torch,compress]"') from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        program = torch.onnx.export(
+            _traced(network, height, width), input_names=[INPUT], output_names=[OUTPUT], verbose=False
+        )
+        program.save(path, external_data=False)
+
+
+def _traced(network: Any, height: int, width: int) -> Any:
+    """`network` behind the step from bytes, as a `torch.export` program whose batch is free."""
+    import torch
+
+    class FromBytes(torch.nn.Module):  # type: ignore[misc]  # torch's classes are untyped to the checker
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: Any) -> Any:
+            return self.network(images.permute(0, 3, 1, 2).float() / 255)
+
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=_MOST)
+    return torch.export.export(FromBytes().eval(), (example,), dynamic_shapes=({0: batch},))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters talk of their own future (deprecations) and progress; neither helps who exports."""
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
