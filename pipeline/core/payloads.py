@@ -8,6 +8,7 @@ matrix, named in the model's manifest. (Two bilinear resizers that look alike mo
 from __future__ import annotations
 
 import threading
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
@@ -83,6 +84,10 @@ class Image(ABC):
     @abstractmethod
     def luma(self) -> Array:
         """Every `LUMA_STEP`-th luma sample in both directions: uint8 `[⌈height/8⌉, ⌈width/8⌉]`, owned."""
+
+    @abstractmethod
+    def fingerprint(self) -> int:
+        """A checksum of every luma sample: two pictures that differ in one are told apart."""
 
     @abstractmethod
     def rgb(self, max_width: int | None = None) -> Array:
@@ -230,6 +235,12 @@ class FrameImage(Image):
                 self._luma = sample.copy()
             self._luma.flags.writeable = False
         return self._luma
+
+    def fingerprint(self) -> int:
+        frame = self._held()
+        rows = _rows(frame.planes[0])
+        seen = rows[: frame.height, : frame.width] if frame.format.name in _LUMA_FIRST else rows  # padding is noise
+        return zlib.crc32(np.ascontiguousarray(seen))
 
     def rgb(self, max_width: int | None = None) -> Array:
         frame = self._held()

@@ -25,7 +25,7 @@ class Latency:
 class StreamSnapshot:
     """One stream. Both ledgers of conservation hold in every snapshot:
 
-    received = windows + sampled_out + damaged + undecoded + decoding
+    received = windows + sampled_out + damaged + undecoded
     windows  = results + sum(shed) + failed + in_flight
     """
 
@@ -36,7 +36,6 @@ class StreamSnapshot:
     received_per_s: float
     outcomes_per_s: float
     received: int
-    decoding: int  # handed over by the source, not yet a window or anything else
     sampled_out: int
     damaged: int
     undecoded: int

@@ -1,0 +1,158 @@
+"""From what a source hands over to windows that are admitted: sampling, feed states, the gate, the first view.
+
+Runs in the source's own thread, so that only small arrays travel further.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pipeline.core.contracts import Gate
+from pipeline.core.payloads import Image
+from pipeline.core.records import Array, Chunk, Failed, Gap, Item, Result, SourceState, Window
+from pipeline.core.secrets import redact
+from pipeline.engine.cascade import CascadeRunner
+from pipeline.engine.feed import FeedWatch
+from pipeline.engine.stream import Judged, Stream
+from pipeline.engine.ticket import Lease
+
+_SUPPRESSING = (SourceState.BLACK, SourceState.FROZEN)
+
+
+class Sampler:
+    """Lets through at most `max_fps` frames a second of media time, evenly spaced."""
+
+    __slots__ = ("_due_ns", "_period_ns")
+
+    def __init__(self, max_fps: float | None) -> None:
+        self._period_ns = int(1e9 / max_fps) if max_fps else 0
+        self._due_ns: int | None = None
+
+    def takes(self, pts_ns: int) -> bool:
+        period = self._period_ns
+        if not period:
+            return True
+        due = self._due_ns
+        on_time = due is not None and due - 2 * period < pts_ns < due + period
+        if due is not None and on_time:
+            if pts_ns < due - period // 8:  # time stamps are rounded: 15 of 30 must stay every second frame
+                return False
+            self._due_ns = due + period
+        else:  # the first frame, or a leap in either direction
+            self._due_ns = pts_ns + period
+        return True
+
+
+class Intake:
+    """One per stream. `take` is called from one thread at a time."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        runner: CascadeRunner,
+        gate: Gate | None,
+        *,
+        max_fps: float | None,
+        gate_refresh_s: float,
+        feed_refresh_s: float,
+        watches_feed: bool,
+        picture_sinks: int,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._stream = stream
+        self._runner = runner
+        self._gate = gate
+        self._max_fps = max_fps
+        self._sampler = Sampler(max_fps)
+        self._gate_refresh_ns = int(gate_refresh_s * 1e9)
+        self._feed_refresh_ns = int(feed_refresh_s * 1e9)
+        self._watches_feed = watches_feed
+        self._feed: FeedWatch | None = None
+        self._holders = picture_sinks + 1
+        self._keeps = runner.keeps_pictures or picture_sinks > 0
+        self._stopping = stopping
+        self._judged: Judged | None = None
+
+    def connected(self) -> None:
+        """A new connection begins: what was known of the old feed is void."""
+        self._feed = FeedWatch() if self._watches_feed else None
+        self._sampler = Sampler(self._max_fps)
+        self._judged = None
+        self._stream.judged.clear()
+
+    def take(self, item: Item) -> None:
+        if isinstance(item, Chunk):
+            self._chunk(item)
+        elif isinstance(item, Gap):
+            self._stream.gap(item)
+            if self._feed is not None and item.reason == "damaged":
+                self._feed.damaged(time.monotonic_ns())
+
+    def _chunk(self, chunk: Chunk) -> None:
+        image, pts_ns = chunk.payload, chunk.pts_ns
+        if self._feed is not None:
+            pts_ns = self._feed.media_time(pts_ns, chunk.mono_ns, chunk.duration_ns)
+        if not self._sampler.takes(pts_ns):
+            image.release()
+            self._stream.sampled_out()
+            return
+        window = Window(
+            chunk.stream, chunk.epoch, chunk.seq, pts_ns, pts_ns + chunk.duration_ns, chunk.mono_ns, chunk.wall_ns
+        )
+        if self._feed is None:
+            self._stream.state = SourceState.LIVE
+        if self._stream.block:
+            while not self._stream.wait_for_room(1.0) and not self._stopping():
+                pass
+        try:
+            luma = image.luma() if self._gate is not None or self._feed is not None else None
+            carried = None if luma is None else self._carried(window, image, luma)
+            view = image.view(self._runner.generation.cheap.spec) if carried is None else None
+        except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
+            image.release()
+            reason = f"no view could be made: {redact(error)}"
+            self._stream.settle(self._stream.admit(window), Failed(window, time.monotonic_ns(), reason))
+            return
+        keeps = self._keeps if carried is None else self._holders > 1
+        ticket = self._stream.admit(window, Lease(image, self._holders) if keeps else None, luma)
+        if not keeps:
+            image.release()
+        if carried is not None:
+            self._stream.settle(ticket, carried)
+        elif view is not None and ticket.outcome is None:
+            self._runner.submit(ticket, view)
+
+    def _carried(self, window: Window, image: Image, luma: Array) -> Result | None:
+        """The verdict of the last judged window, where this one shows nothing new. Also sets the feed's state."""
+        inbox = self._stream.judged
+        while inbox:
+            self._judged = inbox.popleft()
+            if self._gate is not None:
+                self._gate.judged(self._judged[0], self._judged[1])
+        state = SourceState.LIVE
+        if self._feed is not None:
+            state = self._feed.see(image, window.start_ns, window.mono_ns)
+        self._stream.state = state
+        if self._judged is None:
+            return None
+        age_ns = window.start_ns - self._judged[1]
+        if self._feed is not None and state in _SUPPRESSING:
+            if self._judged[1] >= self._feed.since_ns and age_ns < self._feed_refresh_ns:
+                return self._carry(window, state.value, self._judged[2])
+            return None
+        if self._gate is None or age_ns >= self._gate_refresh_ns or self._gate.changed(luma, window.start_ns):
+            return None
+        return self._carry(window, self._gate.name, self._judged[2])
+
+    def _carry(self, window: Window, by: str, judged: Result) -> Result:
+        return Result(
+            window=window,
+            done_ns=time.monotonic_ns(),
+            decided_by=by,
+            generation=judged.generation,
+            detections=judged.detections,
+            flagged=judged.flagged,
+            certified=judged.certified,
+            carried_from=judged.window.id,
+        )

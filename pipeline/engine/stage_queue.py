@@ -1,0 +1,108 @@
+"""Where views of all streams wait for one stage, and where micro-batches form.
+
+Earliest deadline first. A batch leaves when it is full, when its most pressing job has to start to be in time (deadline
+less the measured service time), or when it has lingered as long as its stream allows, whichever comes first. The queue
+needs no size of its own: every stream lets in a bounded number of windows, and each asks for a bounded number of views.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Sequence
+
+from pipeline.engine.ticket import Job
+from pipeline.engine.telemetry import Histogram
+
+_MARGIN = 1.5  # of the mean service time: what a batch may take when it goes slowly
+_NEVER_NS = 1 << 62
+_COMPACT_AT = 256
+
+
+class StageQueue:
+    def __init__(self, max_batch: int) -> None:
+        self.max_batch = max_batch
+        self._heap: list[Job] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._idle = 0
+        self._wake_ns = _NEVER_NS  # when the next idle worker wakes by itself
+        self._compact_at = _COMPACT_AT
+        self.service = Histogram()  # guarded by the condition, as the rest
+        self.batch_sizes: dict[int, int] = {}
+        self.views = 0
+        self.errors = 0
+
+    def put(self, jobs: Sequence[Job]) -> None:
+        with self._changed:
+            if len(self._heap) >= self._compact_at:
+                self._compact()
+            for job in jobs:
+                heapq.heappush(self._heap, job)
+            if self._idle and (len(self._heap) >= self.max_batch or (self._start_ns() or 0) < self._wake_ns):
+                self._changed.notify()  # otherwise a worker sleeps until just the right moment already
+
+    def _compact(self) -> None:
+        """Forget jobs whose window was shed: a stage that hangs must not gather them without end."""
+        self._heap = [job for job in self._heap if job.ticket.outcome is None]
+        heapq.heapify(self._heap)
+        self._compact_at = max(_COMPACT_AT, 2 * len(self._heap))
+
+    def waiting(self) -> int:
+        return len(self._heap)
+
+    def take(self) -> list[Job]:
+        """The next batch; waits for one. Empty once the queue was closed.
+
+        The jobs' tickets are marked as running; jobs whose window was settled meanwhile are left out.
+        """
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic_ns()
+                start_ns = self._start_ns()
+                if start_ns is not None and (len(self._heap) >= self.max_batch or start_ns <= now):
+                    batch = self._pop()
+                    if batch:
+                        return batch
+                    continue
+                self._idle += 1
+                self._wake_ns = _NEVER_NS if start_ns is None else start_ns
+                self._changed.wait(None if start_ns is None else (start_ns - now) / 1e9)
+                self._wake_ns = _NEVER_NS
+                self._idle -= 1
+            return []
+
+    def _start_ns(self) -> int | None:
+        """When the batch has to leave, full or not; None when nothing waits."""
+        if not self._heap:
+            return None
+        launch = min(job.launch_ns for job in self._heap[: self.max_batch])
+        deadline = self._heap[0].ticket.deadline_ns
+        if deadline is None:
+            return launch
+        return min(launch, deadline - int(self.service.mean_s * _MARGIN * 1e9))
+
+    def _pop(self) -> list[Job]:
+        batch: list[Job] = []
+        while self._heap and len(batch) < self.max_batch:
+            job = heapq.heappop(self._heap)
+            if job.ticket.outcome is None:
+                job.ticket.running = True
+                batch.append(job)
+        if self._heap and self._idle:
+            self._changed.notify()  # another worker may have the rest
+        return batch
+
+    def served(self, seconds: float, views: int, errors: int) -> None:
+        """A batch was judged: how long it took."""
+        with self._changed:
+            self.service.record(seconds)
+            self.batch_sizes[views] = self.batch_sizes.get(views, 0) + 1
+            self.views += views
+            self.errors += errors
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,84 @@
+"""What is known of a window while it is inside the pipeline."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from pipeline.core.contracts import Generation
+from pipeline.core.payloads import Image, View
+from pipeline.core.records import Array, Findings, Outcome, Region, Window
+
+if TYPE_CHECKING:
+    from pipeline.engine.stream import Stream
+
+
+class Lease:
+    """Holds a picture until its last user is done with it."""
+
+    __slots__ = ("_holders", "_lock", "image")
+
+    def __init__(self, image: Image, holders: int) -> None:
+        self.image = image
+        self._holders = holders
+        self._lock = Lock()
+
+    def drop(self) -> None:
+        """One user is done."""
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            self.image.release()
+
+
+class Ticket:
+    """One window on its way. Fields below the blank line change, under the stream's lock."""
+
+    __slots__ = (
+        "cheap", "deadline_ns", "generation", "heavy", "lease", "linger_ns", "luma", "outcome", "pending", "regions",
+        "running", "stream", "window",
+    )  # fmt: skip
+
+    def __init__(self, stream: Stream, window: Window, generation: Generation) -> None:
+        self.stream = stream
+        self.window = window
+        self.generation = generation
+        self.lease: Lease | None = None
+        self.luma: Array | None = None
+        self.deadline_ns: int | None = None
+        self.linger_ns = 0
+
+        self.outcome: Outcome | None = None
+        self.running = False  # a stage has it in hand: it can no longer be shed for want of room
+        self.cheap: Findings | None = None
+        self.regions: tuple[Region | None, ...] = ()
+        self.heavy: list[Findings | None] = []
+        self.pending = 0
+
+    def collect(self, index: int, findings: Findings) -> bool:
+        """One region came back; whether it was the last."""
+        with self.stream.fan_in:
+            self.heavy[index] = findings
+            self.pending -= 1
+            return self.pending == 0
+
+
+class Job:
+    """One view that waits for a stage: the window's own, or one of the regions a rule asked for."""
+
+    __slots__ = ("index", "launch_ns", "ticket", "urgency_ns", "view")
+
+    def __init__(self, ticket: Ticket, view: View | None, index: int, now_ns: int) -> None:
+        self.ticket = ticket
+        self.view = view
+        self.index = index
+        self.launch_ns = now_ns + ticket.linger_ns
+        # What has no deadline ages as if it had a lax one, so that it is served, after what is pressing.
+        self.urgency_ns = ticket.deadline_ns if ticket.deadline_ns is not None else now_ns + LAX_NS
+
+    def __lt__(self, other: Job) -> bool:
+        return self.urgency_ns < other.urgency_ns
+
+
+LAX_NS = 2_000_000_000
