@@ -1,0 +1,119 @@
+"""Keeps what it is given in a Python list: for tests, notebooks and benches, with failures on demand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, NonNegativeFloat
+
+from pipeline.core.contracts import Delivery, Picture, Sink, Writer
+from pipeline.core.errors import SinkBusy, SinkRefused
+from pipeline.core.records import Event, Outcome, Result
+
+Act = Literal["ok", "busy", "unacknowledged", "refuse", "crash"]
+
+
+class Collector:
+    """What arrived, in order. Safe to read from any thread while a pipeline writes.
+
+    `limit` bounds it: the oldest items go first. A pickled collector arrives as a copy: read it in the process that
+    ran the sink.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._items: deque[Delivery] = deque(maxlen=limit)
+        self._lock = threading.Lock()
+        self.writes = 0  # how often `write` was called, failed calls included
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {"_items": self._items.copy(), "writes": self.writes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, items: Sequence[Delivery]) -> None:
+        with self._lock:
+            self._items.extend(items)
+
+    def next_write(self) -> int:
+        """The number of this write, from 0."""
+        with self._lock:
+            self.writes += 1
+            return self.writes - 1
+
+    @property
+    def items(self) -> list[Delivery]:
+        with self._lock:
+            return list(self._items)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Every outcome, those that came with a picture included."""
+        bare = (item.outcome if isinstance(item, Picture) else item for item in self.items)
+        return [item for item in bare if isinstance(item, Outcome)]
+
+    @property
+    def results(self) -> list[Result]:
+        return [outcome for outcome in self.outcomes if isinstance(outcome, Result)]
+
+    @property
+    def events(self) -> list[Event]:
+        return [item for item in self.items if isinstance(item, Event)]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [item for item in self.items if isinstance(item, Picture)]
+
+
+class Memory(Sink):
+    """`Memory()` collects; `plan.collector.results` is what came.
+
+    `script` says what the first writes do, one word each; later ones succeed: `busy` takes nothing and raises
+    `SinkBusy`, `unacknowledged` takes everything and raises `SinkBusy` all the same (a lost reply), `refuse` raises
+    `SinkRefused`, `crash` raises what no sink should. It goes on where it was when the sink is opened again.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    collector: Collector = Field(default_factory=Collector, exclude=True)
+    limit: int | None = Field(default=None, ge=1, description="keep at most this many items, the newest")
+    script: tuple[Act, ...] = Field(default=(), description="what the first writes do instead of succeeding")
+    slow_s: NonNegativeFloat = Field(default=0.0, description="each write takes this many seconds")
+
+    def model_post_init(self, context: object) -> None:
+        if self.limit is not None and "collector" not in self.model_fields_set:
+            object.__setattr__(self, "collector", Collector(self.limit))  # frozen, but not yet handed out
+
+    def open(self) -> Writer:
+        return _Writer(self)
+
+
+class _Writer:
+    def __init__(self, plan: Memory) -> None:
+        self._plan = plan
+
+    def write(self, items: Sequence[Delivery]) -> None:
+        collector, script = self._plan.collector, self._plan.script
+        number = collector.next_write()
+        act = script[number] if number < len(script) else "ok"
+        if self._plan.slow_s:
+            time.sleep(self._plan.slow_s)
+        if act in ("ok", "unacknowledged"):
+            collector.add(items)
+        if act in ("busy", "unacknowledged"):
+            raise SinkBusy("busy, as the script says")
+        if act == "refuse":
+            raise SinkRefused("refused, as the script says")
+        if act == "crash":
+            raise RuntimeError("crashed, as the script says")
+
+    def close(self) -> None:
+        """Nothing to let go of: the collector outlives the sink."""

@@ -1,0 +1,103 @@
+"""The tables that people query. Times are ISO 8601 in UTC, which sorts and which SQLite's date functions read."""
+
+APPLICATION_ID = 0x54485253  # "THRS": how a database of ours is told from anybody else's
+VERSION = 1
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS results (                -- one row a window: its verdict, or why it has none
+    id           TEXT PRIMARY KEY,    -- stream/epoch/seq
+    stream       TEXT NOT NULL,
+    epoch        TEXT NOT NULL,
+    seq          INTEGER NOT NULL,
+    pts_s        REAL NOT NULL,       -- media time
+    time         TEXT NOT NULL,       -- when its first packet arrived
+    outcome      TEXT NOT NULL CHECK (outcome IN ('result', 'shed', 'failed')),
+    decided_by   TEXT,                -- stage, gate or feed state
+    generation   TEXT,
+    certified    INTEGER,
+    flagged      INTEGER NOT NULL,    -- something to act on
+    latency_ms   REAL NOT NULL,
+    reason       TEXT,                -- of shed and failed
+    carried_from TEXT                 -- the window whose verdict this one repeats
+) STRICT;
+CREATE INDEX IF NOT EXISTS results_by_stream ON results (stream, time);
+CREATE INDEX IF NOT EXISTS results_by_time ON results (time);
+CREATE INDEX IF NOT EXISTS results_flagged ON results (time) WHERE flagged;
+
+CREATE TABLE IF NOT EXISTS detections (
+    result_id TEXT NOT NULL REFERENCES results (id) ON DELETE CASCADE,
+    n         INTEGER NOT NULL,       -- its place within the result
+    label     TEXT NOT NULL,
+    score     REAL NOT NULL,
+    x1 REAL, y1 REAL, x2 REAL, y2 REAL,   -- source pixels; NULL: the whole window
+    PRIMARY KEY (result_id, n)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS detections_by_label ON detections (label, score);
+
+CREATE TABLE IF NOT EXISTS events (                 -- one row an event, kept up to date while it lasts
+    id         TEXT PRIMARY KEY,
+    stream     TEXT NOT NULL,
+    label      TEXT NOT NULL,
+    start_time TEXT NOT NULL,
+    end_time   TEXT NOT NULL,         -- so far, while it is open
+    start_s    REAL NOT NULL,         -- media time
+    end_s      REAL NOT NULL,
+    seconds    REAL NOT NULL,
+    count      INTEGER NOT NULL,      -- the most of them at once
+    windows    INTEGER NOT NULL,
+    open       INTEGER NOT NULL,
+    best_score REAL NOT NULL,
+    x1 REAL, y1 REAL, x2 REAL, y2 REAL    -- where the best one was
+) STRICT;
+CREATE INDEX IF NOT EXISTS events_by_stream ON events (stream, start_time);
+CREATE INDEX IF NOT EXISTS events_by_time ON events (start_time);
+
+CREATE VIEW IF NOT EXISTS flagged_results AS
+SELECT r.id, r.stream, r.time, r.pts_s, r.decided_by, r.generation, r.certified,
+       group_concat(DISTINCT d.label) AS labels, max(d.score) AS top_score, count(d.n) AS detections
+FROM results r LEFT JOIN detections d ON d.result_id = r.id
+WHERE r.flagged
+GROUP BY r.id;
+
+CREATE VIEW IF NOT EXISTS events_by_label AS
+SELECT stream, label, count(*) AS events, sum(open) AS open, sum(seconds) AS seconds, max(count) AS most_at_once,
+       min(start_time) AS first_time, max(end_time) AS last_time
+FROM events
+GROUP BY stream, label;
+
+CREATE VIEW IF NOT EXISTS labels_per_minute AS   -- how many people (or whatever is detected) a stream showed
+SELECT stream, substr(time, 1, 16) AS minute, label,
+       count(*) AS windows, max(seen) AS most_at_once, max(top) AS top_score
+FROM (SELECT r.stream, r.time, d.label, count(*) AS seen, max(d.score) AS top
+      FROM results r JOIN detections d ON d.result_id = r.id
+      GROUP BY r.id, d.label)
+GROUP BY stream, minute, label;
+
+CREATE VIEW IF NOT EXISTS decided_by_share AS       -- who settled how much
+SELECT stream, decided_by, count(*) AS results,
+       1.0 * count(*) / sum(count(*)) OVER (PARTITION BY stream) AS share, avg(latency_ms) AS mean_latency_ms
+FROM results WHERE outcome = 'result'
+GROUP BY stream, decided_by;
+"""
+
+_RESULT = (
+    "id, stream, epoch, seq, pts_s, time, outcome, decided_by, generation, certified, flagged, latency_ms, reason, "
+    "carried_from"
+)
+_EVENT = (
+    "id, stream, label, start_time, end_time, start_s, end_s, seconds, count, windows, open, best_score, x1, y1, x2, y2"
+)
+
+
+def _upsert(table: str, columns: str) -> str:
+    names = columns.split(", ")
+    marks = ", ".join("?" * len(names))
+    fresh = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
+    return f"INSERT INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {fresh}"  # noqa: S608 (our own words)
+
+
+# a second run judges anew, and its verdict replaces the first; but no verdict is lost to a window that got none
+PUT_RESULT = _upsert("results", _RESULT) + " WHERE excluded.outcome = 'result' OR results.outcome <> 'result'"
+PUT_EVENT = _upsert("events", _EVENT)
+DROP_DETECTIONS = "DELETE FROM detections WHERE result_id = ?"
+PUT_DETECTION = "INSERT INTO detections (result_id, n, label, score, x1, y1, x2, y2) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

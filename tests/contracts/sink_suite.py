@@ -1,0 +1,156 @@
+"""What every sink that keeps things must do. A sink's test subclasses `SinkSuite` and says how to read it back."""
+
+from __future__ import annotations
+
+import pickle
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core.contracts import Delivery, Sink
+from pipeline.core.records import (
+    Box,
+    Detection,
+    Event,
+    Failed,
+    Outcome,
+    Result,
+    Shed,
+    ShedReason,
+    Window,
+    event_document,
+    outcome_document,
+)
+
+NOON = 1_769_860_800_000_000_000  # 2026-01-31T12:00:00Z
+Documents = dict[str, dict[str, Any]]
+
+
+def window(seq: int = 0, stream: str = "door", fps: int = 25) -> Window:
+    """The frame `seq` of a stream that began at noon."""
+    start, step = seq * 1_000_000_000 // fps, 1_000_000_000 // fps
+    return Window(stream, "01K0EPOCH", seq, start, start + step, start, NOON + start)
+
+
+def result(seq: int = 0, *found: Detection, stream: str = "door", **fields: Any) -> Result:
+    seen = window(seq, stream)
+    usual: dict[str, Any] = {"decided_by": "mobilenet", "generation": "people@1", "flagged": bool(found)}
+    return Result(seen, seen.mono_ns + 7_400_000, detections=found, **usual | fields)
+
+
+def person(score: float = 0.9, box: Box | None = (10.0, 20.0, 110.5, 220.0)) -> Detection:
+    return Detection("person", score, box)
+
+
+def shed(seq: int, reason: ShedReason = ShedReason.DEADLINE) -> Shed:
+    return Shed(window(seq), window(seq).mono_ns + 100_000_000, reason)
+
+
+def event(kind: Any = "new", last: int = 0, name: str = "door/01K0EPOCH/person/1") -> Event:
+    end = window(last)
+    return Event(name, kind, "door", "person", 0, end.end_ns, NOON, NOON + end.end_ns, last + 1, 2, person(0.97))
+
+
+EVERY_KIND: list[Outcome] = [
+    result(0),
+    result(1, person(), person(0.51, None)),
+    result(2, Detection("Straße – 歩行者 🚶", 0.7)),
+    result(3, person(), decided_by="motion", carried_from="door/01K0EPOCH/1"),
+    result(4, person(), decided_by="resnet", certified=True),
+    shed(5),
+    shed(6, ShedReason.OVERLOAD),
+    Failed(window(7), window(7).mono_ns + 1, 'the model said:\n"no" \udcff'),
+]
+
+
+def documents(items: list[Any]) -> Documents:
+    """What a reader should find: the last word on each outcome and event, by id."""
+    found: Documents = {}
+    for item in items:
+        document = event_document(item) if isinstance(item, Event) else outcome_document(item)
+        found[document.get("event") or document["id"]] = document
+    return found
+
+
+class SinkSuite(ABC):
+    """Subclass, give `plan` and `read`; pytest runs the rest."""
+
+    @abstractmethod
+    def plan(self, folder: Path) -> Sink:
+        """A sink that keeps its things in `folder`."""
+
+    @abstractmethod
+    def read(self, folder: Path) -> Documents:
+        """What a second reader finds there now, as `outcome_document` and `event_document` spell it, by id."""
+
+    def seen(self, item: Delivery) -> dict[str, Any]:
+        """What `read` should find of one item."""
+        return next(iter(documents([item]).values()))
+
+    def test_acknowledged_is_there_for_another_reader(self, tmp_path: Path) -> None:
+        writer = self.plan(tmp_path).open()
+        items: list[Any] = [*EVERY_KIND, event()]
+        writer.write(items)
+        assert self.read(tmp_path) == documents(items)  # before close
+        writer.close()
+        assert self.read(tmp_path) == documents(items)
+
+    @pytest.mark.parametrize("item", [*EVERY_KIND, event()])
+    def test_each_kind_alone(self, tmp_path: Path, item: Any) -> None:
+        writer = self.plan(tmp_path).open()
+        writer.write([item])
+        writer.close()
+        assert self.read(tmp_path) == documents([item])
+
+    def test_the_same_batch_again_changes_nothing(self, tmp_path: Path) -> None:
+        items: list[Any] = [*EVERY_KIND, event(), event("end", 7)]
+        for _ in range(2):
+            writer = self.plan(tmp_path).open()
+            writer.write(items)
+            writer.write(items)
+            writer.close()
+        assert self.read(tmp_path) == documents(items)
+
+    def test_a_later_run_has_the_last_word(self, tmp_path: Path) -> None:
+        first, second = result(0, person(), person()), result(0, person(0.6), generation="people@2")
+        writer = self.plan(tmp_path).open()
+        writer.write([first])
+        writer.write([second])
+        writer.close()
+        assert self.read(tmp_path) == documents([second])
+
+    def test_an_event_grows_until_it_ends(self, tmp_path: Path) -> None:
+        writer = self.plan(tmp_path).open()
+        for step in (event("new"), event("update", 30), event("end", 50)):
+            writer.write([step])
+            assert self.read(tmp_path) == documents([step])
+        writer.close()
+
+    def test_an_empty_batch_is_nothing(self, tmp_path: Path) -> None:
+        writer = self.plan(tmp_path).open()
+        writer.write([])
+        writer.write([result(0)])
+        writer.write([])
+        writer.close()
+        assert self.read(tmp_path) == documents([result(0)])
+
+    def test_closing_twice_and_opening_again(self, tmp_path: Path) -> None:
+        for seq in range(2):
+            writer = self.plan(tmp_path).open()
+            writer.write([result(seq)])
+            writer.close()
+            writer.close()
+        assert self.read(tmp_path) == documents([result(0), result(1)])
+
+    def test_the_plan_is_picklable_and_checks_without_writing(self, tmp_path: Path) -> None:
+        plan = pickle.loads(pickle.dumps(self.plan(tmp_path)))
+        assert plan == self.plan(tmp_path)
+        plan.check()
+        assert list(tmp_path.iterdir()) == []
+        writer = plan.open()
+        writer.write([result(0)])
+        writer.close()
+        plan.check()  # and once there is something
+        assert self.read(tmp_path) == documents([result(0)])

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from pipeline.core.contracts import Picture
+from pipeline.core.errors import SinkBusy, SinkRefused
+from sinks.memory import Collector, Memory
+from tests.contracts.sink_suite import event, result, shed
+
+
+def test_collects_by_kind_in_order() -> None:
+    sink = Memory()
+    writer = sink.open()
+    writer.write([result(0), shed(1), event(), Picture(result(2), None)])
+    writer.close()
+    writer.close()
+    assert sink.collector.items == [result(0), shed(1), event(), Picture(result(2), None)]
+    assert sink.collector.outcomes == [result(0), shed(1), result(2)]
+    assert sink.collector.results == [result(0), result(2)]
+    assert sink.collector.events == [event()]
+    assert sink.collector.pictures == [Picture(result(2), None)]
+    assert len(sink.collector) == 4
+
+
+def test_two_plans_share_nothing_unless_told_to() -> None:
+    assert Memory().collector is not Memory().collector
+    shared = Collector()
+    Memory(collector=shared).open().write([result(0)])
+    Memory(collector=shared).open().write([result(1)])
+    assert shared.results == [result(0), result(1)]
+
+
+def test_the_limit_keeps_the_newest() -> None:
+    sink = Memory(limit=2)
+    sink.open().write([result(seq) for seq in range(5)])
+    assert sink.collector.results == [result(3), result(4)]
+
+
+def test_the_script_is_followed_across_openings() -> None:
+    sink = Memory(script=("busy", "unacknowledged", "refuse", "crash"))
+    with pytest.raises(SinkBusy):
+        sink.open().write([result(0)])
+    assert sink.collector.items == []
+    writer = sink.open()
+    with pytest.raises(SinkBusy):
+        writer.write([result(0)])
+    assert sink.collector.items == [result(0)]
+    with pytest.raises(SinkRefused):
+        writer.write([result(1)])
+    with pytest.raises(RuntimeError):
+        writer.write([result(1)])
+    writer.write([result(2)])
+    assert sink.collector.items == [result(0), result(2)]
+    assert sink.collector.writes == 5
+
+
+def test_a_pickled_plan_arrives_with_a_copy() -> None:
+    sink = Memory(script=("busy",))
+    copy = pickle.loads(pickle.dumps(sink))
+    with pytest.raises(SinkBusy):
+        copy.open().write([result(0)])
+    copy.open().write([result(0)])
+    assert len(copy.collector) == 1
+    assert len(sink.collector) == 0
