@@ -31,6 +31,9 @@ rest is padding.
 """
 
 
+Shapes: TypeAlias = dict[str, tuple[int | None, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a model is to be opened. `workers` threads may call `infer` at once; no batch is larger than `max_batch`."""
@@ -48,7 +51,9 @@ class Session(ABC):
     """What really runs, asked of the runtime and not what was wished for: `f32`, `bf16`, `f16` or `int8`."""
     workers: int
     batches: tuple[int, ...]
-    """The batch sizes worth calling `infer` with, ascending; the caller pads up to the next of them or splits."""
+    """The batch sizes worth calling `infer` with, ascending; the caller splits into them, and pads to the smallest."""
+    outputs: Shapes
+    """The outputs' shapes as far as they are known beforehand, None for a side that varies; empty if nothing is."""
 
     @abstractmethod
     def infer(self, batch: Array) -> Tensors:
@@ -83,6 +88,11 @@ class Runtime(ABC):
     def open(self, model: Model, options: Options) -> Session:
         """Raises `InputError` naming the weights file if it is corrupt or does not fit its manifest, `MissingPart` if
         the runtime is not installed."""
+
+
+def batch_sizes(most: int) -> tuple[int, ...]:
+    """1, 2, 4, … and `most` itself: few enough to warm each, near enough to split any number into."""
+    return tuple(sorted({1 << power for power in range(most.bit_length())} | {most}))
 
 
 def cache_folder() -> Path:
