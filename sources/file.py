@@ -1,0 +1,140 @@
+"""A film from a file: any container and codec that FFmpeg reads."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from base64 import b32hexencode
+from collections.abc import Iterator
+from pathlib import Path
+
+from av.container import InputContainer
+from pydantic import Field
+
+from pipeline.core.contracts import Source
+from pipeline.core.errors import InputError
+from pipeline.core.records import Item, Watermark
+from sources.decoding import MAX_PIXELS, Decoder
+from sources.ffmpeg import FFmpegError, open_video, plain
+from sources.pace import Pace
+
+log = logging.getLogger(__name__)
+
+_DIGESTED_WHOLE = 64 << 20
+_BLOCK = 1 << 20
+_BLOCKS = 16
+_PROTOCOLS = "file"  # nor a playlist nor a concat script may lead anywhere else
+_THREADS = 2
+
+
+class File(Source):
+    """A video file, read to its end as fast as the pipeline takes it, or in real time.
+
+    Windows are named after the content: the same file gives the same ids wherever it lies.
+    A cut-off or damaged file is judged as far as it decodes; the rest is counted as undecoded.
+    """
+
+    path: Path = Field(description="the video file")
+    realtime: bool = Field(False, description="play it at its own speed, as a camera would")
+    loop: bool = Field(False, description="begin again at the end, for ever")
+    max_pixels: int = Field(MAX_PIXELS, gt=0, description="refuse pictures with more pixels")
+
+    @property
+    def paced(self) -> bool:
+        return self.realtime
+
+    def check(self) -> None:
+        place = str(self.path)
+        if not self.path.exists():
+            raise InputError("there is no such file", place)
+        if not self.path.is_file():
+            raise InputError("is not a file", place)
+        try:
+            with self.path.open("rb") as file:
+                if not file.read(1):
+                    raise InputError("is empty", place)
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}", place) from None
+
+    def open(self, stream: str) -> FileReader:
+        self.check()
+        return FileReader(self, stream)
+
+
+def content_digest(path: Path) -> str:
+    """26 characters that stand for the content. Files beyond 64 MiB are digested by their size and 16 evenly spaced
+    blocks of 1 MiB, first and last included: a change between them goes unseen."""
+    size = path.stat().st_size
+    digest = hashlib.blake2b(size.to_bytes(8, "big"), digest_size=16)
+    with path.open("rb") as file:
+        if size <= _DIGESTED_WHOLE:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        else:
+            for n in range(_BLOCKS):
+                file.seek((size - _BLOCK) * n // (_BLOCKS - 1))
+                digest.update(file.read(_BLOCK))
+    return b32hexencode(digest.digest()).decode().rstrip("=")
+
+
+class FileReader:
+    """The running part of `File`."""
+
+    def __init__(self, plan: File, stream: str) -> None:
+        self._plan = plan
+        self._stream = stream
+        self._place = str(plan.path)
+        self._container: InputContainer | None = None
+        self.epoch = content_digest(plan.path)
+        self.decoder = Decoder(stream, self.epoch)
+        self._attach()
+
+    def _attach(self) -> None:
+        try:
+            self._container, self._video = open_video(f"file:{self._place}", options={"protocol_whitelist": _PROTOCOLS})
+        except InputError as error:
+            raise InputError(error.message, self._place) from None
+        except FFmpegError as error:
+            raise InputError(f"cannot be read as a video: {plain(error)}", self._place) from None
+        self.decoder.attach(self._video, threads=_THREADS, max_pixels=self._plan.max_pixels)
+
+    def __iter__(self) -> Iterator[Item]:
+        pace = Pace() if self._plan.realtime else None
+        decoder = self.decoder
+        while self._container is not None:
+            before, start_ns = decoder.chunks, decoder.next_pts_ns
+            for packet_items in self._round(pace, start_ns):
+                yield from packet_items
+            if decoder.chunks == before:
+                raise InputError("holds no picture that can be decoded", self._place)
+            if not self._plan.loop or self._container is None:
+                return
+            self._let_go()
+            self._attach()
+
+    def _round(self, pace: Pace | None, start_ns: int) -> Iterator[list[Item]]:
+        """From the beginning of the file to its end."""
+        assert self._container is not None
+        decoder, base = self.decoder, self._video.time_base
+        first: int | None = None
+        try:
+            for packet in self._container.demux(self._video):
+                if packet.dts is None and packet.size == 0:
+                    break  # PyAV's mark of the end
+                if pace is not None and packet.dts is not None and base is not None:
+                    first = packet.dts if first is None else first
+                    for _ in pace.until(start_ns + int((packet.dts - first) * base * 1_000_000_000)):
+                        yield [Watermark(self._stream, decoder.last_pts_ns)]
+                yield decoder.feed(packet, time.monotonic_ns(), time.time_ns())
+        except FFmpegError as error:
+            log.warning("%s: broken off at frame %d: %s", self._place, decoder.received, plain(error))
+        yield decoder.flush()
+
+    def _let_go(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+    def close(self) -> None:
+        self._let_go()
