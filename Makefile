@@ -1,0 +1,51 @@
+# `make demo` and `make test` do all set-up themselves: a fresh Debian with python3 ≥ 3.11 is enough.
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+STAMPS := $(VENV)/.stamps
+TORCH  := torch==2.14.1 torchvision==0.29.1
+
+.PHONY: demo test lint types check bench clean
+.DEFAULT_GOAL := demo
+
+demo: $(STAMPS)/run ## see it work on shipped data: people are boxed, counted and turned into events
+	$(VENV)/bin/thresher demo
+
+test: $(STAMPS)/dev ## everything that must hold: system packages, style, types, imports, tests (a skip is a failure)
+	sh tests/system-packages.sh
+	$(MAKE) --no-print-directory check
+	$(PYTHON) -m pytest -q -m "not slow"
+	$(PYTHON) -m pytest -q -m slow
+
+check: lint types
+
+lint: $(STAMPS)/dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+
+types: $(STAMPS)/dev
+	$(VENV)/bin/mypy
+
+bench: $(STAMPS)/dev ## the figures this project lives by, each beside its baseline
+	$(VENV)/bin/thresher bench all
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is made when its step went well, so that the second call costs nothing.
+
+$(STAMPS)/venv:
+	@sh tools/make-venv.sh $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/run: $(STAMPS)/venv pyproject.toml
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+# nudenet is there for its ONNX file; what it depends on would bring a second OpenCV.
+$(STAMPS)/dev: $(STAMPS)/venv pyproject.toml
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(TORCH)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps nudenet==3.4.2
+	@touch $@ $(STAMPS)/run
