@@ -125,7 +125,7 @@ class OpenVinoSession(Session):
     def infer(self, batch: Array) -> Tensors:
         request = self._requests.get()
         try:
-            request.set_input_tensor(self._tensor(np.ascontiguousarray(batch), shared_memory=True))
+            request.set_input_tensor(self._tensor(np.require(batch, requirements="CW"), shared_memory=True))
             request.infer()
             answers: Tensors = {}
             for index, names in enumerate(self._ports):

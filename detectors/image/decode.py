@@ -1,0 +1,238 @@
+"""What a model's numbers mean: named tensors → `Findings`, by the kind of output that the manifest names.
+
+A decoder checks what can be known beforehand (`check`), and reads what came (`read`). It knows no threshold but the
+manifest's floor, which only bounds the work.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+import numpy as np
+
+from detectors.image.boxes import corners, suppress
+from detectors.manifest import Manifest, OutputKind
+from detectors.runtimes.base import Shapes, Tensors
+from pipeline.core.errors import InputError, StageError
+from pipeline.core.payloads import View
+from pipeline.core.records import Array, Findings
+
+_SLACK = 0.01  # of rounding in a low precision
+
+
+class Decoder(ABC):
+    """Reads the answers of one model."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.name = manifest.name
+        self.labels = manifest.labels
+        self.output = manifest.output
+        self.width, self.height = manifest.view.width, manifest.view.height
+
+    @abstractmethod
+    def check(self, shapes: Shapes) -> None:
+        """Raises `InputError` if outputs of these shapes cannot be read."""
+
+    @abstractmethod
+    def read(self, tensors: Tensors, views: Sequence[View]) -> list[Findings]:
+        """One `Findings` per view. Raises `StageError` for numbers that mean nothing."""
+
+    def pick(self, names: Sequence[str], wanted: str | None, usual: Sequence[str]) -> str:
+        """The output called `wanted`, or else by one of the usual names (`:0` set aside), or else the only one."""
+        bare = {name.partition(":")[0]: name for name in reversed(names)}
+        for name in (wanted,) if wanted else usual:
+            if name in names:
+                return name
+            if name in bare:
+                return bare[name]
+        if wanted is None and len(names) == 1:
+            return names[0]
+        what = f'no output "{wanted}"' if wanted else f"no output called {' or '.join(usual)}"
+        raise InputError(f"{what}; it has {', '.join(names)}: name the right one under `output`", self.name)
+
+    def scores(self, values: Array) -> Array:
+        """Activated, finite and between 0 and 1, the classes on the last axis."""
+        if not np.isfinite(values).all():
+            raise StageError(f"{self.name}: the model answered with numbers that are not finite")
+        if self.output.activation == "softmax":
+            powers = np.exp(values - values.max(axis=-1, keepdims=True))
+            return cast(Array, powers / powers.sum(axis=-1, keepdims=True))
+        if self.output.activation == "sigmoid":
+            return cast(Array, 1 / (1 + np.exp(-np.clip(values, -60, 60))))
+        if values.size and (values.min() < -_SLACK or values.max() > 1 + _SLACK):
+            raise StageError(
+                f"{self.name}: scores from {values.min():.2f} to {values.max():.2f} are no probabilities: "
+                "set output.activation to softmax or sigmoid"
+            )
+        return np.clip(values, 0.0, 1.0)
+
+    def mismatch(self, shape: object, expected: str) -> InputError:
+        return InputError(
+            f"answers {shape}, which does not fit {len(self.labels)} labels: {expected}; correct `labels` or `output`",
+            self.name,
+        )
+
+
+class Classification(Decoder):
+    """`[N, C]`, or `[N, C, 1, 1]`: one score a label."""
+
+    def check(self, shapes: Shapes) -> None:
+        shape = shapes[self.pick(list(shapes), self.output.scores, [next(iter(shapes))])]
+        columns = [side for side in shape[1:] if side != 1] or [1]
+        if shape and None not in columns and columns != [len(self.labels)]:
+            raise self.mismatch(shape, "one score a label is expected")
+
+    def read(self, tensors: Tensors, views: Sequence[View]) -> list[Findings]:
+        values = tensors[self.pick(list(tensors), self.output.scores, [next(iter(tensors))])]
+        rows = values.reshape(values.shape[0], -1)[: len(views)].astype(np.float32)
+        if rows.shape != (len(views), len(self.labels)):
+            raise StageError(str(self.mismatch(values.shape, "one score a label is expected")))
+        classes = np.arange(len(self.labels))
+        return [Findings(self.labels, row, classes) for row in self.scores(rows)]
+
+
+class Boxes(Decoder):
+    """What the decoders of boxes share: the floor, suppression, the way back to source pixels."""
+
+    suppresses: ClassVar[bool] = True
+
+    @abstractmethod
+    def candidates(self, tensors: Tensors, index: int) -> tuple[Array, Array, Array]:
+        """Of picture `index`: boxes `[M, 4]` in view pixels, scores `[M]`, classes `[M]`, all above the floor."""
+
+    def read(self, tensors: Tensors, views: Sequence[View]) -> list[Findings]:
+        return [self._findings(*self.candidates(tensors, index), view) for index, view in enumerate(views)]
+
+    def _findings(self, boxes: Array, scores: Array, classes: Array, view: View) -> Findings:
+        known = (classes >= 0) & (classes < len(self.labels))
+        boxes, scores, classes = boxes[known], scores[known], classes[known]
+        if not np.isfinite(boxes).all():
+            raise StageError(f"{self.name}: the model answered with boxes that are not finite")
+        most = self.output.max_boxes
+        if self.suppresses:
+            best = suppress(boxes, scores, classes, self.output.iou, most)
+        else:
+            best = np.argsort(-scores, kind="stable")[:most]
+        placed = view.to_source(boxes[best])
+        seen = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])  # not wholly in the letterbox's bars
+        best = best[seen]
+        return Findings(self.labels, scores[best].astype(np.float32), classes[best].astype(np.int64), placed[seen])
+
+
+class Ssd(Boxes):
+    """TensorFlow's detection graphs: boxes `[N, A, 4]` as y1 x1 y2 x2 of 1; scores `[N, A]` with classes `[N, A]`
+    where the graph has suppressed, or scores `[N, A, C]` where that is ours to do."""
+
+    def check(self, shapes: Shapes) -> None:
+        boxes, scores, classes = self._names(list(shapes))
+        if shapes[boxes] and (len(shapes[boxes]) != 3 or shapes[boxes][2] not in {4, None}):
+            raise self.mismatch(shapes[boxes], "boxes [N, A, 4] are expected")
+        if classes is None and shapes[scores]:
+            columns = shapes[scores][2] if len(shapes[scores]) == 3 else 0
+            if columns is not None and columns != len(self.labels) + self.output.class_offset:
+                raise self.mismatch(shapes[scores], "scores [N, A, labels + class_offset] are expected")
+
+    def _names(self, names: list[str]) -> tuple[str, str, str | None]:
+        boxes = self.pick(names, self.output.boxes, ["boxes", "detection_boxes"])
+        scores = self.pick(names, self.output.scores, ["scores", "detection_scores"])
+        classes = [n for n in names if n.partition(":")[0] in {"classes", "detection_classes", self.output.classes}]
+        return boxes, scores, classes[0] if classes else None
+
+    def candidates(self, tensors: Tensors, index: int) -> tuple[Array, Array, Array]:
+        box_name, score_name, class_name = self._names(list(tensors))
+        boxes = tensors[box_name][index][:, [1, 0, 3, 2]]
+        boxes = boxes * np.array([self.width, self.height, self.width, self.height], np.float32)
+        scores = self.scores(tensors[score_name][index])
+        if class_name is None:
+            scores = scores[:, self.output.class_offset :]
+            anchors, classes = np.nonzero(scores >= self.output.score_floor)
+            return boxes[anchors], scores[anchors, classes], classes
+        kept = np.flatnonzero(scores >= self.output.score_floor)
+        classes = tensors[class_name][index][kept].astype(np.int64) - self.output.class_offset
+        return boxes[kept], scores[kept], classes
+
+
+class Yolo(Boxes):
+    """Three layouts, told apart by their shape, A anchors and C labels:
+
+    - `[N, 4 + C, A]` (v8 and on; also transposed): centre x, centre y, width, height in view pixels, one score a label;
+    - `[N, A, 5 + C]` (v5, v7): the same with an objectness before the labels, which multiplies them;
+    - `[N, A, 6]` (v10 and on, suppressed inside): x1, y1, x2, y2, score, class.
+    """
+
+    def check(self, shapes: Shapes) -> None:
+        shape = shapes[self._name(list(shapes))]
+        if shape and None not in shape[1:]:
+            self._layout(cast("tuple[int, ...]", (1, *shape[1:])))
+        elif shape and (len(shape) != 3 or {4 + len(self.labels), 5 + len(self.labels), 6}.isdisjoint(shape[1:])):
+            raise self.mismatch(shape, self._expected)
+
+    @property
+    def _expected(self) -> str:
+        c = len(self.labels)
+        return f"[N, {4 + c}, A], [N, A, {5 + c}] or [N, A, 6] is expected"
+
+    def _name(self, names: list[str]) -> str:
+        return self.pick(names, self.output.scores or self.output.boxes, ["output0", "output", names[0]])
+
+    def _layout(self, shape: tuple[int, ...]) -> str:
+        c = len(self.labels)
+        if len(shape) == 3:
+            if shape[1] == 4 + c and shape[2] != 5 + c:
+                return "v8"
+            if shape[2] == 5 + c and not (shape[2] == 6 and shape[1] <= 1000):
+                return "v5"
+            if shape[2] == 4 + c:
+                return "v8t"
+            if shape[2] == 6:
+                return "end"
+            if shape[1] == 4 + c:
+                return "v8"
+        raise self.mismatch(shape, self._expected)
+
+    def candidates(self, tensors: Tensors, index: int) -> tuple[Array, Array, Array]:
+        values = tensors[self._name(list(tensors))]
+        try:
+            layout = self._layout(values.shape)
+        except InputError as error:
+            raise StageError(str(error)) from None
+        rows = values[index].T if layout == "v8" else values[index]
+        if layout == "end":
+            scores = self.scores(rows[:, 4])
+            kept = np.flatnonzero(scores >= self.output.score_floor)
+            return rows[kept, :4], scores[kept], rows[kept, 5].astype(np.int64)
+        scores = self.scores(rows[:, 5:]) * self.scores(rows[:, 4:5]) if layout == "v5" else self.scores(rows[:, 4:])
+        anchors, classes = np.nonzero(scores >= self.output.score_floor)
+        return corners(rows[anchors, :4]), scores[anchors, classes], classes
+
+
+class Torchvision(Boxes):
+    """Padded lists as `runtimes.base.Tensors` describes them: boxes in view pixels, suppressed by the model."""
+
+    suppresses: ClassVar[bool] = False
+
+    def check(self, shapes: Shapes) -> None:
+        for name in ("boxes", "scores", "labels", "counts") if shapes else ():
+            self.pick(list(shapes), name, [name])
+
+    def candidates(self, tensors: Tensors, index: int) -> tuple[Array, Array, Array]:
+        count = int(tensors["counts"][index])
+        scores = self.scores(tensors["scores"][index][:count])
+        kept = np.flatnonzero(scores >= self.output.score_floor)
+        classes = tensors["labels"][index][kept].astype(np.int64) - self.output.class_offset
+        return tensors["boxes"][index][kept], scores[kept], classes
+
+
+_DECODERS: dict[OutputKind, type[Decoder]] = {
+    "classification": Classification,
+    "ssd": Ssd,
+    "yolo": Yolo,
+    "torchvision": Torchvision,
+}
+
+
+def decoder(manifest: Manifest) -> Decoder:
+    """The decoder for a manifest's kind of output."""
+    return _DECODERS[manifest.output.kind](manifest)

@@ -1,0 +1,1 @@
+"""The shipped models, a folder each, and `convert`, which made them from their published originals."""
