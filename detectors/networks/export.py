@@ -16,19 +16,20 @@ INPUT, OUTPUT = "images", "logits"
 _MOST = 1024  # an exported batch dimension wants an upper bound
 
 
-def save_openvino(network: Any, height: int, width: int, path: Path) -> None:
+def save_openvino(network: Any, height: int, width: int, path: Path, half: bool = True) -> None:
     """Write `network` (float32 `[N, 3, H, W]` in 0…1 → one array) as OpenVINO IR: `path` (.xml) and its .bin, weights
-    in half precision. Raises `MissingPart` without torch or OpenVINO."""
+    in half precision where `half`. Raises `MissingPart` without torch or OpenVINO."""
     try:
         import openvino
+        from openvino.tools.ovc import convert_model
     except ImportError as error:
         raise MissingPart("OpenVINO is missing: pip install openvino", "detectors.networks") from error
     with _quiet():
-        model = openvino.convert_model(_traced(network, height, width), input=[(-1, height, width, 3)])
+        model = convert_model(_traced(network, height, width), input=[(-1, height, width, 3)])
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({OUTPUT})
     path.parent.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(model, path, compress_to_fp16=True)
+    openvino.save_model(model, path, compress_to_fp16=half)
 
 
 def save_onnx(network: Any, height: int, width: int, path: Path) -> None:
