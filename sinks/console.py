@@ -1,0 +1,110 @@
+"""A live table on the terminal: what each stream is doing, who decides how much, what was lost, what happened last."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import ClassVar, Literal, TextIO
+
+from pydantic import Field, PositiveFloat
+from rich.console import Console as Terminal
+from rich.live import Live
+
+from pipeline.core.contracts import Delivery, Sink, Writer
+from pipeline.core.errors import SinkRefused
+from pipeline.core.records import Event
+from pipeline.core.snapshot import Snapshot
+from sinks.console_view import render, status_line
+from sinks.wording import printable, sentence
+
+
+class Console(Sink):
+    """On a terminal a table that is drawn anew in place. Elsewhere lines: events on `stream`, and every `every_s`
+    seconds the state of things on standard error, so that the output of a pipe is events alone."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"events"})
+
+    mode: Literal["auto", "table", "lines"] = Field(
+        default="auto", description="table or lines; auto: a table where the stream is a terminal"
+    )
+    stream: Literal["stdout", "stderr"] = Field(default="stdout", description="where the table and the events go")
+    events: int = Field(default=5, ge=0, le=100, description="how many of the last events the table shows")
+    every_s: PositiveFloat = Field(default=5.0, description="seconds between lines on the state of things")
+
+    def open(self) -> Writer:
+        file = sys.stderr if self.stream == "stderr" else sys.stdout
+        terminal = Terminal(file=file, force_terminal=True, highlight=False)
+        drawable = file.isatty() and not terminal.is_dumb_terminal
+        if self.mode == "table" or (self.mode == "auto" and drawable):
+            return _Table(self, terminal)
+        return _Lines(self, file)
+
+
+class _Table:
+    def __init__(self, plan: Console, terminal: Terminal) -> None:
+        self._keep = plan.events
+        self._events: dict[str, Event] = {}  # by id, the latest last
+        self._terminal = terminal
+        # drawn when there is something new, by the one thread that knows; a table too high for the terminal is cut
+        self._live = Live(console=terminal, auto_refresh=False, vertical_overflow="crop")
+        self._started = self._closed = False
+
+    def write(self, items: Sequence[Delivery]) -> None:
+        for event in _events(items):
+            self._events.pop(event.id, None)
+            self._events[event.id] = event
+        for old in list(self._events)[: max(0, len(self._events) - self._keep)]:
+            del self._events[old]
+
+    def observe(self, snapshot: Snapshot) -> None:
+        if self._closed:
+            return
+        width, height = self._terminal.size
+        self._live.update(render(snapshot, list(self._events.values()), width, height))
+        if not self._started:
+            self._started = True
+            self._live.start()
+        self._live.refresh()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._started:
+            self._started = False
+            self._live.stop()
+
+
+class _Lines:
+    def __init__(self, plan: Console, file: TextIO) -> None:
+        self._file = file
+        self._every_s = plan.every_s
+        self._said = time.monotonic()
+        self._last: Snapshot | None = None
+
+    def write(self, items: Sequence[Delivery]) -> None:
+        try:
+            for event in _events(items):
+                if event.kind != "update":
+                    print(f"{printable(event.stream)}: {sentence(event)}", file=self._file)
+            self._file.flush()
+        except (OSError, ValueError) as error:  # nobody reads it any more, or it was closed
+            raise SinkRefused(f"the console cannot be written: {error}") from error
+
+    def observe(self, snapshot: Snapshot) -> None:
+        self._last = snapshot
+        if time.monotonic() - self._said >= self._every_s:
+            self._say()
+
+    def _say(self) -> None:
+        if self._last is not None:
+            self._said = time.monotonic()
+            print(status_line(self._last), file=sys.stderr, flush=True)
+            self._last = None
+
+    def close(self) -> None:
+        """The last word: how it stood in the end."""
+        self._say()
+
+
+def _events(items: Sequence[Delivery]) -> list[Event]:
+    return [item for item in items if isinstance(item, Event)]
