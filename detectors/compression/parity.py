@@ -3,13 +3,13 @@ refused: a wrong verdict is no bargain at any speed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from detectors.runtimes.base import Session
 from pipeline.core.errors import ThresherError
-from pipeline.core.records import Array, Findings
+from pipeline.core.records import Array
 
 
 class Disagreement(ThresherError):
@@ -76,10 +76,20 @@ def agreement(reference: Array, candidate: Array) -> Agreement:
     )
 
 
-def label_scores(findings: Sequence[Findings]) -> Array:
-    """Float64 `[pictures, labels]`: how sure each label is of being in each picture, whether the model speaks of whole
-    pictures or of boxes (then its best box counts). The form in which any two models of one task can be compared."""
-    rows = np.zeros((len(findings), len(findings[0].labels) if findings else 0))
-    for row, found in zip(rows, findings, strict=True):
-        np.maximum.at(row, found.classes, found.scores)
-    return rows
+def answers(session: Session, pictures: Array) -> Array:
+    """All float outputs of `session` for uint8 pictures `[P, height, width, 3]`, side by side: `[P, outputs]`.
+
+    For models whose outputs keep their order (classes, dense maps). Boxes after suppression come in any order and
+    number: compare those as `detectors.runtimes.parity` does.
+    """
+    rows, done = [], 0
+    while done < len(pictures):
+        left = len(pictures) - done
+        size = max((size for size in session.batches if size <= left), default=session.batches[0])
+        part = pictures[done : done + size]
+        filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        tensors = {id(tensor): tensor for tensor in session.infer(filled).values()}  # one tensor may have many names
+        floats = [tensor[: len(part)].reshape(len(part), -1) for tensor in tensors.values() if tensor.dtype.kind == "f"]
+        rows.append(np.concatenate(floats, axis=1))
+        done += len(part)
+    return np.concatenate(rows)

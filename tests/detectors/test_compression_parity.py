@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from detectors.compression.parity import Disagreement, Tolerance, agreement, label_scores
-from pipeline.core.records import Findings
+from detectors.compression.parity import Disagreement, Tolerance, agreement
 
 SCORES = arrays(np.float32, (6, 4), elements=st.floats(0, 1, width=32))
 
@@ -43,16 +42,6 @@ def test_each_broken_bound_is_told() -> None:
 def test_a_model_that_answers_nothing_numeric_is_refused() -> None:
     with pytest.raises(Disagreement):
         Tolerance().check(agreement(np.array([[0.5, 0.5]]), np.array([[np.nan, np.nan]])), "broken")
-
-
-def test_boxes_and_whole_pictures_are_compared_alike() -> None:
-    labels = ("person", "car")
-    whole = Findings(labels, np.array([0.2, 0.8], np.float32), np.array([0, 1]))
-    boxed = Findings(labels, np.array([0.3, 0.9, 0.4], np.float32), np.array([0, 0, 1]), np.zeros((3, 4), np.float32))
-    nothing = Findings(labels, np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
-    scores = label_scores([whole, boxed, nothing])
-    assert scores == pytest.approx(np.array([[0.2, 0.8], [0.9, 0.4], [0, 0]]))
-    assert agreement(scores, scores).cosine_min == pytest.approx(1.0)
 
 
 def test_arrays_that_cannot_be_compared_are_a_bug() -> None:
