@@ -18,20 +18,23 @@ def corners(centred: Array) -> Array:
     return np.concatenate([middle - half, middle + half], axis=1)
 
 
-def overlaps(boxes: Array) -> Array:
-    """Intersection over union of each with each: `[N, 4]` → `[N, N]`, 0 where there is no area."""
-    low, high = boxes[:, :2], boxes[:, 2:]
-    sides = np.clip(np.minimum(high[:, None], high) - np.maximum(low[:, None], low), 0, None)
+def between(ones: Array, others: Array) -> Array:
+    """Intersection over union of each with each: `[N, 4]`, `[M, 4]` → `[N, M]`, 0 where there is no area."""
+    low, high = ones[:, None, :2], ones[:, None, 2:]
+    sides = np.clip(np.minimum(high, others[:, 2:]) - np.maximum(low, others[:, :2]), 0, None)
     shared = sides[..., 0] * sides[..., 1]
-    area = np.clip(high - low, 0, None).prod(axis=1)
-    united = area[:, None] + area - shared
+    united = _areas(ones)[:, None] + _areas(others) - shared
     return cast(Array, np.divide(shared, united, out=np.zeros_like(shared), where=united > 0))
+
+
+def _areas(boxes: Array) -> Array:
+    return cast(Array, np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1))
 
 
 def suppress(boxes: Array, scores: Array, classes: Array, iou: float, most: int) -> Array:
     """Non-maximum suppression within each class: the indices of the boxes to keep, best first, at most `most`."""
     order = np.argsort(-scores, kind="stable")[:MOST_CANDIDATES]
-    rival = (overlaps(boxes[order]) > iou) & (classes[order][:, None] == classes[order])
+    rival = (between(boxes[order], boxes[order]) > iou) & (classes[order][:, None] == classes[order])
     beaten = np.zeros(len(order), bool)
     kept: list[int] = []
     for index in range(len(order)):

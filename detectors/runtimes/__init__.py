@@ -8,6 +8,5 @@ RUNTIMES = Catalogue(
     {
         "openvino": "detectors.runtimes.openvino:OpenVino",
         "onnxruntime": "detectors.runtimes.onnxruntime:OnnxRuntime",
-        "torch": "detectors.runtimes.torch:Torch",
     },
 )

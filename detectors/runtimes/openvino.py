@@ -13,7 +13,9 @@ Measured on two cores with AVX-512 and bf16 (SSDLite MobileNetV2 at 300×300, th
 
 from __future__ import annotations
 
+import errno
 import importlib
+import logging
 import os
 import queue
 import sys
@@ -35,6 +37,7 @@ _CAPABILITIES: dict[Precision, str] = {"f32": "FP32", "bf16": "BF16", "f16": "FP
 _HEAVY_LAYERS = frozenset({"Convolution", "FullyConnected", "MatMul", "Deconvolution"})
 _INTEGERS = frozenset({"i8", "u8"})
 _core: Any = None
+_log = logging.getLogger(__name__)
 
 
 def openvino() -> Any:
@@ -98,8 +101,7 @@ class OpenVino(Runtime):
         properties = {
             "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
             "NUM_STREAMS": str(options.workers),
-            "CACHE_DIR": str(_compiled_cache()),
-        }
+        } | _compiled_cache()
         try:
             compiled = core().compile_model(graph, "CPU", properties)
         except RuntimeError as error:
@@ -125,7 +127,8 @@ class OpenVinoSession(Session):
     def infer(self, batch: Array) -> Tensors:
         request = self._requests.get()
         try:
-            request.set_input_tensor(self._tensor(np.require(batch, requirements="CW"), shared_memory=True))
+            given = np.require(batch, requirements=["C", "W"])  # may be a copy; the request does not keep it alive
+            request.set_input_tensor(self._tensor(given, shared_memory=True))
             request.infer()
             answers: Tensors = {}
             for index, names in enumerate(self._ports):
@@ -211,18 +214,20 @@ def _fit_input(graph: Any, port: Any, manifest: Manifest, weights: Path) -> int 
     return cast("int | None", own)
 
 
-def _compiled_cache() -> Path:
-    """Of this program only; unreadable for others, since compiled models are loaded without being questioned."""
+def _compiled_cache() -> dict[str, str]:
+    """Where compiled graphs are kept. A folder of this user's own, since they are loaded without being questioned; and
+    none, with a warning, where nothing can be written."""
     folder = cache_folder() / "openvino"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise InputError(
-            f"the cache cannot be written ({error.strerror}): set THRESHER_CACHE to a folder that can", str(folder)
-        ) from None
-    if not os.access(folder, os.W_OK):
-        raise InputError("the cache cannot be written: set THRESHER_CACHE to a folder that can", str(folder))
-    return folder
+        _log.warning(
+            "%s: %s; models are compiled anew at every start (THRESHER_CACHE moves it)", folder, error.strerror
+        )
+        return {}
+    return {"CACHE_DIR": str(folder)}
 
 
 def _running_precision(compiled: Any) -> str:

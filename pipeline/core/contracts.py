@@ -109,6 +109,9 @@ Decision: TypeAlias = Clear | Flag | Escalate
 class Rule(Protocol):
     """The thresholds, as pure functions: what calibration chooses, replay re-plays and the audit checks."""
 
+    def check(self, cheap: Sequence[str], heavy: Sequence[str] | None) -> list[str]:
+        """The mistakes that show once the stages' labels are known (None: there is no heavy stage), one line each."""
+
     def decide(self, cheap: Findings) -> Decision:
         """What the cheap stage's findings mean. Without a heavy stage, `Escalate` is not among the answers."""
 

@@ -1,0 +1,146 @@
+"""Which model a stage runs, as a config says it, and the stage that comes of it.
+
+cheap: {model: people-ssdlite}                     # shipped
+cheap: {model: models/pcb}                         # a folder with a manifest
+cheap: {model: ./320n.onnx, output: yolo}          # a bare file
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pydantic import Field, PositiveInt
+
+from detectors.manifest import MANIFEST, Input, Model, Output, OutputKind, ViewSettings, read_model
+from detectors.runtimes import RUNTIMES
+from detectors.runtimes.base import PRECISIONS, Options, Precision, Runtime
+from pipeline.core.catalogue import nearest
+from pipeline.core.contracts import Stage
+from pipeline.core.errors import InputError, MissingPart
+from pipeline.core.settings import Name, Settings
+
+ZOO = Path(__file__).parent / "zoo"
+_DEFAULT_BATCH = 8
+_log = logging.getLogger(__name__)
+
+PixelScale: TypeAlias = Literal["raw", "unit", "imagenet"]
+"""0 to 255 as they are; divided by 255; divided by 255 and normalised by ImageNet's mean and deviation."""
+
+
+class ModelChoice(Settings):
+    """A model, and whatever about it is not to be found out or measured."""
+
+    model: str = Field(description="a shipped model's name, a model folder, or a .onnx, .xml or .pb file")
+    name: Name | None = Field(default=None, description="the stage's name in results (default: the model's)")
+    output: OutputKind | Output | None = Field(default=None, description="how to read a bare file's answers")
+    labels: tuple[str, ...] | None = Field(default=None, description="a bare file's labels (default: its metadata's)")
+    view: ViewSettings | None = Field(default=None, description="a bare file's picture (default: the graph's own size)")
+    input: PixelScale | Input | None = Field(default=None, description="how a bare file wants its pixels")
+    runtime: str | None = Field(default=None, description="openvino, onnxruntime or torch (default: by measurement)")
+    precision: Precision | None = Field(default=None, description="f32, bf16 or f16 (default: by measurement)")
+    max_batch: int | None = Field(default=None, ge=1, le=256, description="default: by measurement")
+    workers: PositiveInt = Field(default=1, le=64, description="batches that run at once")
+
+
+def zoo_names() -> list[str]:
+    """The shipped models."""
+    return sorted(file.parent.name for file in ZOO.glob(f"*/{MANIFEST}"))
+
+
+def find_model(choice: ModelChoice) -> Model:
+    """The model of a choice: found, read, digests verified. Raises `InputError`."""
+    shipped = ZOO / choice.model
+    bare = (choice.output, choice.labels, choice.view, choice.input) != (None,) * 4
+    if choice.model in zoo_names():
+        folder = shipped
+    else:
+        path = Path(choice.model).expanduser()
+        if path.is_file() and path.name != MANIFEST:
+            from detectors.bare import bare_model
+
+            return bare_model(path, choice)
+        if not path.exists():
+            raise _unknown(choice.model)
+        folder = path if path.is_dir() else path.parent
+    if bare:
+        raise InputError(
+            f"output, labels, view and input describe a bare file; this model's {MANIFEST} says them", choice.model
+        )
+    return read_model(folder)
+
+
+def build_stage(choice: ModelChoice) -> Stage:
+    """The stage of a choice: model opened in the runtime and precision that were asked for, or else in those that
+    measured best on this machine (measured now, which takes some seconds, if they never were).
+
+    Not warmed yet. Raises `InputError`, or `MissingPart` where something has to be installed or fetched.
+    """
+    from detectors.image.stage import ImageStage
+
+    model = _fetched(find_model(choice))
+    runtime, options = _settled(model, choice)
+    return ImageStage(choice.name or model.name, model, runtime.open(model, options))
+
+
+def readers(model: Model) -> list[Runtime]:
+    """The installed runtimes that can read it, in the catalogue's order. Raises `MissingPart` if there is none."""
+    able: list[Runtime] = []
+    lacking: list[str] = []
+    for kind in RUNTIMES.kinds():
+        runtime: Runtime = RUNTIMES.load(kind)()
+        if (hint := runtime.missing()) is not None:
+            lacking.append(f"{kind}: {hint}")
+        elif runtime.precisions(model):
+            able.append(runtime)
+    if not able:
+        hint = f" (not installed: {'; '.join(lacking)})" if lacking else ""
+        raise MissingPart(f"no installed runtime reads {model.manifest.weights.format} weights{hint}", model.name)
+    return able
+
+
+def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
+    options = Options(workers=choice.workers, max_batch=choice.max_batch or _DEFAULT_BATCH)
+    if choice.runtime is not None:
+        runtime: Runtime = RUNTIMES.load(choice.runtime, "runtime")()
+        if (hint := runtime.missing()) is not None:
+            raise MissingPart(f"{choice.runtime} is not installed: {hint}", "runtime")
+        candidates = [runtime]
+        if not runtime.precisions(model):
+            raise InputError(f"{choice.runtime} does not read {model.manifest.weights.format} weights", "runtime")
+    else:
+        candidates = readers(model)
+    if choice.precision is not None:
+        candidates = [r for r in candidates if choice.precision in r.precisions(model)]
+        if not candidates:
+            able = [p for p in PRECISIONS if any(p in r.precisions(model) for r in readers(model))]
+            raise InputError(
+                f"this machine does not run it in {choice.precision}; it does in {', '.join(able)}", "precision"
+            )
+        return candidates[0], replace(options, precision=choice.precision)
+
+    from detectors.runtimes.choose import measured
+
+    best = measured(model, candidates).chosen
+    chosen = next(r for r in candidates if r.name == best.runtime)
+    return chosen, replace(options, precision=best.precision, max_batch=choice.max_batch or best.batch)
+
+
+def _fetched(model: Model) -> Model:
+    """Weights that are published elsewhere, brought here. (Those of torchvision its own runtime fetches, since it does
+    not keep them as they come.)"""
+    weights = model.manifest.weights
+    if weights.url is None or weights.format == "torchvision" or model.weights.exists():
+        return model
+    from detectors.download import fetched
+
+    return replace(model, weights=fetched(weights.url, weights.sha256, weights.file))
+
+
+def _unknown(name: str) -> InputError:
+    if "/" in name or "\\" in name or Path(name).suffix:
+        return InputError("there is no such model file or folder", name)
+    known = zoo_names()
+    return InputError(f'there is no model called "{name}".{nearest(name, known)} Shipped: {", ".join(known)}.', "model")

@@ -1,0 +1,1 @@
+"""The thresholds: pure functions from findings to a decision, one kind of rule a file."""

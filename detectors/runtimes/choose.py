@@ -1,0 +1,193 @@
+"""The runtime and the precision of a model, chosen by measuring it on the machine at hand.
+
+Every installed runtime that reads the model runs it in every precision that the processor has, on real pictures. A
+form that moves a score further from the f32 reference than the manifest tolerates is refused, however fast. Of the
+others the fastest wins; a tenth is not worth a less exact form or a second runtime. What was measured is kept until
+weights, manifest, processor or a runtime change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from detectors.image.stage import ImageStage
+from detectors.manifest import Model
+from detectors.runtimes.base import Options, Precision, Runtime, cache_folder
+from detectors.runtimes.parity import moved, sample_views
+from pipeline.core.errors import InputError, StageError
+from pipeline.core.payloads import View
+from pipeline.core.records import Findings
+from pipeline.core.settings import Settings
+
+MOST_BATCH = 8
+_WORTH = 0.9  # of the best rate is as good as the best
+_GAIN = 1.05  # a larger batch has to bring this much to try one larger still
+_SIZE_S = 0.12  # of measuring, per batch size
+_ENOUGH = 12  # runs, per batch size
+_FORMAT = 1  # of what is kept; count up when its meaning changes
+_log = logging.getLogger(__name__)
+
+
+class Candidate(Settings):
+    """One way to run a model. `precision` was asked for, `ran` is what really runs. `latency_ms` is the median for a
+    single picture, `per_s` the pictures a second in batches of `batch`, the smallest that comes near the best rate.
+    `refused` says why it is out of the question."""
+
+    runtime: str
+    precision: Precision
+    ran: str = ""
+    latency_ms: float = 0.0
+    per_s: float = 0.0
+    batch: int = 1
+    moved: float = 0.0
+    refused: str = ""
+
+
+class Measurement(Settings):
+    """What was measured of a model on this machine."""
+
+    model: str
+    version: str
+    tolerance: float
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def chosen(self) -> Candidate:
+        """The first, in order of exactness, that comes near the best rate."""
+        able = [candidate for candidate in self.candidates if not candidate.refused]
+        if not able:
+            reasons = "; ".join(f"{c.runtime} {c.precision}: {c.refused}" for c in self.candidates)
+            raise InputError(f"no runtime on this machine runs it ({reasons})", self.model)
+        best = max(candidate.per_s for candidate in able)
+        return next(candidate for candidate in able if candidate.per_s >= _WORTH * best)
+
+
+def measured(model: Model, runtimes: Sequence[Runtime]) -> Measurement:
+    """The measurement of `model` in `runtimes`, from the cache or taken now (one to four seconds for a small model)."""
+    file = _file(model, runtimes)
+    kept = _kept(file)
+    if kept is None:
+        _log.info("%s: measuring which runtime and precision suit this machine; kept for the next start", model.name)
+        kept = measure(model, runtimes)
+        best = kept.chosen
+        _log.info("%s: %s in %s, %.1f ms a picture", model.name, best.runtime, best.ran, best.latency_ms)
+        _keep(kept, file)
+    return kept
+
+
+def measure(model: Model, runtimes: Sequence[Runtime]) -> Measurement:
+    """Measure now. Raises `InputError` if not even the reference (f32 in the first runtime) can be opened."""
+    views = sample_views(model.manifest.view.spec())
+    tolerance = model.manifest.parity.tolerance
+    reference: list[Findings] | None = None
+    candidates: list[Candidate] = []
+    for runtime in runtimes:
+        for precision in runtime.precisions(model):
+            try:
+                candidate, findings = _run(model, runtime, precision, views)
+            except (InputError, StageError) as error:
+                if reference is None:
+                    raise
+                candidates.append(Candidate(runtime=runtime.name, precision=precision, refused=str(error)))
+                continue
+            reference = reference or findings
+            distance = moved(reference, findings)
+            refused = f"moves a score by {distance:.3f}, more than {tolerance:g}" if distance > tolerance else ""
+            candidates.append(candidate.model_copy(update={"moved": round(distance, 5), "refused": refused}))
+    return Measurement(
+        model=model.name, version=model.manifest.version, tolerance=tolerance, candidates=tuple(candidates)
+    )
+
+
+def _run(
+    model: Model, runtime: Runtime, precision: Precision, views: Sequence[View]
+) -> tuple[Candidate, list[Findings]]:
+    session = runtime.open(model, Options(precision=precision, max_batch=MOST_BATCH))
+    try:
+        stage = ImageStage(model.name, model, session)
+        findings = [found for view in views for found in stage.score([view])]
+        rates: dict[int, float] = {}
+        for size in session.batches:
+            best = max(rates.values(), default=0.0)
+            rates[size] = size / _median_s(stage, (list(views) * size)[:size])
+            if rates[size] < _GAIN * best:
+                break  # what this size does not bring, a larger one will not
+        batch = next(size for size, rate in rates.items() if rate >= _WORTH * max(rates.values()))
+        smallest = session.batches[0]
+        return Candidate(
+            runtime=runtime.name,
+            precision=precision,
+            ran=session.precision,
+            latency_ms=round(1e3 * smallest / rates[smallest], 2),
+            per_s=round(rates[batch], 1),
+            batch=batch,
+        ), findings
+    finally:
+        session.close()
+
+
+def _median_s(stage: ImageStage, views: list[View]) -> float:
+    """Seconds for one batch, decoding included, the first time left out."""
+    stage.score(views)
+    spent: list[float] = []
+    while len(spent) < 2 or (sum(spent) < _SIZE_S and len(spent) < _ENOUGH):
+        before = time.perf_counter()
+        stage.score(views)
+        spent.append(time.perf_counter() - before)
+    return statistics.median(spent)
+
+
+def _file(model: Model, runtimes: Sequence[Runtime]) -> Path:
+    """Named by all that the outcome depends on."""
+    said = [
+        _FORMAT,
+        model.manifest.model_dump_json(),
+        processor(),
+        os.cpu_count(),
+        [(runtime.name, runtime.version()) for runtime in runtimes],
+    ]
+    name = hashlib.blake2s(json.dumps(said).encode(), digest_size=12).hexdigest()
+    return cache_folder() / "measured" / f"{model.name}-{name}.json"
+
+
+@cache
+def processor() -> str:
+    """The processor's name and instruction sets, as the system tells them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    said = dict(line.split("\t: ", 1) for line in text.splitlines() if "\t: " in line)
+    return f"{platform.machine()} {said.get('model name', '')} {said.get('flags', said.get('Features', ''))}"
+
+
+def _kept(file: Path) -> Measurement | None:
+    try:
+        return Measurement.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        _log.warning("%s cannot be used (%s): measuring again", file, type(error).__name__)
+        return None
+
+
+def _keep(measurement: Measurement, file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".", delete=False, encoding="utf-8") as part:
+            part.write(measurement.model_dump_json(indent=1))
+        Path(part.name).replace(file)
+    except OSError as error:
+        _log.warning("%s cannot be kept (%s): it will be measured again next time", file, error.strerror)
