@@ -25,9 +25,11 @@ _Arrival: TypeAlias = tuple[int, int, int, bool]  # number of the packet, mono_n
 _LONGEST_HOLD = 20  # packets a decoder may sit on: 16 pictures of reordering (H.264, HEVC), and its threads
 
 
-def guard(codec: CodecContext, max_pixels: int) -> None:
-    """Refuse larger pictures in the decoder itself. Call it before the first packet."""
-    codec.options = {**codec.options, "max_pixels": str(max_pixels)}
+def guard(codec: CodecContext, max_pixels: int, *, strict: bool = False) -> None:
+    """Refuse larger pictures in the decoder itself, and, if `strict`, damaged ones too, which it else patches up.
+    Call it before the first packet."""
+    options = {**codec.options, "max_pixels": str(max_pixels)}
+    codec.options = {**options, "err_detect": "explode"} if strict else options
 
 
 class Decoder:
@@ -59,7 +61,7 @@ class Decoder:
         codec: VideoCodecContext = video.codec_context
         codec.thread_count = threads
         codec.thread_type = ThreadType.AUTO if threads > 1 else ThreadType.SLICE
-        guard(codec, max_pixels)
+        guard(codec, max_pixels, strict=codec.name == "mjpeg")  # no other picture builds upon it, so no harm done
         self._codec = codec
         self._waiting: dict[object, _Arrival] = {}  # in the order of decoding
         base = video.time_base or Fraction(1, 1000)

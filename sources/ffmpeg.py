@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import av
 import av.logging
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 from av.video.stream import VideoStream
 from ulid import ULID
 
@@ -19,6 +19,8 @@ av.logging.set_level(None)  # FFmpeg itself writes whole URLs, passwords and all
 
 def plain(error: BaseException) -> str:
     """The reason alone: FFmpeg's own messages repeat the URL."""
+    if isinstance(error, ExitError):  # PyAV's time-outs call FFmpeg off
+        return "nothing came in time"
     return redact(getattr(error, "strerror", None) or error)
 
 

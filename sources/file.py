@@ -25,19 +25,22 @@ _DIGESTED_WHOLE = 64 << 20
 _BLOCK = 1 << 20
 _BLOCKS = 16
 _PROTOCOLS = "file"  # nor a playlist nor a concat script may lead anywhere else
-_THREADS = 2
 
 
 class File(Source):
     """A video file, read to its end as fast as the pipeline takes it, or in real time.
 
     Windows are named after the content: the same file gives the same ids wherever it lies.
-    A cut-off or damaged file is judged as far as it decodes; the rest is counted as undecoded.
+    A cut-off or damaged file is judged as far as it decodes; the rest is counted as undecoded. (Which frames near the
+    damage FFmpeg calls sound can depend on the order in which its threads run.)
     """
 
     path: Path = Field(description="the video file")
     realtime: bool = Field(False, description="play it at its own speed, as a camera would")
     loop: bool = Field(False, description="begin again at the end, for ever")
+    threads: int = Field(
+        2, ge=1, le=64, description="decode this many frames at once; with 1, a damaged file is always judged alike"
+    )
     max_pixels: int = Field(MAX_PIXELS, gt=0, description="refuse pictures with more pixels")
 
     @property
@@ -97,7 +100,7 @@ class FileReader:
             raise InputError(error.message, self._place) from None
         except FFmpegError as error:
             raise InputError(f"cannot be read as a video: {plain(error)}", self._place) from None
-        self.decoder.attach(self._video, threads=_THREADS, max_pixels=self._plan.max_pixels)
+        self.decoder.attach(self._video, threads=self._plan.threads, max_pixels=self._plan.max_pixels)
 
     def __iter__(self) -> Iterator[Item]:
         pace = Pace() if self._plan.realtime else None
