@@ -240,7 +240,7 @@ class FrameImage(Image):
         frame = self._held()
         rows = _rows(frame.planes[0])
         seen = rows[: frame.height, : frame.width] if frame.format.name in _LUMA_FIRST else rows  # padding is noise
-        return zlib.crc32(np.ascontiguousarray(seen))
+        return zlib.crc32(np.ascontiguousarray(seen).data)
 
     def rgb(self, max_width: int | None = None) -> Array:
         frame = self._held()

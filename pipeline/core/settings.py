@@ -20,23 +20,27 @@ class GateChoice(Settings):
     """Which gate stands before the first queue, and how often it lets an unchanged scene through."""
 
     kind: str
-    refresh_s: PositiveFloat = Field(10.0, description="judge an unchanged scene again after this many seconds")
+    refresh_s: PositiveFloat = Field(default=10.0, description="judge an unchanged scene again after this many seconds")
     options: dict[str, float] = Field(default_factory=dict, description="the gate's own settings")
 
 
 class StreamSettings(Settings):
     """What every source can be told, whatever it reads."""
 
-    cascade: str | None = Field(None, description="which cascade judges it; needed where there are several")
-    max_fps: PositiveFloat | None = Field(None, description="judge at most this many frames a second of media time")
+    cascade: str | None = Field(default=None, description="which cascade judges it; needed where there are several")
+    max_fps: PositiveFloat | None = Field(
+        default=None, description="judge at most this many frames a second of media time"
+    )
     latency_budget_ms: PositiveFloat | None = Field(
-        None, description="a window without a verdict this long after its first packet is shed"
+        default=None, description="a window without a verdict this long after its first packet is shed"
     )
     overflow: Literal["block", "drop_oldest"] | None = Field(
-        None, description="when the pipeline is full: wait, or let the oldest go (default: live sources drop)"
+        default=None, description="when the pipeline is full: wait, or let the oldest go (default: live sources drop)"
     )
-    in_flight: int = Field(32, ge=1, le=1024, description="windows of this stream inside the pipeline at once")
-    isolation: Literal["thread", "process"] = Field("thread", description="where it is decoded")
+    in_flight: int = Field(default=32, ge=1, le=1024, description="windows of this stream inside the pipeline at once")
+    isolation: Literal["thread", "process"] = Field(default="thread", description="where it is decoded")
     gate: GateChoice | None = None
-    refresh_s: PositiveFloat = Field(10.0, description="a frozen or black feed is judged again this often")
-    silence_s: PositiveFloat = Field(8.0, description="a live source that sends nothing for so long is opened again")
+    refresh_s: PositiveFloat = Field(default=10.0, description="a frozen or black feed is judged again this often")
+    silence_s: PositiveFloat = Field(
+        default=8.0, description="a live source that sends nothing for so long is opened again"
+    )

@@ -183,7 +183,7 @@ class _StageRunner:
             if len(findings) != len(views):
                 raise StageError(f"gave {len(findings)} answers for {len(views)} views")
             return findings
-        except Exception as error:  # a model may raise anything; the window fails, the stage lives on
+        except Exception as error:  # noqa: BLE001 a model may raise anything; the window fails, the stage lives on
             if len(views) > 1:
                 return [answer for view in views for answer in self._score([view])]
             self._complain(error)

@@ -60,6 +60,9 @@ class SinkRunner:
     def put(self, item: Delivery, lease: Lease | None, can_wait: bool) -> None:
         """Never blocks. A stream that can wait is never the reason for a drop: it stops at `full`."""
         with self._changed:
+            if self._give_up:
+                self._drop((item, lease))
+                return
             if len(self._items) >= self._size and not can_wait:
                 self._drop(self._items.popleft())
             self._items.append((item, lease))
@@ -78,15 +81,17 @@ class SinkRunner:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        self._join(timeout_s)
         with self._changed:
             self._give_up = True
             while self._items:
                 self._drop(self._items.popleft())
             self._changed.notify()
+        self._join(0.5)
+
+    def _join(self, timeout_s: float) -> None:
         if self._thread.is_alive():
-            self._thread.join(0.5)
+            self._thread.join(timeout_s)
 
     def snapshot(self) -> SinkSnapshot:
         with self._changed:
@@ -115,11 +120,10 @@ class SinkRunner:
                     self._deliver(batch)
                 elif self._closing:
                     break
-                if isinstance(self._writer, Observer) and time.monotonic() - observed >= OBSERVE_S:
+                if time.monotonic() - observed >= OBSERVE_S:
                     observed = time.monotonic()
-                    self._writer.observe(self._snapshot())
-            if isinstance(self._writer, Observer):
-                self._writer.observe(self._snapshot())
+                    self._observe()
+            self._observe()
         finally:
             if self._writer is not None:
                 try:
@@ -129,10 +133,20 @@ class SinkRunner:
             with self._changed:
                 self._state = "closed"
 
+    def _observe(self) -> None:
+        """Show the writer how things are, if it wants to see."""
+        writer: object = self._writer
+        if not isinstance(writer, Observer):
+            return
+        try:
+            writer.observe(self._snapshot())
+        except Exception as error:  # noqa: BLE001 a table that cannot be drawn must not stop what it shows
+            log.error("sink %s could not show the state: %s", self.name, redact(error))
+
     def _next(self) -> list[Item]:
         with self._changed:
             if not self._items and not self._closing:
-                self._changed.wait(OBSERVE_S if isinstance(self._writer, Observer) else None)
+                self._changed.wait(OBSERVE_S)
             batch = [self._items.popleft() for _ in range(min(BATCH, len(self._items)))]
             self._writing = len(batch)
             return batch
@@ -154,7 +168,7 @@ class SinkRunner:
                 log.error("sink %s refused %d items: %s", self.name, len(batch), redact(error))
                 refused = len(batch)
                 break
-            except Exception as error:  # a sink may be a third party's: a fault of it must not end the thread
+            except Exception as error:
                 puzzled += 1
                 log.warning("sink %s: %s: %s", self.name, type(error).__name__, redact(error), exc_info=puzzled == 1)
                 if puzzled >= _PUZZLED:

@@ -19,10 +19,12 @@ from pipeline.core.settings import Settings
 class EventSettings(Settings):
     """How verdicts become events."""
 
-    labels: tuple[str, ...] | None = Field(None, description="only these labels make events; default: every label")
-    start_after: PositiveInt = Field(2, description="windows with the label before an event opens")
-    end_after_s: NonNegativeFloat = Field(2.0, description="seconds without the label after which it ends")
-    update_every_s: PositiveFloat = Field(5.0, description="an open event is reported again this often")
+    labels: tuple[str, ...] | None = Field(
+        default=None, description="only these labels make events; default: every label"
+    )
+    start_after: PositiveInt = Field(default=2, description="windows with the label before an event opens")
+    end_after_s: NonNegativeFloat = Field(default=2.0, description="seconds without the label after which it ends")
+    update_every_s: PositiveFloat = Field(default=5.0, description="an open event is reported again this often")
 
 
 @dataclass(slots=True)

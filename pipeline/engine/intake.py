@@ -58,7 +58,7 @@ class Intake:
         feed_refresh_s: float,
         watches_feed: bool,
         picture_sinks: int,
-        stopping: Callable[[], bool],
+        held: Callable[[], bool],
     ) -> None:
         self._stream = stream
         self._runner = runner
@@ -71,7 +71,7 @@ class Intake:
         self._feed: FeedWatch | None = None
         self._holders = picture_sinks + 1
         self._keeps = runner.keeps_pictures or picture_sinks > 0
-        self._stopping = stopping
+        self._held = held
         self._judged: Judged | None = None
 
     def connected(self) -> None:
@@ -103,8 +103,7 @@ class Intake:
         if self._feed is None:
             self._stream.state = SourceState.LIVE
         if self._stream.block:
-            while not self._stream.wait_for_room(1.0) and not self._stopping():
-                pass
+            self._stream.wait_for_room(self._held)
         try:
             luma = image.luma() if self._gate is not None or self._feed is not None else None
             carried = None if luma is None else self._carried(window, image, luma)

@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from pipeline.engine.ticket import Job
 from pipeline.engine.telemetry import Histogram
+from pipeline.engine.ticket import Job
 
 _MARGIN = 1.5  # of the mean service time: what a batch may take when it goes slowly
 _NEVER_NS = 1 << 62

@@ -27,6 +27,9 @@ LIVE_BUDGET_NS = 5_000_000_000
 an end to every wait."""
 
 
+_HELD_POLL_S = 0.005
+
+
 def _shed(ticket: Ticket, now_ns: int, reason: ShedReason) -> None:
     """Its place in the line stays until its turn; its picture goes at once."""
     ticket.outcome = Shed(ticket.window, now_ns, reason)
@@ -60,6 +63,7 @@ class Stream:
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._line: deque[Ticket] = deque()  # every window that was admitted and has not left, in order
+        self._then: Callable[[], None] | None = None
         self._closed = False
         self.fan_in = threading.Lock()  # of the regions of this stream's windows
         self.judged: deque[Judged] = deque(maxlen=64)
@@ -87,10 +91,22 @@ class Stream:
             self._received += 1
             self._sampled_out += 1
 
-    def wait_for_room(self, timeout_s: float) -> bool:
-        """Whether a window can be admitted without shedding one; waits for that. For streams that can wait."""
+    def wait_for_room(self, held: Callable[[], bool]) -> None:
+        """Wait until a window can be admitted without shedding one, and `held` (a sink is behind) no longer holds;
+        or until the stream is closed. For streams that can wait."""
         with self._room:
-            return self._room.wait_for(lambda: len(self._line) < self._most or self._closed, timeout_s)
+            while not self._closed:
+                if self.full:
+                    self._room.wait()
+                elif held():
+                    self._room.wait(_HELD_POLL_S)
+                else:
+                    return
+
+    @property
+    def full(self) -> bool:
+        """Whether no further window can come before one leaves."""
+        return len(self._line) >= self._most
 
     def admit(self, window: Window, lease: Lease | None = None, luma: Array | None = None) -> Ticket:
         """A received frame becomes a window. The ticket may come back settled (there was no room at all).
@@ -108,7 +124,7 @@ class Stream:
             self._windows += 1
             if self._closed:
                 _shed(ticket, time.monotonic_ns(), ShedReason.SHUTDOWN)
-            elif len(self._line) >= self._most and not self.block:
+            elif self.full and not self.block:
                 victim = next((t for t in self._line if t.outcome is None and not t.running), ticket)
                 _shed(victim, time.monotonic_ns(), ShedReason.OVERLOAD)
             self._line.append(ticket)
@@ -141,6 +157,9 @@ class Stream:
                 ticket.lease.drop()
         if left:
             self._room.notify_all()
+        if self._then is not None and not line:
+            then, self._then = self._then, None
+            then()
 
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, Result):
@@ -167,6 +186,12 @@ class Stream:
             self._leave()
             return following
 
+    def when_empty(self, then: Callable[[], None]) -> None:
+        """Call `then`, under the lock, once everything inside has left: now, or after the last one."""
+        with self._lock:
+            self._then = then
+            self._leave()
+
     def empty(self) -> bool:
         with self._lock:
             return not self._line
@@ -180,11 +205,6 @@ class Stream:
                 if ticket.outcome is None:
                     _shed(ticket, now, ShedReason.SHUTDOWN)
             self._leave()
-            self._room.notify_all()
-
-    def wake(self) -> None:
-        """Let whoever waits for room look again whether it should go on waiting."""
-        with self._lock:
             self._room.notify_all()
 
     # What it says of itself.

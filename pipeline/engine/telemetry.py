@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 
 from pipeline.core.snapshot import Latency
@@ -74,11 +75,11 @@ class Rate:
     _SPAN_S = 5.0
 
     def __init__(self) -> None:
-        self._marks: list[tuple[float, int]] = []
+        self._marks: list[tuple[float, int]] = [(time.monotonic(), 0)]
 
     def per_s(self, now_s: float, count: int) -> float:
         marks = self._marks
-        if not marks or now_s - marks[-1][0] >= 0.2:
+        if now_s - marks[-1][0] >= 0.2:
             marks.append((now_s, count))
         while len(marks) > 2 and now_s - marks[1][0] >= self._SPAN_S:
             marks.pop(0)

@@ -73,7 +73,8 @@ class Job:
         self.ticket = ticket
         self.view = view
         self.index = index
-        self.launch_ns = now_ns + ticket.linger_ns
+        # Where the stream has no place left, no other window of it can come to fill the batch: then why linger?
+        self.launch_ns = now_ns if ticket.stream.full else now_ns + ticket.linger_ns
         # What has no deadline ages as if it had a lax one, so that it is served, after what is pressing.
         self.urgency_ns = ticket.deadline_ns if ticket.deadline_ns is not None else now_ns + LAX_NS
 

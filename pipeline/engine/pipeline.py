@@ -1,0 +1,284 @@
+"""The whole: streams in, one runner a generation, sinks out; start, drain, stop.
+
+Nothing in here knows a kind of source, a model or a sink.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from pipeline.core.contracts import Gate, Generation, Picture, Sink, Source
+from pipeline.core.errors import InputError
+from pipeline.core.records import Event, Outcome, SourceState
+from pipeline.core.snapshot import Snapshot
+from pipeline.engine.cascade import CascadeRunner
+from pipeline.engine.delivery import SinkRunner
+from pipeline.engine.events import EventSettings, EventTracker
+from pipeline.engine.intake import Intake
+from pipeline.engine.stream import LIVE_BUDGET_NS, Stream
+from pipeline.engine.supervisor import SourceRunner
+from pipeline.engine.telemetry import Histogram
+from pipeline.engine.ticket import Ticket
+
+log = logging.getLogger(__name__)
+
+WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
+LIVE_LINGER_NS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """One stream: where it comes from, what judges it. `gate` is this stream's own (it holds state)."""
+
+    name: str
+    source: Source
+    cascade: str
+    generation: Generation
+    gate: Gate | None = None
+
+
+class Pipeline:
+    """Runs streams through their cascades into sinks.
+
+        pipeline = Pipeline([StreamPlan("door", source, "people", generation)], {"log": sink})
+        pipeline.start()
+        pipeline.wait()
+        pipeline.stop()
+
+    Streams with the same generation share its batches. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[StreamPlan],
+        sinks: Mapping[str, Sink],
+        *,
+        events: EventSettings | None = None,
+    ) -> None:
+        names = [plan.name for plan in streams]
+        if len(set(names)) != len(names):
+            raise InputError("two streams have the same name", "sources")
+        self._sinks = [SinkRunner(name, sink, self.snapshot) for name, sink in sinks.items()]
+        self._picture_sinks = [sink for sink in self._sinks if "pictures" in sink.takes]
+        self._events = events or EventSettings()
+        self._cascades: dict[str, CascadeRunner] = {}
+        self._streams: list[Stream] = []
+        self._runners: list[SourceRunner] = []
+        self._ready = threading.Event()
+        self._stopping = threading.Event()
+        self._stop_lock = threading.Lock()
+        self._stopped = False
+        self._began_s = time.monotonic()
+        self._process = psutil.Process()
+        self._process.cpu_percent()
+        for plan in streams:
+            self._add(plan)
+
+    # Putting it together.
+
+    def _add(self, plan: StreamPlan) -> None:
+        source = plan.source
+        runner = self._cascades.get(plan.generation.id)
+        if runner is None:
+            runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation)
+        tracker = EventTracker(self._events)
+        can_wait = source.overflow == "block" if source.overflow else not source.paced
+        budget_ns = int(source.latency_budget_ms * 1e6) if source.latency_budget_ms else None
+        if budget_ns is None and not can_wait:
+            budget_ns = LIVE_BUDGET_NS
+        stream = Stream(
+            plan.name,
+            plan.cascade,
+            plan.generation,
+            lambda ticket, outcome: self._emit(ticket, outcome, tracker, can_wait),
+            in_flight=source.in_flight,
+            block=can_wait,
+            budget_ns=budget_ns,
+            linger_ns=WAITING_LINGER_NS if can_wait and not source.latency_budget_ms else LIVE_LINGER_NS,
+        )
+        intake = Intake(
+            stream,
+            runner,
+            plan.gate,
+            max_fps=source.max_fps,
+            gate_refresh_s=source.gate.refresh_s if source.gate is not None else source.refresh_s,
+            feed_refresh_s=source.refresh_s,
+            watches_feed=source.paced,
+            picture_sinks=len(self._picture_sinks),
+            held=self._behind,
+        )
+        reads = source
+        if source.isolation == "process":
+            from pipeline.engine.isolation import Isolated
+
+            reads = Isolated.around(source)
+        self._streams.append(stream)
+        self._runners.append(SourceRunner(reads, stream, intake, lambda: self._broke(stream, tracker, can_wait)))
+
+    def _emit(self, ticket: Ticket, outcome: Outcome, tracker: EventTracker, can_wait: bool) -> None:
+        """An outcome leaves, under its stream's lock."""
+        for sink in self._sinks:
+            if "pictures" in sink.takes:
+                lease = ticket.lease
+                sink.put(Picture(outcome, None if lease is None else lease.image), lease, can_wait)
+            elif "outcomes" in sink.takes:
+                sink.put(outcome, None, can_wait)
+        self._tell(tracker.see(outcome), can_wait)
+
+    def _tell(self, events: Iterable[Event], can_wait: bool) -> None:
+        for event in events:
+            for sink in self._sinks:
+                if "events" in sink.takes:
+                    sink.put(event, None, can_wait)
+
+    def _broke(self, stream: Stream, tracker: EventTracker, can_wait: bool) -> None:
+        """No frame will follow for now: what is open ends with what was seen last, once all of it was judged."""
+        stream.when_empty(lambda: self._tell(tracker.end(), can_wait))
+
+    def _behind(self) -> bool:
+        return any(sink.full() for sink in self._sinks)
+
+    # Running it.
+
+    def start(self) -> None:
+        """Open the sinks, warm the stages, start the sources. Raises `InputError` where something can never work."""
+        self._began_s = time.monotonic()
+        opened: list[SinkRunner] = []
+        try:
+            for sink in self._sinks:
+                sink.open()
+                opened.append(sink)
+            self._warm()
+        except BaseException:
+            for sink in opened:
+                sink.close(1.0)
+            raise
+        for cascade in self._cascades.values():
+            cascade.start()
+        self._ready.set()
+        for runner in self._runners:
+            runner.start()
+        threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
+        if any(stream.budget_ns is not None for stream in self._streams):
+            threading.Thread(target=self._keep_time, name="deadlines", daemon=True).start()
+
+    def _warm(self) -> None:
+        errors: list[BaseException] = []
+
+        def warm(cascade: CascadeRunner) -> None:
+            try:
+                cascade.warm()
+            except BaseException as error:  # noqa: BLE001 carried over to the thread that started us
+                errors.append(error)
+
+        threads = [threading.Thread(target=warm, args=(cascade,), daemon=True) for cascade in self._cascades.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    def _keep_watch(self) -> None:
+        while not self._stopping.wait(1.0):
+            now = time.monotonic_ns()
+            for runner in self._runners:
+                runner.watch(now)
+
+    def _keep_time(self) -> None:
+        """Shed what is late. Sleeps until the next deadline; a window that comes meanwhile has one no earlier than a
+        quarter of the shortest budget from now."""
+        timed = [stream for stream in self._streams if stream.budget_ns is not None]
+        nap_s = min(stream.budget_ns or 0 for stream in timed) / 4e9
+        while not self._stopped:
+            now = time.monotonic_ns()
+            following = [due for stream in timed if (due := stream.expire(now)) is not None]
+            wait_s = min([nap_s, *((due - now) / 1e9 for due in following)])
+            time.sleep(max(wait_s, 0.0005))
+
+    @property
+    def finished(self) -> bool:
+        """Every source is final and everything was delivered."""
+        return (
+            all(runner.finished.is_set() for runner in self._runners)
+            and all(stream.empty() for stream in self._streams)
+            and all(sink.drained() for sink in self._sinks)
+        )
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until everything is `finished`, a `stop` elsewhere, or the time-out; whether it is finished."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._stopping.is_set():
+            if self.finished:
+                return True
+            if end is not None and time.monotonic() >= end:
+                return False
+            running = next((runner for runner in self._runners if not runner.finished.is_set()), None)
+            nap_s = 0.25 if running is not None else 0.005
+            if end is not None:
+                nap_s = min(nap_s, max(0.0, end - time.monotonic()))
+            (running.finished if running is not None else self._stopping).wait(nap_s)
+        return self.finished
+
+    def stop(self, drain_s: float = 10.0) -> None:
+        """Take nothing more in, let what is inside finish, flush the sinks; all within about `drain_s` seconds.
+        What cannot finish in time is shed with the reason `shutdown`. Safe twice and without `start`."""
+        with self._stop_lock:
+            if self._stopped:
+                return
+            began = time.monotonic()
+
+            def left_s(share: float) -> float:
+                return max(0.0, began + drain_s * share - time.monotonic())
+
+            self._stopping.set()
+            for runner in self._runners:
+                runner.stop()
+            for runner in self._runners:
+                runner.join(left_s(0.25))
+            while left_s(0.6) and not all(stream.empty() for stream in self._streams):
+                time.sleep(0.005)
+            for stream in self._streams:
+                stream.close()
+            for runner in self._runners:  # one that waited for room has just been let go
+                runner.join(max(0.2, left_s(0.7)))
+                runner.end()
+            for cascade in self._cascades.values():
+                cascade.stop()
+            for sink in self._sinks:
+                sink.close(left_s(1.0))
+            self._stopped = True
+
+    # What it says of itself.
+
+    @property
+    def problems(self) -> tuple[InputError, ...]:
+        """Sources that can never work, and why."""
+        return tuple(runner.problem for runner in self._runners if runner.problem is not None)
+
+    @property
+    def states(self) -> dict[str, SourceState]:
+        return {stream.name: stream.state for stream in self._streams}
+
+    def snapshot(self) -> Snapshot:
+        now_s = time.monotonic()
+        elapsed_s = now_s - self._began_s
+        total = Histogram()
+        for stream in self._streams:
+            stream.latency_into(total)
+        return Snapshot(
+            elapsed_s=elapsed_s,
+            ready=self._ready.is_set(),
+            streams=tuple(stream.snapshot(now_s) for stream in self._streams),
+            stages=tuple(stage for cascade in self._cascades.values() for stage in cascade.snapshots(elapsed_s)),
+            sinks=tuple(sink.snapshot() for sink in self._sinks),
+            latency=total.latency(),
+            cpu_percent=self._process.cpu_percent(),
+            rss_bytes=self._process.memory_info().rss,
+        )

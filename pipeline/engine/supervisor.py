@@ -1,0 +1,167 @@
+"""Keeps sources running: opens them, opens live ones again for as long as it takes, notices those that hang.
+
+One thread an attempt. A reader that is stuck in native code cannot be interrupted, so its attempt is abandoned (what it
+may still say is ignored) and another begins; a few of those at once at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from pipeline.core.backoff import backoff
+from pipeline.core.contracts import Reader, Source
+from pipeline.core.errors import InputError, SourceLost
+from pipeline.core.records import Chunk, Gap, SourceState
+from pipeline.core.secrets import redact
+from pipeline.engine.intake import Intake
+from pipeline.engine.stream import Stream
+
+log = logging.getLogger(__name__)
+
+_MOST_STUCK = 3
+_STEADY_NS = 5_000_000_000  # a connection that held this long starts the waits anew
+
+
+class SourceRunner:
+    """Runs one source into one intake. `broke` is called when its stream of frames ended or broke off."""
+
+    def __init__(self, source: Source, stream: Stream, intake: Intake, broke: Callable[[], None]) -> None:
+        self.source = source
+        self.stream = stream
+        self.problem: InputError | None = None
+        self.finished = threading.Event()
+        self._intake = intake
+        self._broke = broke
+        self._stop = threading.Event()
+        self._attempt: _Attempt | None = None
+        self._stuck: list[_Attempt] = []
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        with self._lock:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._attempt = _Attempt(self)
+        self._attempt.thread.start()
+
+    def stop(self) -> None:
+        """Take no further item; returns at once."""
+        self._stop.set()
+
+    def join(self, timeout_s: float) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.thread.join(timeout_s)
+
+    def end(self) -> None:
+        """Whatever the thread still does, this source is done."""
+        if not self.finished.is_set():
+            self._broke()
+            self.finished.set()
+
+    def watch(self, now_ns: int) -> None:
+        """Called about once a second: is anything coming?"""
+        with self._lock:
+            attempt = self._attempt
+            if attempt is None or self.finished.is_set() or not self.source.live:
+                return
+            silence_ns = int(self.source.silence_s * 1e9)
+            if not attempt.open:
+                return  # opening has time-outs of its own, and a camera may take its time
+            if now_ns - attempt.frame_ns > silence_ns // 2 and attempt.frame_ns:
+                self.set_state(attempt, SourceState.SILENT, "nothing has come for a while")
+            if now_ns - attempt.sign_ns > silence_ns:
+                self._stuck = [a for a in self._stuck if a.thread.is_alive()]
+                if len(self._stuck) < _MOST_STUCK:
+                    log.warning("%s: the source hangs; opening it again", self.stream.name)
+                    self._stuck.append(attempt)
+                    self._broke()
+                    self._begin()
+
+    def current(self, attempt: _Attempt) -> bool:
+        return self._attempt is attempt and not self._stop.is_set()
+
+    def set_state(self, attempt: _Attempt, state: SourceState, detail: str = "") -> None:
+        if self._attempt is attempt:
+            self.stream.state, self.stream.detail = state, detail
+
+    def run(self, attempt: _Attempt) -> None:
+        waits = backoff()
+        try:
+            while self.current(attempt):
+                self.set_state(attempt, SourceState.CONNECTING, self.stream.detail)
+                began = time.monotonic_ns()
+                try:
+                    self._read(attempt)
+                    if self.current(attempt):
+                        self.set_state(attempt, SourceState.ENDED)
+                    return
+                except InputError as error:
+                    self.problem = InputError(redact(error.message), error.place or f"sources.{self.stream.name}")
+                    self.set_state(attempt, SourceState.FAILED, str(self.problem))
+                    log.error("%s", self.problem)
+                    return
+                except Exception as error:  # noqa: BLE001 whatever a third party's reader raises, the stream goes on
+                    if not self._lost(attempt, error):
+                        return
+                if time.monotonic_ns() - began > _STEADY_NS:
+                    waits = backoff()
+                self._stop.wait(next(waits))
+        finally:
+            if self._attempt is attempt:
+                self._broke()
+                self.finished.set()
+
+    def _lost(self, attempt: _Attempt, error: Exception) -> bool:
+        """It broke off; whether it is to be opened again."""
+        if not self.current(attempt):
+            return False
+        known = isinstance(error, SourceLost)
+        detail = redact(error) if known else f"{type(error).__name__}: {redact(error)}"
+        if not self.source.live:
+            self.problem = InputError(f"it broke off: {detail}", f"sources.{self.stream.name}")
+            self.set_state(attempt, SourceState.FAILED, detail)
+            log.error("%s", self.problem)
+            return False
+        if detail != self.stream.detail:  # once, not at every knock
+            log.warning("%s: %s; trying again until it is back", self.stream.name, detail, exc_info=not known)
+        self.set_state(attempt, SourceState.CONNECTING, detail)
+        self._broke()
+        return True
+
+    def _read(self, attempt: _Attempt) -> None:
+        attempt.open = False
+        reader: Reader = self.source.open(self.stream.name)
+        try:
+            self.stream.connects += 1
+            self._intake.connected()
+            attempt.sign_ns, attempt.frame_ns, attempt.open = time.monotonic_ns(), 0, True
+            for item in reader:
+                if not self.current(attempt):
+                    return
+                attempt.sign_ns = time.monotonic_ns()
+                if isinstance(item, (Chunk, Gap)):
+                    attempt.frame_ns = attempt.sign_ns
+                    self.stream.detail = ""
+                self._intake.take(item)
+            if self.source.live:
+                raise SourceLost("the stream ended")
+        finally:
+            attempt.open = False
+            reader.close()
+
+
+class _Attempt:
+    """One thread's go at reading a source."""
+
+    def __init__(self, runner: SourceRunner) -> None:
+        self.open = False
+        self.sign_ns = 0  # the last sign of life
+        self.frame_ns = 0  # the last frame; 0 before the first
+        self.thread = threading.Thread(
+            target=lambda: runner.run(self), name=f"source-{runner.stream.name}", daemon=True
+        )
