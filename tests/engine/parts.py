@@ -26,7 +26,7 @@ class Brightness:
     """Scores the mean brightness of a view, 0 to 1. Raises on views of the levels in `poison`."""
 
     name: str = "cheap"
-    spec: ViewSpec = ViewSpec(8, 8)
+    spec: ViewSpec = field(default_factory=lambda: ViewSpec(8, 8))
     labels: tuple[str, ...] = LABELS
     max_batch: int = 4
     workers: int = 1

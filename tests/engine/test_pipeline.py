@@ -240,10 +240,8 @@ def test_a_live_source_comes_back_and_a_file_does_not() -> None:
 
 
 def test_unusable_input_fails_its_stream_alone() -> None:
-    pipeline = Pipeline(
-        [plan(LiveMemory(script=[Refused("no picture in it")]), name="bad"), plan(Memory(script=[grey(20)] * 5), name="good")],
-        {},
-    )  # fmt: skip
+    bad_plan = plan(LiveMemory(script=[Refused("no picture in it")]), name="bad")
+    pipeline = Pipeline([bad_plan, plan(Memory(script=[grey(20)] * 5), name="good")], {})
     pipeline.start()
     assert pipeline.wait(5)
     pipeline.stop()
