@@ -1,0 +1,204 @@
+"""Annotated video: one MP4 a stream, at the pace of the stream's own clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, ClassVar, Final
+
+import numpy as np
+from av import VideoFrame
+from av import open as open_container
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from pydantic import AfterValidator, Field
+
+from pipeline.core.contracts import Delivery, Picture, Sink, Writer
+from pipeline.core.errors import FrameGone, SinkRefused
+from pipeline.core.payloads import Image
+from pipeline.core.records import Array, Window
+from pipeline.core.secrets import redact
+from sinks.annotate import Annotator, drawing
+from sinks.paths import check_file, expanded, make_parents
+
+log = logging.getLogger(__name__)
+
+STREAM = "{stream}"
+_TICKS: Final = 90_000  # a second, the usual clock of video
+_FRAGMENT_S: Final = 2  # a fragment is complete, and so survives a kill, this often
+_MOVFLAGS: Final = "frag_keyframe+empty_moov+default_base_moof"
+
+
+def _names_the_stream(path: str) -> str:
+    if STREAM not in path:
+        raise ValueError(f"each stream gets a file of its own: say where its name goes, like video/{STREAM}.mp4")
+    return path
+
+
+class Video(Sink):
+    """Draws boxes, labels, scores, who decided and the time. A file stays playable when the program is killed: at most
+    its last two seconds are lost. When the picture's size or the stream's epoch changes, or the file is there already
+    from an earlier run, a numbered part begins: `door.mp4`, `door.2.mp4`. When drawing falls behind, the oldest
+    pictures go, so a video may have fewer frames than there are results."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"pictures"})
+    backlog: ClassVar[int] = 8  # pictures are the decoder's own, and it has few
+
+    path: Annotated[str, AfterValidator(_names_the_stream)] = Field(
+        default=f"video/{STREAM}.mp4", description="the files; {stream} becomes the name of the stream"
+    )
+    max_width: int = Field(default=1280, ge=64, le=7680, description="wider pictures are made smaller")
+    quality: int = Field(default=26, ge=0, le=51, description="H.264 constant rate factor; less is better and larger")
+    overwrite: bool = Field(default=False, description="replace files of an earlier run")
+
+    def check(self) -> None:
+        drawing()
+        check_file(expanded(self.path))
+
+    def open(self) -> Writer:
+        make_parents(expanded(self.path))
+        return _Writer(self, Annotator())
+
+    def part(self, stream: str, number: int) -> Path:
+        """The file of a stream's `number`-th part, from 1."""
+        path = expanded(self.path.replace(STREAM, stream))
+        return path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+class _Writer:
+    def __init__(self, plan: Video, annotator: Annotator) -> None:
+        self._plan = plan
+        self._annotator = annotator
+        self._parts: dict[str, _Part] = {}
+        self._numbers: dict[str, int] = {}
+        self._gone = 0
+
+    def write(self, items: Sequence[Delivery]) -> None:
+        for item in items:
+            if isinstance(item, Picture):
+                self._add(item)
+
+    def _add(self, picture: Picture) -> None:
+        pixels = self._drawn(picture)
+        if pixels is None:
+            self._gone += 1
+            return
+        window = picture.outcome.window
+        part = self._parts.get(window.stream)
+        try:
+            if part is not None and not part.goes_on_with(window, pixels):
+                part = None
+                self._parts.pop(window.stream).close()
+            if part is None:
+                part = self._parts[window.stream] = self._begin(window, pixels)
+            part.add(window, pixels)
+        except (FFmpegError, OSError) as error:
+            broken = self._parts.pop(window.stream, None)
+            if broken is not None:
+                broken.abandon()
+            raise SinkRefused(f"the video of {window.stream} cannot be written: {redact(error)}") from error
+
+    def _drawn(self, picture: Picture) -> Array | None:
+        """uint8 RGB `[h, w, 3]` of even sides, or None where the picture is no longer held."""
+        image = picture.image
+        if image is None:
+            return None
+        try:
+            pixels = image.rgb(self._plan.max_width)
+        except FrameGone:
+            return None
+        height, width = (side & ~1 for side in pixels.shape[:2])  # chroma is half as fine
+        if not (height and width):
+            return None
+        if not pixels.flags.writeable:
+            pixels = pixels.copy()
+        self._annotator.draw(pixels, picture.outcome, _scale(pixels, image))
+        return pixels[:height, :width]
+
+    def _begin(self, window: Window, pixels: Array) -> _Part:
+        number = self._numbers.get(window.stream, 0) + 1
+        while not self._plan.overwrite and self._plan.part(window.stream, number).exists():
+            number += 1
+        self._numbers[window.stream] = number
+        path = self._plan.part(window.stream, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _Part(path, window, pixels, self._plan.quality)
+
+    def close(self) -> None:
+        while self._parts:
+            _, part = self._parts.popitem()
+            try:
+                part.close()
+            except (FFmpegError, OSError) as error:
+                log.warning("the end of %s could not be written: %s", part.path, redact(error))
+        if self._gone:
+            log.info("%d pictures were gone before they could be drawn", self._gone)
+            self._gone = 0
+
+
+def _scale(pixels: Array, image: Image) -> float:
+    return float(pixels.shape[1] / image.width)
+
+
+class _Part:
+    """One file. Time begins at its first window."""
+
+    def __init__(self, path: Path, first: Window, pixels: Array, quality: int) -> None:
+        self.path = path
+        self._first = first
+        self._shape = pixels.shape
+        self._last_pts = -1
+        self._reformatter = VideoReformatter()
+        self._container: OutputContainer = open_container(
+            str(path), "w", format="mp4", options={"movflags": _MOVFLAGS, "flush_packets": "1"}
+        )
+        fps = round(1e9 / max(1, first.end_ns - first.start_ns))
+        rate = max(1, min(fps, 240))
+        # zerolatency: nothing is held back, so that a kill loses only the fragment that was being written
+        options = {"preset": "veryfast", "tune": "zerolatency", "crf": str(quality)}
+        stream = self._container.add_stream("libx264", rate=rate, options=options)
+        stream.height, stream.width = pixels.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = Fraction(1, _TICKS)
+        context.gop_size = rate * _FRAGMENT_S
+        context.thread_count = 1  # drawing must not take the processors that judging needs
+        context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709, as players expect of video
+        context.color_range = ColorRange.MPEG
+        self._stream = stream
+
+    def goes_on_with(self, window: Window, pixels: Array) -> bool:
+        same_feed = window.epoch == self._first.epoch and window.start_ns >= self._first.start_ns
+        return same_feed and pixels.shape == self._shape
+
+    def add(self, window: Window, pixels: Array) -> None:
+        pts = (window.start_ns - self._first.start_ns) * _TICKS // 1_000_000_000
+        if pts <= self._last_pts:  # it came again after a hitch, or the clock stood still
+            return
+        frame = self._reformatter.reformat(
+            VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
+        frame.pts, frame.time_base = pts, Fraction(1, _TICKS)
+        self._container.mux(self._stream.encode(frame))
+        self._last_pts = pts
+
+    def close(self) -> None:
+        try:
+            self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+    def abandon(self) -> None:
+        """Let go of a file that cannot be written any more; what it holds already stays."""
+        try:
+            self._container.close()
+        except (FFmpegError, OSError):
+            log.debug("%s could not be closed either", self.path)
+        if self.path.exists() and not self.path.stat().st_size:
+            self.path.unlink()
