@@ -8,5 +8,16 @@ RUNTIMES = Catalogue(
     {
         "openvino": "detectors.runtimes.openvino:OpenVino",
         "onnxruntime": "detectors.runtimes.onnxruntime:OnnxRuntime",
+        "torch": "detectors.runtimes.torch:Torch",
     },
 )
+
+READERS: dict[str, tuple[str, ...]] = {
+    "onnx": ("openvino", "onnxruntime"),
+    "ir": ("openvino",),
+    "tensorflow": ("openvino",),
+    "safetensors": ("torch",),
+    "torchvision": ("torch",),
+}
+"""Which of them are worth measuring for a format of weights, so that no other is imported only to say no. A third
+party's runtime is used where a config names it."""
