@@ -88,7 +88,7 @@ def _download(url: str, path: Path, out: IO[bytes]) -> str:
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection
-        reason = " ".join(redact(error).split())
+        reason = " ".join(redact(error.reason if type(error) is urllib.error.URLError else error).split())
         raise MissingPart(
             f"these weights are not on this machine and cannot be fetched ({reason}): "
             f"get {redact(url)} on a machine that can, and put it at {path}",
