@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field, PositiveInt
 
 from detectors.manifest import MANIFEST, Input, Model, Output, OutputKind, ViewSettings, read_model
-from detectors.runtimes import RUNTIMES
+from detectors.runtimes import READERS, RUNTIMES
 from detectors.runtimes.base import PRECISIONS, Options, Precision, Runtime
 from pipeline.core.catalogue import nearest
 from pipeline.core.contracts import Stage
@@ -86,10 +86,10 @@ def build_stage(choice: ModelChoice) -> Stage:
 
 
 def readers(model: Model) -> list[Runtime]:
-    """The installed runtimes that can read it, in the catalogue's order. Raises `MissingPart` if there is none."""
+    """Our runtimes that are installed and can read it. Raises `MissingPart` if there is none."""
     able: list[Runtime] = []
     lacking: list[str] = []
-    for kind in RUNTIMES.kinds():
+    for kind in READERS[model.manifest.weights.format]:
         runtime: Runtime = RUNTIMES.load(kind)()
         if (hint := runtime.missing()) is not None:
             lacking.append(f"{kind}: {hint}")
@@ -120,6 +120,9 @@ def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
                 f"this machine does not run it in {choice.precision}; it does in {', '.join(able)}", "precision"
             )
         return candidates[0], replace(options, precision=choice.precision)
+
+    if len(candidates) == 1 and len(only := candidates[0].precisions(model)) == 1:
+        return candidates[0], replace(options, precision=only[0])  # nothing to choose
 
     from detectors.runtimes.choose import measured
 
