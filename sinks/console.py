@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import ClassVar, Literal, TextIO
+from typing import ClassVar, Final, Literal, TextIO
 
 from pydantic import Field, PositiveFloat
 from rich.console import Console as Terminal
@@ -17,6 +17,8 @@ from pipeline.core.records import Event
 from pipeline.core.snapshot import Snapshot
 from sinks.console_view import render, status_line
 from sinks.wording import printable, sentence
+
+_SHARE: Final = 0.03  # of a processor is what the table may cost: fifty streams are drawn less often than one
 
 
 class Console(Sink):
@@ -48,7 +50,9 @@ class _Table:
         self._terminal = terminal
         # drawn when there is something new, by the one thread that knows; a table too high for the terminal is cut
         self._live = Live(console=terminal, auto_refresh=False, vertical_overflow="crop")
-        self._started = self._closed = False
+        self._waiting: Snapshot | None = None
+        self._next_draw = 0.0
+        self._closed = False
 
     def write(self, items: Sequence[Delivery]) -> None:
         for event in _events(items):
@@ -58,20 +62,27 @@ class _Table:
             del self._events[old]
 
     def observe(self, snapshot: Snapshot) -> None:
-        if self._closed:
+        self._waiting = snapshot
+        if time.monotonic() >= self._next_draw:
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._waiting is None or self._closed:
             return
+        began = time.monotonic()
         width, height = self._terminal.size
-        self._live.update(render(snapshot, list(self._events.values()), width, height))
-        if not self._started:
-            self._started = True
-            self._live.start()
+        self._live.update(render(self._waiting, list(self._events.values()), width, height))
+        self._waiting = None
+        self._live.start()  # nothing, when it has started
         self._live.refresh()
+        took = time.monotonic() - began
+        self._next_draw = began + took / _SHARE
 
     def close(self) -> None:
+        """The last picture stays."""
+        self._draw()
         self._closed = True
-        if self._started:
-            self._started = False
-            self._live.stop()
+        self._live.stop()  # nothing, when it has not started
 
 
 class _Lines:
