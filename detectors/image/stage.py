@@ -53,6 +53,7 @@ class ImageStage(Stage):
         return {
             "model": manifest.name,
             "version": manifest.version,
+            "sha256": manifest.weights.sha256,
             "runtime": self.session.runtime,
             "precision": self.session.precision,
             "workers": self.workers,

@@ -1,0 +1,68 @@
+"""Real ONNX files small enough to make in a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from detectors.manifest import Input, Manifest, Model, Output, ViewSettings, Weights, digest
+
+
+def mean_colour(path: Path, *, batch: int | str = "N", side: int = 8, metadata: dict[str, str] | None = None) -> Path:
+    """ONNX: float32 `[batch, 3, side, side]` → `scores`: the softmax over the mean of each channel, three classes."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["picture"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("Add", ["logits", "bias"], ["shifted"]),
+        helper.make_node("Softmax", ["shifted"], ["scores"], axis=1),
+    ]
+    return save(
+        path,
+        nodes,
+        {"picture": [batch, 3, side, side]},
+        {"scores": [batch, 3]},
+        {"weights": np.eye(3, dtype=np.float32) * 4, "bias": np.array([0.0, 0.5, -0.5], np.float32)},
+        metadata,
+    )
+
+
+def save(
+    path: Path,
+    nodes: list[Any],
+    inputs: dict[str, list[int | str]],
+    outputs: dict[str, list[int | str]],
+    constants: dict[str, np.ndarray[Any, Any]],
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, metadata or {})
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+def described(weights: Path, side: int = 8, **fields: Any) -> Model:
+    """`mean_colour` with its manifest, changed by `fields`."""
+    usual: dict[str, Any] = {
+        "name": "colours",
+        "task": "classification",
+        "weights": Weights(file=weights.name, sha256=digest(weights), format="onnx"),
+        "view": ViewSettings(width=side, height=side),
+        "input": Input(std=(255.0, 255.0, 255.0)),
+        "output": Output(kind="classification"),
+        "labels": ("red", "green", "blue"),
+        "licence": "none",
+    }
+    return Model(Manifest.model_validate(usual | fields), weights)
