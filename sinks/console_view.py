@@ -110,9 +110,9 @@ def _deciders(snapshot: Snapshot, wide: bool) -> list[str]:
     return [name for name, _ in total.most_common(_MOST_DECIDERS_WIDE if wide else _MOST_DECIDERS)]
 
 
-def _table(wide: bool, *columns: tuple[str, int], names: Iterable[str]) -> Table:
+def _table(gap: int, *columns: tuple[str, int], names: Iterable[str]) -> Table:
     """`columns` have a greatest width. Those in `names` give way where it is narrow; the others are never cut."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2 if wide else 1, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
     for name, most in columns:
         side: Literal["left", "right"] = "left" if name in _LEFT else "right"
         table.add_column(_name(name), justify=side, no_wrap=name not in names, max_width=most)
@@ -124,8 +124,9 @@ def _name(name: str) -> Text:
 
 
 def _streams(streams: Sequence[StreamSnapshot], deciders: Sequence[str], wide: bool) -> Table:
+    crowded = not wide and len(deciders) == _MOST_DECIDERS
     table = _table(
-        wide,
+        1 if crowded else 2,
         ("stream", 32),
         ("state", 10),
         ("per s", 7),
@@ -166,7 +167,7 @@ def _note(stream: StreamSnapshot) -> Text | None:
 
 def _stages(stages: Sequence[StageSnapshot], wide: bool) -> Table:
     table = _table(
-        wide,
+        2,
         ("stage", 40),
         *([("cascade", 24), ("views", 13)] if wide else []),
         ("batch", 6),

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 from av import VideoFrame
@@ -14,7 +14,7 @@ from av import open as open_container
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import FrameGone, SinkRefused
@@ -32,12 +32,6 @@ _FRAGMENT_S: Final = 2  # a fragment is complete, and so survives a kill, this o
 _MOVFLAGS: Final = "frag_keyframe+empty_moov+default_base_moof"
 
 
-def _names_the_stream(path: str) -> str:
-    if STREAM not in path:
-        raise ValueError(f"each stream gets a file of its own: say where its name goes, like video/{STREAM}.mp4")
-    return path
-
-
 class Video(Sink):
     """Draws boxes, labels, scores, who decided and the time. A file stays playable when the program is killed: at most
     its last two seconds are lost. When the picture's size or the stream's epoch changes, or the file is there already
@@ -47,8 +41,11 @@ class Video(Sink):
     takes: ClassVar[frozenset[str]] = frozenset({"pictures"})
     backlog: ClassVar[int] = 8  # pictures are the decoder's own, and it has few
 
-    path: Annotated[str, AfterValidator(_names_the_stream)] = Field(
-        default=f"video/{STREAM}.mp4", description="the files; {stream} becomes the name of the stream"
+    path: str = Field(
+        default=f"video/{STREAM}.mp4",
+        min_length=1,
+        description="the files; {stream} becomes the name of the stream (without it, the first stream gets the file "
+        "and further ones their name in it)",
     )
     max_width: int = Field(default=1280, ge=64, le=7680, description="wider pictures are made smaller")
     quality: int = Field(default=26, ge=0, le=51, description="H.264 constant rate factor; less is better and larger")
@@ -62,10 +59,10 @@ class Video(Sink):
         make_parents(expanded(self.path))
         return _Writer(self, Annotator())
 
-    def part(self, stream: str, number: int) -> Path:
-        """The file of a stream's `number`-th part, from 1."""
+    def file(self, stream: str, first: bool) -> Path:
+        """Where the video of `stream` begins; `first` says that no other stream has a file yet."""
         path = expanded(self.path.replace(STREAM, stream))
-        return path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")
+        return path if first or STREAM in self.path else path.with_name(f"{path.stem}-{stream}{path.suffix}")
 
 
 class _Writer:
@@ -73,6 +70,7 @@ class _Writer:
         self._plan = plan
         self._annotator = annotator
         self._parts: dict[str, _Part] = {}
+        self._files: dict[str, Path] = {}
         self._numbers: dict[str, int] = {}
         self._gone = 0
 
@@ -119,13 +117,18 @@ class _Writer:
         return pixels[:height, :width]
 
     def _begin(self, window: Window, pixels: Array) -> _Part:
-        number = self._numbers.get(window.stream, 0) + 1
-        while not self._plan.overwrite and self._plan.part(window.stream, number).exists():
+        """The next part of the window's stream: door.mp4, door.2.mp4 …"""
+        stream = window.stream
+        if stream not in self._files:
+            self._files[stream] = self._plan.file(stream, first=not self._files)
+        path, number = self._files[stream], self._numbers.get(stream, 0) + 1
+        while (part := path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+            if self._plan.overwrite:
+                break
             number += 1
-        self._numbers[window.stream] = number
-        path = self._plan.part(window.stream, number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _Part(path, window, pixels, self._plan.quality)
+        self._numbers[stream] = number
+        part.parent.mkdir(parents=True, exist_ok=True)
+        return _Part(part, window, pixels, self._plan.quality)
 
     def close(self) -> None:
         while self._parts:
