@@ -28,7 +28,7 @@ _ENDS = 4096  # bytes
 class Folder(Source):
     """Every JPEG, PNG, BMP, WebP and TIFF picture of a folder (not of the folders in it), sorted by name.
 
-    With `watch` it never ends: pictures are taken as they arrive. It is not a live source for all that: the files
+    With `watch` it never ends: pictures are taken as they arrive. It is neither live nor paced for all that: the files
     wait, so that none is ever dropped. Without, the windows are named after what lies there. A picture that cannot be
     decoded is logged and counted, and the others go on. At log level `debug` each picture's number is logged with its
     path.
@@ -39,10 +39,6 @@ class Folder(Source):
     settle_s: PositiveFloat = Field(0.3, description="a new file is complete once it was left alone for this long")
     fps: PositiveFloat = Field(1.0, description="without `watch`: how many pictures make a second of media time")
     max_pixels: int = Field(MAX_PIXELS, gt=0, description="refuse pictures with more pixels")
-
-    @property
-    def paced(self) -> bool:
-        return self.watch
 
     def check(self) -> None:
         place = str(self.path)

@@ -50,6 +50,7 @@ class Rtsp(Source):
         self._parts()
 
     def open(self, stream: str) -> LiveReader:
+        remember_url(self.url)  # again: this may be another process
         parts = self._parts()
         try:
             container, video = open_video(

@@ -160,7 +160,7 @@ def watched(tmp_path: Path) -> Folder:
 
 def test_contract_of_a_watched_folder(watched: Folder) -> None:
     fill(watched.path, "a.png", "b.jpg")
-    assert watched.paced and not watched.live
+    assert not watched.paced and not watched.live
     suite.check_plan(watched)
     suite.check_closing(watched)
     suite.check_epochs(watched)
