@@ -94,18 +94,24 @@ class _File:
             raise InputError(f"cannot be written: {error.strerror}", str(self._path)) from error
 
     def _open(self) -> None:
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._known = os.fstat(self._fd)
-        self._regular = stat.S_ISREG(self._known.st_mode)
-        # what a crash left half-written must not swallow the next line
-        self._lead = b"\n" if self._regular and not _ends_whole(self._path) else b""
+        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            known = os.fstat(fd)
+            regular = stat.S_ISREG(known.st_mode)
+            # what a crash left half-written must not swallow the next line
+            lead = b"\n" if regular and not _ends_whole(self._path) else b""
+            if self._sync and regular:
+                _sync_folder(self._path.parent)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self._known, self._regular, self._lead = fd, known, regular, lead
 
     def append(self, data: bytes) -> None:
         try:
             fd = self._ready(len(data))
             before = os.fstat(fd).st_size
             self._all_or_nothing(fd, self._lead + data, before)
-            self._lead = b""
         except BrokenPipeError as error:
             raise SinkRefused(f"{self._path}: nobody reads it any more") from error
         except OSError as error:
@@ -145,9 +151,13 @@ class _File:
                 os.fsync(fd)
         except OSError:
             # only what is ours is taken back: nobody else has appended if the file ends where we stopped
-            if self._regular and done and os.fstat(fd).st_size == before + done:
-                os.ftruncate(fd, before)
+            if self._regular and done:
+                if os.fstat(fd).st_size == before + done:
+                    os.ftruncate(fd, before)
+                else:
+                    self._lead = b"\n"
             raise
+        self._lead = b""
 
     def _shut(self) -> None:
         if self._fd is not None:
@@ -165,6 +175,15 @@ def _ends_whole(path: Path) -> bool:
             return True
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name of a new file survives a loss of power only once its folder is on the disk."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class _Stdout:

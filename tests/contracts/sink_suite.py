@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import pickle
+import signal
+import subprocess
+import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -24,6 +29,7 @@ from pipeline.core.records import (
     outcome_document,
 )
 
+ROOT = Path(__file__).parents[2]
 NOON = 1_769_860_800_000_000_000  # 2026-01-31T12:00:00Z
 Documents = dict[str, dict[str, Any]]
 
@@ -63,6 +69,17 @@ EVERY_KIND: list[Outcome] = [
     shed(6, ShedReason.OVERLOAD),
     Failed(window(7), window(7).mono_ns + 1, 'the model said:\n"no" \udcff'),
 ]
+
+
+_WRITE_FOR_EVER = """
+import base64, pickle, sys
+from itertools import count
+from tests.contracts.sink_suite import person, result
+writer = pickle.loads(base64.b64decode(sys.argv[1])).open()
+for batch in count():
+    writer.write([result(seq, person()) for seq in range(batch * 10, batch * 10 + 10)])
+    print(batch, flush=True)
+"""
 
 
 def documents(items: list[Any]) -> Documents:
@@ -154,3 +171,17 @@ class SinkSuite(ABC):
         writer.close()
         plan.check()  # and once there is something
         assert self.read(tmp_path) == documents([result(0)])
+
+    def test_what_was_acknowledged_survives_kill_9(self, tmp_path: Path) -> None:
+        plan = base64.b64encode(pickle.dumps(self.plan(tmp_path))).decode()
+        command = [sys.executable, "-c", _WRITE_FOR_EVER, plan]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            for _ in range(40):
+                child.stdout.readline()
+            os.kill(child.pid, signal.SIGKILL)
+            acknowledged = 40 + child.stdout.read().count("\n")
+        assert child.returncode == -signal.SIGKILL
+        found = self.read(tmp_path)
+        missing = [seq for seq in range(acknowledged * 10) if found.get(result(seq).window.id) is None]
+        assert missing == []

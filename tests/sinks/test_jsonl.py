@@ -30,6 +30,20 @@ class TestContract(SinkSuite):
         return {line.get("event") or line["id"]: line for line in lines(folder / "deep" / "results.jsonl")}
 
 
+class TestContractWithSync(TestContract):
+    def plan(self, folder: Path) -> Sink:
+        return Jsonl(path=str(folder / "deep" / "results.jsonl"), sync="batch")
+
+
+class TestContractWithRotation(TestContract):
+    def plan(self, folder: Path) -> Sink:
+        return Jsonl(path=str(folder / "deep" / "results.jsonl"), rotate_mb=0.001, keep=10_000)
+
+    def read(self, folder: Path) -> Documents:
+        files = sorted((folder / "deep").iterdir(), key=lambda file: -int(file.suffix[1:].replace("jsonl", "0")))
+        return {line.get("event") or line["id"]: line for file in files for line in lines(file)}
+
+
 def test_a_line_is_the_documented_one(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     Jsonl(path=str(path)).open().write([result(1, person(0.98), decided_by="resnet", certified=True)])

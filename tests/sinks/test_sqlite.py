@@ -157,7 +157,7 @@ while True:
 """
 
 
-def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
+def test_after_kill_9_there_are_whole_batches_and_it_goes_on(path: Path) -> None:
     for _ in range(3):
         with subprocess.Popen(
             [sys.executable, "-c", WRITE, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
