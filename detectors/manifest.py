@@ -61,7 +61,10 @@ class Weights(Settings):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.format != "torchvision":
-            refuse_pickle(self.file)
+            try:
+                refuse_pickle(self.file)
+            except InputError as error:
+                raise ValueError(error.message) from None
             if len(self.sha256) != 64:
                 raise ValueError("sha256 has to have 64 digits")
         elif self.url is None:
