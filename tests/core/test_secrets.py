@@ -1,0 +1,44 @@
+"""No secret gets through, whatever shape it comes in."""
+
+from __future__ import annotations
+
+import logging
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.secrets import RedactingFormatter, redact, remember, remember_url
+
+
+@given(
+    password=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/?#@ '\"\\"), min_size=4)
+)
+def test_a_password_in_a_url_is_hidden_known_or_not(password: str) -> None:
+    shown = redact(f"could not open rtsp://admin:{password}@10.0.0.7:554/stream1 (401)")
+    assert "rtsp://***@10.0.0.7:554/stream1" in shown
+    assert "admin" not in shown
+
+
+def test_a_remembered_secret_is_hidden_everywhere_and_in_every_quoting() -> None:
+    remember("p@ss/w0rd!x")
+    for text in ("it was p@ss/w0rd!x", "url p%40ss%2Fw0rd%21x", "p%40ss/w0rd%21x"):
+        assert "w0rd" not in redact(text), text
+    remember_url("rtsp://u:hunter%40two@cam/")
+    assert redact("hunter@two and hunter%40two") == "*** and ***"
+    remember_url("rtsp://[broken")
+
+
+def test_tokens_in_queries_are_hidden_and_the_rest_stays() -> None:
+    shown = redact("GET http://cam/live.m3u8?token=abc123&quality=high&X-Amz-Signature=ff00")
+    assert shown == "GET http://cam/live.m3u8?token=***&quality=high&X-Amz-Signature=***"
+
+
+def test_log_lines_and_their_traces_are_redacted() -> None:
+    formatter = RedactingFormatter("%(message)s")
+    try:
+        raise RuntimeError("rtsp://u:topsecret@cam/ refused")
+    except RuntimeError as error:
+        record = logging.LogRecord(
+            "x", 40, "f", 1, "opening %s", ("rtsp://u:topsecret@cam/",), (type(error), error, None)
+        )
+    assert "topsecret" not in formatter.format(record)
