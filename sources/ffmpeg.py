@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import av
 import av.logging
 from av.container import InputContainer
-from av.error import ExitError, FFmpegError
+from av.error import ExitError
 from av.video.stream import VideoStream
 from ulid import ULID
 
@@ -54,6 +54,3 @@ def first_video(container: InputContainer) -> VideoStream:
     if films[0].codec_context is None:
         raise InputError("its video is in a format that this FFmpeg cannot decode")
     return films[0]
-
-
-__all__ = ["FFmpegError", "first_video", "new_epoch", "open_video", "plain"]

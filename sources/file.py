@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from av.container import InputContainer
+from av.error import FFmpegError
 from pydantic import Field
 
 from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError
 from pipeline.core.records import Item, Watermark
 from sources.decoding import MAX_PIXELS, Decoder
-from sources.ffmpeg import FFmpegError, open_video, plain
+from sources.ffmpeg import open_video, plain
 from sources.pace import Pace
 
 log = logging.getLogger(__name__)
@@ -95,11 +96,19 @@ class FileReader:
 
     def _attach(self) -> None:
         try:
-            self._container, self._video = open_video(f"file:{self._place}", options={"protocol_whitelist": _PROTOCOLS})
+            self._container, self._video = open_video(
+                f"file:{self._place}",
+                options={"protocol_whitelist": _PROTOCOLS, "max_pixels": str(self._plan.max_pixels)},
+            )
         except InputError as error:
             raise InputError(error.message, self._place) from None
         except FFmpegError as error:
             raise InputError(f"cannot be read as a video: {plain(error)}", self._place) from None
+        codec = self._video.codec_context
+        if codec.width * codec.height > self._plan.max_pixels:
+            self._let_go()
+            size = f"{codec.width}×{codec.height}"
+            raise InputError(f"{size} is more than the {self._plan.max_pixels} pixels of `max_pixels`", self._place)
         self.decoder.attach(self._video, threads=self._plan.threads, max_pixels=self._plan.max_pixels)
 
     def __iter__(self) -> Iterator[Item]:
@@ -110,7 +119,8 @@ class FileReader:
             for packet_items in self._round(pace, start_ns):
                 yield from packet_items
             if decoder.chunks == before:
-                raise InputError("holds no picture that can be decoded", self._place)
+                most = self._plan.max_pixels
+                raise InputError(f"holds no picture of up to {most} pixels that can be decoded", self._place)
             if not self._plan.loop or self._container is None:
                 return
             self._let_go()

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from pipeline.core.errors import SourceLost
 from pipeline.core.records import Item, Watermark
 from sources.decoding import MAX_PIXELS, Decoder
-from sources.ffmpeg import FFmpegError, new_epoch, plain
+from sources.ffmpeg import new_epoch, plain
 
 _HELD = 64  # packets between network and decoder; a full queue slows the sender down (TCP) or loses at its socket (UDP)
 _TICK_S = 0.5
@@ -27,7 +28,8 @@ _Arrived: TypeAlias = "tuple[Packet[VideoStream], int, int]"  # mono_ns, wall_ns
 class _Pump(threading.Thread):
     """Takes packets off the connection. FFmpeg blocks in there and cannot be called off from outside, so the
     connection belongs to this thread, which alone closes it; whoever waits for packets can go at any time.
-    It also stamps each packet on arrival, however busy the decoder is.
+    It also stamps each packet when FFmpeg hands it over, however busy the decoder is. (From RTSP that is one frame's
+    time after its last byte came: FFmpeg tells the end of an H.264 frame by the beginning of the next.)
     """
 
     def __init__(self, container: InputContainer, video: VideoStream, name: str) -> None:

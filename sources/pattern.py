@@ -8,13 +8,14 @@ from base64 import b32hexencode
 from collections.abc import Iterator
 from typing import Literal
 
+from av.error import FFmpegError
 from pydantic import Field, PositiveFloat
 
 from pipeline.core.contracts import Source
 from pipeline.core.errors import SourceLost
 from pipeline.core.records import Item, Watermark
 from sources.decoding import Decoder
-from sources.ffmpeg import FFmpegError, open_video, plain
+from sources.ffmpeg import open_video, plain
 from sources.pace import Pace
 
 _FILTERS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 from urllib.parse import SplitResult, urlsplit
 
+from av.error import FFmpegError
 from pydantic import Field, PositiveFloat
 
 from pipeline.core.catalogue import nearest
@@ -12,7 +13,7 @@ from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.secrets import remember_url
 from sources.decoding import MAX_PIXELS
-from sources.ffmpeg import FFmpegError, open_video, plain
+from sources.ffmpeg import open_video, plain
 from sources.live import LiveReader
 
 _WEB = "http,https,httpproxy,tls,tcp,crypto"
@@ -85,7 +86,7 @@ class Rtsp(Source):
         return parts
 
     def _options(self, scheme: str) -> dict[str, str]:
-        options = {"protocol_whitelist": _PROTOCOLS[scheme]}
+        options = {"protocol_whitelist": _PROTOCOLS[scheme], "max_pixels": str(self.max_pixels)}
         if scheme in {"rtsp", "rtsps"}:
             # little probing: the session description tells what comes, and a reconnect should be quick
             options |= {"rtsp_transport": self.transport, "analyzeduration": "100000", "probesize": "32768"}

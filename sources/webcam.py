@@ -6,11 +6,12 @@ import re
 import sys
 from typing import ClassVar
 
+from av.error import FFmpegError
 from pydantic import Field, PositiveFloat
 
 from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError, SourceLost
-from sources.ffmpeg import FFmpegError, open_video, plain
+from sources.ffmpeg import open_video, plain
 from sources.live import LiveReader
 
 _SYSTEMS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}

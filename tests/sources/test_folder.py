@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from pipeline.core.errors import InputError, SourceLost
+from pipeline.core.payloads import FrameImage
 from pipeline.core.records import Chunk, Gap, Item, Watermark
 from sources.folder import Folder
 from sources.pictures import BadPicture, decode_picture
@@ -96,20 +98,50 @@ def test_what_is_no_picture_is_counted_and_the_others_go_on(tmp_path: Path, capl
         assert sum(name in line for line in caplog.messages) == 1
 
 
-def test_a_huge_picture_costs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_huge_picture_is_refused_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, "a.png", "z.png")
     (tmp_path / "huge.png").write_bytes(huge_png(12_000))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     _, items = suite.read(Folder(path=tmp_path))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # KiB; its pixels are 140,000
     assert [isinstance(item, Gap) for item in items] == [False, True, False]
     assert "huge.png: has more than 67108864 pixels" in caplog.text
 
 
+READING = """
+import resource, sys
+from pathlib import Path
+from pipeline.core.errors import InputError
+from sources.file import File
+from sources.folder import Folder
+
+def read(folder):
+    for plan in (Folder(path=folder), File(path=next(folder.iterdir()))):
+        try:
+            reader = plan.open("s")
+            list(reader)
+        except InputError as error:
+            print(error, file=sys.stderr)
+
+read(Path(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+read(Path(sys.argv[2]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_huge_picture_costs_no_memory(tmp_path: Path) -> None:
+    """In a process of its own: the most memory that a process ever had never shrinks."""
+    for name, data in (("small", picture("png")), ("huge", huge_png(12_000))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(data)
+    command = [sys.executable, "-c", READING, str(tmp_path / "small"), str(tmp_path / "huge")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 20_000  # KiB; its pixels alone are 140,000
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2 and all("huge" in line for line in lines)
+
+
 @pytest.mark.parametrize(("orientation", "dark"), [(1, "left"), (3, "right"), (6, "top"), (8, "bottom")])
 def test_orientation_of_a_camera(orientation: int, dark: str) -> None:
-    from pipeline.core.payloads import FrameImage
-
     image = FrameImage(decode_picture(turned(picture("jpg"), orientation), 10_000))
     rgb = image.rgb()
     assert rgb.shape == ((48, 64, 3) if dark in {"left", "right"} else (64, 48, 3)) == (image.height, image.width, 3)

@@ -14,9 +14,14 @@ from tests.contracts import source_suite as suite
 PICTURES = ("testsrc2", "smptebars", "black", "noise", "freeze")
 
 
+def small(picture: str, frames: int) -> Pattern:
+    sizes = {"width": 160, "height": 96, "fps": 10}
+    return Pattern.model_validate({"picture": picture, "frames": frames, "realtime": False, **sizes})
+
+
 @pytest.mark.parametrize("picture", PICTURES)
 def test_contract(picture: str) -> None:
-    plan = Pattern(picture=picture, width=160, height=96, frames=12, fps=10, realtime=False)  # type: ignore[arg-type]
+    plan = small(picture, frames=12)
     suite.check_plan(plan)
     suite.check_closing(plan)
     _, items = suite.read(plan)
@@ -28,8 +33,7 @@ def test_contract(picture: str) -> None:
 
 def test_what_they_show() -> None:
     def luma(picture: str) -> np.ndarray:
-        plan = Pattern(picture=picture, width=160, height=96, frames=5, realtime=False)  # type: ignore[arg-type]
-        return np.stack([c.payload.luma() for c in suite.chunks(suite.read(plan)[1])]).astype(int)
+        return np.stack([c.payload.luma() for c in suite.chunks(suite.read(small(picture, frames=5))[1])]).astype(int)
 
     assert np.ptp(luma("black")) == 0 and luma("black").max() <= 16
     assert np.ptp(luma("noise"), axis=0).mean() > 5
