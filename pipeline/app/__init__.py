@@ -1,0 +1,1 @@
+"""What a person touches: the command line, config files, wiring, metrics, benches, the demo."""

@@ -1,0 +1,5 @@
+"""Who this program says it is."""
+
+from importlib import metadata
+
+VERSION = metadata.version("thresher")

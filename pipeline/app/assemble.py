@@ -1,0 +1,63 @@
+"""What stands on the command line → one document, ready to be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.app.config.document import Document, read
+from pipeline.app.config.targets import add_targets, default_sinks, is_config
+from pipeline.core.errors import InputError
+
+RESULTS = Path("results")
+
+
+def assemble(  # each argument is one option of `thresher run`
+    targets: Sequence[str],
+    *,
+    detect: str | None = None,
+    assignments: Sequence[str] = (),
+    results: Path | None = None,
+    metrics: str | None = None,
+    as_json: bool = False,
+) -> Document:
+    """`targets` are at most one config and any number of sources that are added to it. What an option says wins over
+    the config, and `--set` over all. Raises `InputError`."""
+    configs = [target for target in targets if is_config(target)]
+    if len(configs) > 1:
+        raise InputError("one config at a time; its sources section takes as many streams as you like", configs[1])
+    document = read(Path(configs[0])) if configs else Document({}, Path.cwd())
+    added = add_targets(document, [target for target in targets if target not in configs])
+    data = document.data
+    if detect is not None:
+        data["cascade"] = {"cheap": {"model": detect}} if Path(detect).suffix else detect
+        document.names[("cascade",)] = "--detect"
+    if metrics is not None:
+        data["metrics"] = {"listen": metrics}
+        document.names["metrics", "listen"] = "--metrics"
+    if results is not None and results.exists() and not results.is_dir():
+        raise InputError(f"{results} is no folder", "--out")
+    if data.get("sinks") is None:
+        name = Path(document.origin).stem if configs else added[0] if len(added) == 1 else "run"
+        data["sinks"] = default_sinks(results or RESULTS, name)
+    elif results is not None:
+        raise InputError("the config names its own sinks, so there is nothing to put there", "--out")
+    for assignment in assignments:
+        if assignment.startswith("cascade.") and isinstance(data.get("cascade"), str | None):
+            data["cascade"] = {"base": data.get("cascade") or "people"}
+        document.set(assignment)
+    if as_json:
+        _clear_stdout(data["sinks"])
+    return document
+
+
+def _clear_stdout(sinks: Any) -> None:
+    """Standard output belongs to the document: tables go to standard error, and nothing else may write there."""
+    for name, section in sinks.items() if isinstance(sinks, dict) else ():
+        if not isinstance(section, dict):
+            continue
+        if section.get("kind") == "console":
+            section["stream"] = "stderr"
+        elif section.get("path") == "-":
+            raise InputError(f'the sink "{name}" writes to standard output, which the document needs', "--json")

@@ -1,0 +1,44 @@
+"""What several commands understand alike."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import click
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|)$")
+
+
+class Duration(click.ParamType[float]):
+    """`30s`, `5m`, `1.5h`, or plain seconds → seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = _DURATION.match(str(value).strip())
+        seconds = float(found["number"]) * _UNITS[found["unit"]] if found else 0.0
+        if seconds <= 0:
+            self.fail(f'"{value}" should be a time like 30s, 5m or 1h', param, ctx)
+        return seconds
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+set_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting: sources.door.max_fps=5. Repeatable.",
+)
+detect_option = click.option(
+    "--detect", metavar="NAME", help="A shipped cascade (people, moderation), a model's name, or a model file."
+)
+
+
+def print_json(document: object) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))

@@ -1,0 +1,126 @@
+"""Collects everything that is wrong with a config, so that a person mends it once and not mistake by mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.app.config.document import Document, Key
+from pipeline.core.catalogue import nearest
+from pipeline.core.errors import InputError, InputErrors, MissingPart
+from pipeline.core.secrets import redact
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Mistakes:
+    """The mistakes of one document, each with its place."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._unresolved: set[Key] = set()
+        self.errors: list[InputError] = []
+
+    def add(self, message: str, key: Sequence[str] = ()) -> None:
+        self.errors.append(InputError(redact(message), self._document.place(key)))
+
+    def take(self, error: InputError, key: Sequence[str] = ()) -> None:
+        """`error` came from a part that does not know where it stands in the config. Where it names a place of its
+        own (a file, a URL), that stays in front of its message."""
+        place = self._document.place(key)
+        if isinstance(error, InputErrors):
+            for one in error.errors:
+                self.take(one, key)
+            return
+        inner = "" if not error.place or error.place in place or error.place in error.message else f"{error.place}: "
+        kind = MissingPart if isinstance(error, MissingPart) else InputError
+        self.errors.append(kind(redact(inner + error.message), place))
+
+    def unresolved(self, errors: Mapping[Key, InputError]) -> None:
+        """References that lead nowhere. What stands there is not looked at any further."""
+        self._unresolved |= errors.keys()
+        self.errors.extend(errors.values())
+
+    def is_resolved(self, key: Sequence[str]) -> bool:
+        """Whether every reference at and below `key` led somewhere."""
+        return not any(one[: len(key)] == tuple(key) for one in self._unresolved)
+
+    def unknown_keys(self, section: Mapping[str, Any], known: Iterable[str], key: Sequence[str] = ()) -> None:
+        words = list(known)
+        for name in section:
+            if name not in words:
+                self.add(_unknown(name, words), (*key, name))
+
+    def model(self, kind: type[M], section: object, key: Sequence[str] = ()) -> M | None:
+        """`section` as a `kind`, or None and a mistake for each thing that is wrong with it."""
+        if section is None:
+            section = {}
+        if not isinstance(section, dict):
+            self.add(f"should be a mapping (key: value), not {_shown(section)}", key)
+            return None
+        try:
+            return kind.model_validate(section)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_context=True):
+                path = (*key, *(str(part) for part in detail["loc"]))
+                if path not in self._unresolved:
+                    self.add(_told(kind, detail), path)
+            return None
+
+    def raise_if_any(self) -> None:
+        if self.errors:
+            raise InputErrors(self.errors) if len(self.errors) > 1 else self.errors[0]
+
+
+def _told(kind: type[BaseModel], detail: Any) -> str:
+    """One of pydantic's errors in this program's words."""
+    match detail["type"]:
+        case "extra_forbidden":
+            fields = _fields_at(kind, detail["loc"][:-1])
+            return _unknown(str(detail["loc"][-1]), fields)
+        case "missing":
+            return "is needed"
+        case "literal_error":
+            expected = str(detail.get("ctx", {}).get("expected", ""))
+            words = [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
+            given = detail.get("input")
+            hint = nearest(given, words) if isinstance(given, str) else ""
+            return f"should be {expected}, not {_shown(given)}.{hint}"
+        case "value_error":
+            return str(detail["msg"]).removeprefix("Value error, ")
+        case _:
+            message = str(detail["msg"])
+            if message.startswith("Input should be "):
+                message = message.removeprefix("Input ")
+            return f"{message}, not {_shown(detail.get('input'))}"
+
+
+def _fields_at(kind: type[BaseModel], loc: Sequence[object]) -> list[str]:
+    """The keys that are known at `loc` inside `kind`, as far as its annotations say."""
+    here: Any = kind
+    for part in loc:
+        field = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, BaseModel) else None
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        here = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), None)
+    return list(here.model_fields) if here is not None else []
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    words = f" Known: {', '.join(known)}." if known else ""
+    return f"there is no such key.{nearest(name, known) or words}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = redact(value)
+    text = text if len(text) <= 60 else text[:57] + "…"
+    return f'"{text}"' if isinstance(value, str) else text

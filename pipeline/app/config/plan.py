@@ -1,0 +1,44 @@
+"""What a checked config says, as objects that can be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from detectors.choice import ModelChoice
+from pipeline.app.config.settings import MetricsSettings
+from pipeline.core.contracts import Rule, Sink, Source
+from pipeline.engine.events import EventSettings
+
+
+class CheckedRule(Rule, Protocol):
+    """A rule as a config holds it: it can tell whether it fits the models."""
+
+    def check(self, cheap_labels: Sequence[str], heavy_labels: Sequence[str] | None, /) -> list[str]:
+        """Mistakes in words, none where it fits. `heavy_labels` is None without a heavy stage."""
+
+
+@dataclass(frozen=True)
+class CascadePlan:
+    """Which models, and what their scores mean. Without a rule, every label is reported from 0.5 on."""
+
+    name: str
+    cheap: ModelChoice
+    heavy: ModelChoice | None = None
+    rule: CheckedRule | None = None
+    about: str = ""
+    key: tuple[str, ...] = ()  # where it stands in the document
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`watches` maps a source to its cascade, `gates` a source to the plan of its gate."""
+
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    gates: Mapping[str, Any] = field(default_factory=dict)
+    watches: Mapping[str, str] = field(default_factory=dict)
+    cascades: Mapping[str, CascadePlan] = field(default_factory=dict)
+    sinks: Mapping[str, Sink] = field(default_factory=dict)
+    events: EventSettings | None = None
+    metrics: MetricsSettings | None = None

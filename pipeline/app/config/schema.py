@@ -1,0 +1,112 @@
+"""The JSON Schema of a config, made from the very classes that check it, so that the two cannot disagree."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+
+from pipeline.app.config.cascades import shipped_cascades
+from pipeline.app.config.settings import CascadeSections, MetricsSettings
+from pipeline.core.catalogue import Catalogue
+from pipeline.core.errors import MissingPart
+
+_NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+_IN_CODE_ONLY = frozenset({"memory"})  # its settings are Python objects
+_TEXT_OR = {"type": "string", "pattern": r"\$\{[^}]+\}"}
+Schema = dict[str, Any]
+
+
+def json_schema() -> Schema:
+    """Draft 2020-12. Any value that is no text may be a `${NAME}` of the environment as well."""
+    from detectors import GATES, RULES
+    from detectors.choice import ModelChoice
+    from pipeline.engine.events import EventSettings
+    from sinks import CATALOGUE as SINKS
+    from sources import CATALOGUE as SOURCES
+
+    made = _Definitions()
+    source, gate = made.one_of(SOURCES), made.one_of(GATES, {"refresh_s": {"type": "number", "exclusiveMinimum": 0}})
+    for option in source["oneOf"]:
+        option["properties"]["gate"] = {"anyOf": [{"enum": GATES.kinds()}, {"$ref": "#/$defs/gate"}, {"type": "null"}]}
+    cascade = made.of(CascadeSections)
+    cascade["properties"] |= {
+        "cheap": made.of(ModelChoice) | {"description": cascade["properties"]["cheap"]["description"]},
+        "heavy": {"anyOf": [made.of(ModelChoice), {"type": "null"}]},
+        "rule": {"anyOf": [{"$ref": "#/$defs/rule"}, {"type": "null"}]},
+    }
+    cascade["anyOf"] = [{"required": ["cheap"]}, {"required": ["base"]}]
+    cascade.pop("required", None)
+    by_name = {"anyOf": [{"$ref": "#/$defs/cascade"}, {"type": "string", "examples": shipped_cascades()}]}
+    own = {"source": source, "gate": gate, "rule": made.one_of(RULES), "sink": made.one_of(SINKS), "cascade": cascade}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A config of thresher",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "sources": _named("source", "the streams, each by its name"),
+            "cascade": by_name | {"description": "the cascade of every source that names no other"},
+            "cascades": _named("cascade", "cascades by name; a source names its own"),
+            "events": made.of(EventSettings),
+            "sinks": _named("sink", "where results go, each by its name"),
+            "metrics": made.of(MetricsSettings),
+        },
+        "$defs": {**made.definitions, **own},
+    }
+
+
+def _named(what: str, about: str) -> Schema:
+    return {
+        "type": "object",
+        "description": about,
+        "propertyNames": {"pattern": _NAME},
+        "additionalProperties": {"$ref": f"#/$defs/{what}"},
+    }
+
+
+class _Validation(GenerateJsonSchema):
+    """What a reference to the environment stands for is known only when it runs, so it fits everywhere."""
+
+    def generate(self, schema: Any, mode: JsonSchemaMode = "validation") -> Schema:
+        return super().generate(schema, mode)
+
+    def int_schema(self, schema: Any) -> Schema:
+        return {"anyOf": [super().int_schema(schema), _TEXT_OR]}
+
+    def float_schema(self, schema: Any) -> Schema:
+        return {"anyOf": [super().float_schema(schema), _TEXT_OR]}
+
+    def bool_schema(self, schema: Any) -> Schema:
+        return {"anyOf": [super().bool_schema(schema), _TEXT_OR]}
+
+
+class _Definitions:
+    """Collects what the schemas of several classes share."""
+
+    def __init__(self) -> None:
+        self.definitions: Schema = {}
+
+    def of(self, model: type[BaseModel]) -> Schema:
+        keys, top = models_json_schema([(model, "validation")], schema_generator=_Validation)
+        self.definitions |= top.get("$defs", {})
+        reference = cast(str, keys[model, "validation"]["$ref"]).rpartition("/")[2]
+        return cast(Schema, self.definitions.pop(reference))
+
+    def one_of(self, catalogue: Catalogue, beside: Schema | None = None) -> Schema:
+        """One option per kind; `beside` are properties that every kind has and no class knows of."""
+        options = []
+        for kind in catalogue.kinds():
+            if kind in _IN_CODE_ONLY:
+                continue
+            try:
+                model = catalogue.load(kind)
+            except MissingPart:
+                continue  # an extra that is not installed here cannot be described here
+            made = self.of(model)
+            made["title"] = kind
+            made["properties"] = {"kind": {"const": kind}, **made.get("properties", {}), **(beside or {})}
+            made["required"] = ["kind", *made.get("required", [])]
+            options.append(made)
+        return {"oneOf": options}

@@ -1,0 +1,69 @@
+"""The parts of a config that belong to no adapter."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, Field, field_validator
+
+from pipeline.core.settings import Settings
+
+_LISTEN = re.compile(r"^(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
+
+
+class MetricsSettings(Settings):
+    """Where Prometheus may ask how the pipeline is doing."""
+
+    listen: str = Field(
+        default="127.0.0.1:9642",
+        description="host:port of the endpoint; it answers anybody who can reach it, so stay local",
+    )
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _port_alone(cls, value: object) -> object:
+        return f"127.0.0.1:{value}" if isinstance(value, int) or (isinstance(value, str) and value.isdigit()) else value
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        found = _LISTEN.match(value)
+        if found is None or int(found["port"]) > 65535:
+            raise ValueError(f'"{value}" should be host:port, like 127.0.0.1:9642')
+        return value
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class CascadeSections(Settings):
+    """A cascade as it is written: which models, and the rule that holds the thresholds."""
+
+    base: str | None = Field(default=None, description="a shipped cascade that this one starts from")
+    about: str = Field(default="", description="one sentence on what it finds, and what is known of its errors")
+    cheap: dict[str, Any] = Field(description="the model that sees every window")
+    heavy: dict[str, Any] | None = Field(default=None, description="the model that sees what the rule escalates")
+    rule: dict[str, Any] | None = Field(
+        default=None, description="what the scores mean; left out, every label of the model is reported from 0.5 on"
+    )
+
+
+class ConfigSections(BaseModel):
+    """The top level of a config."""
+
+    sources: dict[str, dict[str, Any]] = Field(default_factory=dict, description="the streams, each by its name")
+    cascade: str | dict[str, Any] | None = Field(
+        default=None, description="the cascade of every source that names no other"
+    )
+    cascades: dict[str, dict[str, Any]] = Field(default_factory=dict, description="cascades by name")
+    events: dict[str, Any] | None = Field(default=None, description="when something seen becomes an event")
+    sinks: dict[str, dict[str, Any] | None] | None = Field(
+        default=None, description="where results go, each by its name"
+    )
+    metrics: dict[str, Any] | None = Field(default=None, description="a Prometheus endpoint; off unless it is named")
+
+
+SECTIONS = tuple(ConfigSections.model_fields)

@@ -1,0 +1,163 @@
+"""The pipeline's own figures for Prometheus. Collected when asked for; nothing is kept twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from pipeline.app.about import VERSION
+from pipeline.core.errors import InputError
+from pipeline.core.records import SourceState
+from pipeline.core.snapshot import Latency, Snapshot, StageSnapshot, StreamSnapshot
+
+_EVERY = 3  # the engine keeps 12 buckets to a decade; 4 are enough on a chart
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class PipelineCollector(Collector):
+    """Turns a snapshot into metrics named `thresher_<thing>_<unit>[_total]`."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
+
+    def describe(self) -> list[Metric]:
+        return []  # known only once something runs
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._snapshot()
+        info = InfoMetricFamily("thresher_build", "The program that answers.")
+        info.add_metric([], {"version": VERSION})
+        yield info
+        yield GaugeMetricFamily("thresher_ready", "1 once every model is warm and every source was started.", now.ready)
+        yield from _stream_metrics(now.streams)
+        yield from _stage_metrics(now.stages)
+        yield from _sink_metrics(now)
+
+
+def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:
+    return CounterMetricFamily(f"thresher_{name}", text, labels=labels)
+
+
+def _stream_metrics(streams: tuple[StreamSnapshot, ...]) -> Iterator[Metric]:
+    received = _counter("received_frames", "Frames that arrived, by what became of them.", ["stream", "fate"])
+    windows = _counter("windows", "Windows admitted for judging.", ["stream"])
+    results = _counter("result_windows", "Windows with a verdict, by the stage or gate that settled it.", _STREAM_STAGE)
+    flagged = _counter("flagged_windows", "Windows with something to act on.", ["stream"])
+    shed = _counter("shed_windows", "Windows that were not judged, on purpose.", ["stream", "reason"])
+    failed = _counter("failed_windows", "Windows that were not judged, by a fault.", ["stream"])
+    connects = _counter("source_connects", "How often the source was opened with success.", ["stream"])
+    in_flight = GaugeMetricFamily("thresher_in_flight_windows", "Windows without a verdict yet.", labels=["stream"])
+    state = GaugeMetricFamily("thresher_source_state", "1 for the state the source is in.", labels=["stream", "state"])
+    latency = HistogramMetricFamily(
+        "thresher_outcome_latency_seconds", "From a window's first packet to its verdict.", labels=["stream"]
+    )
+    for one in streams:
+        name = one.stream
+        fates = {
+            "window": one.windows,
+            "sampled_out": one.sampled_out,
+            "damaged": one.damaged,
+            "undecoded": one.undecoded,
+        }
+        for fate, count in fates.items():
+            received.add_metric([name, fate], count)
+        for stage, count in one.decided_by.items():
+            results.add_metric([name, stage], count)
+        for reason, count in one.shed.items():
+            shed.add_metric([name, reason], count)
+        windows.add_metric([name], one.windows)
+        flagged.add_metric([name], one.flagged)
+        failed.add_metric([name], one.failed)
+        connects.add_metric([name], one.connects)
+        in_flight.add_metric([name], one.in_flight)
+        for known in SourceState:
+            state.add_metric([name, known.value], float(known is one.state))
+        latency.add_metric([name], *_histogram(one.latency))
+    yield from (received, windows, results, flagged, shed, failed, connects, in_flight, state, latency)
+
+
+_STREAM_STAGE = ["stream", "stage"]
+_STAGE = ["cascade", "stage"]
+
+
+def _stage_metrics(stages: tuple[StageSnapshot, ...]) -> Iterator[Metric]:
+    views = _counter("stage_views", "Views that a stage judged.", _STAGE)
+    errors = _counter("stage_errors", "Batches that a stage could not judge.", _STAGE)
+    waiting = GaugeMetricFamily("thresher_stage_waiting_views", "Views in a stage's queue.", labels=_STAGE)
+    busy = GaugeMetricFamily("thresher_stage_busy_ratio", "Share of the workers' time spent judging.", labels=_STAGE)
+    service = HistogramMetricFamily("thresher_stage_service_seconds", "Time that a batch took.", labels=_STAGE)
+    batch = HistogramMetricFamily("thresher_stage_batch_views", "Views in a batch.", labels=_STAGE)
+    for one in stages:
+        labels = [one.cascade, one.stage]
+        views.add_metric(labels, one.views)
+        errors.add_metric(labels, one.errors)
+        waiting.add_metric(labels, one.waiting)
+        busy.add_metric(labels, one.busy_share)
+        service.add_metric(labels, *_histogram(one.service))
+        batch.add_metric(labels, *_batch_histogram(one.batch_sizes))
+    yield from (views, errors, waiting, busy, service, batch)
+
+
+def _sink_metrics(now: Snapshot) -> Iterator[Metric]:
+    written = _counter("sink_written_items", "Items that a sink acknowledged.", ["sink"])
+    lost = _counter("sink_lost_items", "Items that a sink never got, and why.", ["sink", "reason"])
+    retries = _counter("sink_retries", "Writes that had to be tried again.", ["sink"])
+    waiting = GaugeMetricFamily("thresher_sink_waiting_items", "Items that wait for a sink.", labels=["sink"])
+    for one in now.sinks:
+        written.add_metric([one.sink], one.written)
+        lost.add_metric([one.sink, "dropped"], one.dropped)
+        lost.add_metric([one.sink, "refused"], one.refused)
+        retries.add_metric([one.sink], one.retries)
+        waiting.add_metric([one.sink], one.waiting)
+    yield from (written, lost, retries, waiting)
+
+
+def _histogram(latency: Latency) -> tuple[list[tuple[str, float]], float]:
+    buckets = [(f"{bound:.4g}", float(count)) for bound, count in latency.buckets[::_EVERY]]
+    return [*buckets, ("+Inf", float(latency.count))], latency.sum_s
+
+
+def _batch_histogram(sizes: Mapping[int, int]) -> tuple[list[tuple[str, float]], float]:
+    buckets = [(str(bound), float(sum(n for size, n in sizes.items() if size <= bound))) for bound in _BATCHES]
+    return [*buckets, ("+Inf", float(sum(sizes.values())))], float(sum(size * n for size, n in sizes.items()))
+
+
+def registry(snapshot: Callable[[], Snapshot]) -> CollectorRegistry:
+    """The pipeline's metrics and the process' own (processor time, memory, open files)."""
+    out = CollectorRegistry()
+    out.register(PipelineCollector(snapshot))
+    ProcessCollector(registry=out)
+    return out
+
+
+class Endpoint:
+    """Answers `GET /metrics` until it is closed. Raises `InputError` where it cannot listen."""
+
+    def __init__(self, address: tuple[str, int], snapshot: Callable[[], Snapshot], place: str) -> None:
+        host, port = address
+        try:
+            self._server, self._thread = start_http_server(port, addr=host, registry=registry(snapshot))
+        except OSError as error:
+            raise InputError(f"cannot listen on {host}:{port}: {error.strerror or error}", place) from error
+        self.port: int = self._server.server_port
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=2)

@@ -1,0 +1,133 @@
+"""Starts a prepared pipeline, waits for its end or for a signal, drains it and reports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import click
+
+from pipeline.app import summary
+from pipeline.app.config.document import Document
+from pipeline.app.config.plan import Plan
+from pipeline.app.wiring import pipeline
+from pipeline.core.contracts import Generation
+from pipeline.core.secrets import redact
+from pipeline.core.snapshot import Snapshot
+from pipeline.engine.pipeline import Pipeline
+
+DRAIN_S = 10.0
+_LOOK_S = 0.2  # how late a signal or the end of `--for` may be noticed
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """`seconds`: stop after so long. `connect_within_s`: fail if a source is not connected by then."""
+
+    seconds: float | None = None
+    connect_within_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """`status` is the exit status; `problems` are the lines that explain it."""
+
+    status: int
+    document: dict[str, Any]
+
+    def tell(self) -> None:
+        for line in summary.lines(self.document):
+            click.echo(line)
+
+
+def execute(plan: Plan, generations: Mapping[str, Generation], document: Document, options: RunOptions) -> Report:
+    """Run to the end. Prints what went wrong on standard error; the summary is the caller's to print."""
+    running = pipeline(plan, generations)
+    for line in announce(plan, generations):
+        click.echo(redact(line), err=True)
+    with _stop_requests() as stopping, contextlib.ExitStack() as closing:
+        closing.callback(running.stop, drain_s=DRAIN_S)
+        if plan.metrics is not None:
+            from pipeline.app.metrics import Endpoint
+
+            place = document.place(("metrics", "listen"))
+            closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place))
+        running.start()
+        absent = _watch(running, stopping, options)
+        running.stop(drain_s=DRAIN_S)
+        final = running.snapshot()
+    problems = [str(error) for error in running.problems]  # each was said when it came up
+    failures = absent + list(_failures(final))
+    for line in failures:
+        click.echo(f"thresher: {redact(line)}", err=True)
+    status = 2 if problems else 1 if failures else 0
+    return Report(status, summary.document(final, generations.values(), problems + failures))
+
+
+def announce(plan: Plan, generations: Mapping[str, Generation]) -> Iterator[str]:
+    """What judges, in a line per cascade: models, where and how they run, and what is known of their errors."""
+    for name, generation in generations.items():
+        stages = " → ".join(_told(stage.name, stage.describe()) for stage in generation.stages)
+        word = "certified" if generation.certified else "uncertified: nobody has measured what it misses"
+        yield f"{name}: {stages} ({word})"
+
+
+def _told(name: str, said: Mapping[str, object]) -> str:
+    how = " ".join(str(said[key]) for key in ("runtime", "precision") if said.get(key))
+    model = said.get("model", name)
+    return f"{name} [{how}]" if model == name else f"{name} [{model}, {how}]"
+
+
+def _watch(running: Pipeline, stopping: Callable[[], bool], options: RunOptions) -> list[str]:
+    """Returns when all is done, when told to stop, or with the sources that did not connect in time."""
+    began = time.monotonic()
+    waited_for = options.connect_within_s
+    while not running.wait(_LOOK_S):
+        age = time.monotonic() - began
+        if stopping() or (options.seconds is not None and age >= options.seconds):
+            break
+        if waited_for is not None:
+            absent = [one for one in running.snapshot().streams if not one.connects]
+            if not absent:
+                waited_for = None
+            elif age >= waited_for:
+                return [f"{one.stream}: not connected within {waited_for:g} s: {one.detail}" for one in absent]
+    return []
+
+
+def _failures(final: Snapshot) -> Iterator[str]:
+    for one in final.streams:
+        if one.failed:
+            yield f"{one.stream}: {one.failed} windows could not be judged"
+    for sink in final.sinks:
+        lost = sink.refused + sink.waiting
+        if lost:
+            yield f"sinks.{sink.sink}: {lost} items were not written: {sink.detail}"
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask for an end; asked twice, the program leaves at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # a live table hides the cursor
+            os._exit(128 + number)
+        asked.append(number)
+        os.write(2, b"\nthresher: finishing what has begun; once more to leave at once\n")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

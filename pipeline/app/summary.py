@@ -1,0 +1,155 @@
+"""What a run did, when it is over: one document for programs, a few lines for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline.core.contracts import Generation
+from pipeline.core.secrets import redact
+from pipeline.core.snapshot import Latency, Snapshot, StageSnapshot, StreamSnapshot
+
+_FRAMES = ("received", "windows", "sampled_out", "damaged", "undecoded")
+
+
+def document(snapshot: Snapshot, generations: Iterable[Generation], problems: Sequence[str] = ()) -> dict[str, Any]:
+    """The document that `thresher run --json` ends with. Shares are fractions of 1, times milliseconds.
+
+    Both ledgers are sums over all streams: `received = windows + sampled_out + damaged + undecoded` and
+    `windows = results + shed + failed + in_flight`.
+    """
+    return {
+        "seconds": round(snapshot.elapsed_s, 3),
+        "streams": {one.stream: _stream(one) for one in snapshot.streams},
+        "ledgers": {
+            "frames": {name: sum(getattr(one, name) for one in snapshot.streams) for name in _FRAMES},
+            "windows": {
+                "windows": sum(one.windows for one in snapshot.streams),
+                "results": sum(one.results for one in snapshot.streams),
+                "shed": sum(sum(one.shed.values()) for one in snapshot.streams),
+                "failed": sum(one.failed for one in snapshot.streams),
+                "in_flight": sum(one.in_flight for one in snapshot.streams),
+            },
+        },
+        "decided_by": _shares(_decided(snapshot.streams)),
+        "flagged": sum(one.flagged for one in snapshot.streams),
+        "shed_by_reason": _sum(one.shed for one in snapshot.streams),
+        "latency_ms": _latency(snapshot.latency),
+        "stages": [_stage(one) for one in snapshot.stages],
+        "sinks": {
+            one.sink: {
+                "state": one.state,
+                "written": one.written,
+                "dropped": one.dropped,
+                "refused": one.refused,
+                "waiting": one.waiting,
+                "retries": one.retries,
+            }
+            for one in snapshot.sinks
+        },
+        "generations": {
+            one.id: {"certified": one.certified, "stages": [stage.describe() for stage in one.stages]}
+            for one in generations
+        },
+        "cpu_percent": round(snapshot.cpu_percent, 1),
+        "rss_mib": round(snapshot.rss_bytes / 2**20, 1),
+        "problems": [redact(problem) for problem in problems],
+    }
+
+
+def lines(doc: Mapping[str, Any]) -> list[str]:
+    """`document` as a person reads it."""
+    frames, windows = doc["ledgers"]["frames"], doc["ledgers"]["windows"]
+    seconds = doc["seconds"]
+    out = []
+    if len(doc["streams"]) > 1:
+        width = max(len(name) for name in doc["streams"])
+        for name, one in doc["streams"].items():
+            detail = f" ({one['detail']})" if one["detail"] else ""
+            out.append(f"  {name:<{width}}  {one['windows']} windows, {one['state']}{detail}")
+    rate = f", {windows['results'] / seconds:.0f} verdicts a second" if seconds > 0 and windows["results"] else ""
+    lost = [f"{frames[name]} {name.replace('_', ' ')}" for name in _FRAMES[2:] if frames[name]]
+    out.append(_line("frames", f"{frames['received']} received", *lost, f"{seconds:.1f} s{rate}"))
+    unsettled = [f"{windows[name]} {name.replace('_', ' ')}" for name in ("failed", "in_flight") if windows[name]]
+    shed = [f"{count} shed ({reason})" for reason, count in doc["shed_by_reason"].items()]
+    out.append(_line("windows", f"{windows['results']} judged", f"{doc['flagged']} flagged", *shed, *unsettled))
+    if doc["decided_by"]:
+        out.append(_line("decided by", *(f"{stage} {share:.1%}" for stage, share in doc["decided_by"].items())))
+    latency = doc["latency_ms"]
+    if latency["count"]:
+        out.append(_line("latency", *(f"p{p} {latency[f'p{p}']:.1f} ms" for p in (50, 90, 99))))
+    for sink, one in doc["sinks"].items():
+        bad = [f"{one[name]} {name}" for name in ("dropped", "refused", "waiting") if one[name]]
+        if bad:
+            out.append(_line("sink", f"{sink}: {one['written']} written", *bad))
+    uncertified = [name for name, one in doc["generations"].items() if not one["certified"]]
+    if uncertified:
+        out.append(_line("uncertified", f"{', '.join(uncertified)}: nobody has bounded what the cheap stage lets slip"))
+    return out
+
+
+def _line(title: str, *parts: str) -> str:
+    return f"{title + ':':<12} {', '.join(parts)}"
+
+
+def _stream(one: StreamSnapshot) -> dict[str, Any]:
+    return {
+        "cascade": one.cascade,
+        "state": one.state.value,
+        "detail": redact(one.detail),
+        "received": one.received,
+        "sampled_out": one.sampled_out,
+        "damaged": one.damaged,
+        "undecoded": one.undecoded,
+        "windows": one.windows,
+        "results": one.results,
+        "shed": dict(one.shed),
+        "failed": one.failed,
+        "in_flight": one.in_flight,
+        "flagged": one.flagged,
+        "connects": one.connects,
+        "received_per_s": round(one.received_per_s, 2),
+        "decided_by": _shares(one.decided_by),
+        "latency_ms": _latency(one.latency),
+    }
+
+
+def _stage(one: StageSnapshot) -> dict[str, Any]:
+    return {
+        "cascade": one.cascade,
+        "stage": one.stage,
+        "generation": one.generation,
+        "views": one.views,
+        "batches": one.batches,
+        "views_per_batch": round(one.views / one.batches, 2) if one.batches else 0.0,
+        "errors": one.errors,
+        "busy_share": round(one.busy_share, 3),
+        "service_ms": _latency(one.service),
+    }
+
+
+def _latency(latency: Latency) -> dict[str, Any]:
+    return {
+        "count": latency.count,
+        "p50": round(latency.p50_ms, 2),
+        "p90": round(latency.p90_ms, 2),
+        "p99": round(latency.p99_ms, 2),
+        "max": round(latency.max_ms, 2),
+    }
+
+
+def _decided(streams: Sequence[StreamSnapshot]) -> Mapping[str, int]:
+    return _sum(one.decided_by for one in streams)
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total.most_common())
+
+
+def _shares(counts: Mapping[str, int]) -> dict[str, float]:
+    total = sum(counts.values())
+    return {name: round(count / total, 4) for name, count in counts.items()} if total else {}

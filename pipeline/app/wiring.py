@@ -1,0 +1,122 @@
+"""A plan → stages, generations, and a pipeline that is ready to start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from detectors.choice import ModelChoice, build_stage, find_model
+from detectors.manifest import Model
+from pipeline.app.config.document import Document, Key
+from pipeline.app.config.load import load
+from pipeline.app.config.mistakes import Mistakes
+from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
+from pipeline.core.contracts import Generation, Stage
+from pipeline.core.errors import InputError
+from pipeline.engine.pipeline import Pipeline, StreamPlan
+
+_REPORTED_FROM = 0.5
+T = TypeVar("T")
+
+
+def prepare(document: Document) -> tuple[Plan, dict[str, Generation]]:
+    """Check `document` whole: settings, sources, sinks, models, rules. Raises `InputErrors` with all that is wrong."""
+    mistakes = Mistakes(document)
+    plan = load(document, mistakes)
+    generations = _Builder(mistakes).generations(plan)
+    mistakes.raise_if_any()
+    return plan, generations
+
+
+def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
+    streams = [
+        StreamPlan(
+            name,
+            source,
+            plan.watches[name],
+            generations[plan.watches[name]],
+            plan.gates[name].start() if name in plan.gates else None,
+        )
+        for name, source in plan.sources.items()
+    ]
+    return Pipeline(streams, plan.sinks, events=plan.events)
+
+
+class _Builder:
+    """Cascade plans → generations. Where something else is wrong already, models are looked at but not compiled."""
+
+    def __init__(self, mistakes: Mistakes) -> None:
+        self._mistakes = mistakes
+        self._models: dict[str, Model | None] = {}
+        self._stages: dict[str, Stage | None] = {}
+
+    def generations(self, plan: Plan) -> dict[str, Generation]:
+        if self._mistakes.errors:
+            for cascade in plan.cascades.values():
+                self._look(cascade)
+            return {}
+        built = {name: self._generation(cascade) for name, cascade in plan.cascades.items()}
+        return {name: generation for name, generation in built.items() if generation is not None}
+
+    def _look(self, plan: CascadePlan) -> None:
+        cheap = self._once(self._models, find_model, plan.cheap, (*plan.key, "cheap"))
+        heavy = self._once(self._models, find_model, plan.heavy, (*plan.key, "heavy"))
+        if cheap is not None and plan.rule is not None and (heavy is None) == (plan.heavy is None):
+            self._fits(plan, plan.rule, cheap.manifest.labels, heavy.manifest.labels if heavy is not None else None)
+
+    def _generation(self, plan: CascadePlan) -> Generation | None:
+        cheap = self._once(self._stages, build_stage, plan.cheap, (*plan.key, "cheap"))
+        heavy = self._once(self._stages, build_stage, plan.heavy, (*plan.key, "heavy"))
+        if cheap is None or (heavy is None and plan.heavy is not None):
+            return None
+        if heavy is not None and heavy.name == cheap.name:
+            self._mistakes.add("both stages have the same name; give one of them a `name`", (*plan.key, "heavy"))
+            return None
+        rule = plan.rule or default_rule(cheap.labels)
+        if not self._fits(plan, rule, cheap.labels, heavy.labels if heavy is not None else None):
+            return None
+        stages = (cheap,) if heavy is None else (cheap, heavy)
+        return Generation(f"{plan.name}@{_digest(stages, rule)}", cheap, heavy, rule)
+
+    def _fits(self, plan: CascadePlan, rule: CheckedRule, cheap: Sequence[str], heavy: Sequence[str] | None) -> bool:
+        wrong = rule.check(cheap, heavy)
+        for mistake in wrong:
+            self._mistakes.add(mistake, (*plan.key, "rule"))
+        return not wrong
+
+    def _once(
+        self, known: dict[str, T | None], make: Callable[[ModelChoice], T], choice: ModelChoice | None, key: Key
+    ) -> T | None:
+        """One per choice, however many cascades share it; None and a mistake where it cannot be had."""
+        if choice is None:
+            return None
+        name = choice.model_dump_json()
+        if name not in known:
+            try:
+                known[name] = make(choice)
+            except InputError as error:
+                self._mistakes.take(error, key)
+                known[name] = None
+        return known[name]
+
+
+def default_rule(labels: Sequence[str]) -> CheckedRule:
+    """What a cascade without a rule gets: every label is reported from 0.5 on."""
+    from detectors.rules.boxes import Boxes
+
+    return Boxes(report=dict.fromkeys(labels, _REPORTED_FROM))
+
+
+def _digest(stages: tuple[Stage, ...], rule: CheckedRule) -> str:
+    """A short name for exactly these models and thresholds, the same on every start."""
+    said = [{k: str(v) for k, v in stage.describe().items() if k in _IDENTITY} for stage in stages]
+    assert isinstance(rule, BaseModel)
+    text = json.dumps([said, type(rule).__name__, rule.model_dump(mode="json")], sort_keys=True)
+    return hashlib.blake2s(text.encode(), digest_size=4).hexdigest()
+
+
+_IDENTITY = frozenset({"model", "version", "sha256", "precision"})
