@@ -88,22 +88,26 @@ class OnnxRuntimeSession(Session):
         return found[0]
 
     def infer(self, batch: Array) -> Tensors:
-        values = batch if self._element is np.uint8 else batch.astype(np.float32)
-        if self._mean is not None:
-            values -= self._mean
-        if self._scale is not None:
-            values *= self._scale
-        if self._planar:
-            values = values.transpose(0, 3, 1, 2)
-        fed = {self._input.name: np.ascontiguousarray(values, dtype=self._element)}
         try:
-            answers = self._session.run(list(self.outputs), fed)
+            answers = self._session.run(list(self.outputs), {self._input.name: self._prepared(batch)})
         except Exception as error:  # noqa: BLE001  # as above
             raise StageError(f"{self._model}: ONNX Runtime failed on {tuple(batch.shape)}: {_reason(error)}") from None
         return {
             name: np.asarray(answer, np.float32) if np.asarray(answer).dtype.kind == "f" else np.asarray(answer)
             for name, answer in zip(self.outputs, answers, strict=True)
         }
+
+    def _prepared(self, batch: Array) -> Array:
+        if self._element is np.uint8 and not self._planar:
+            return np.ascontiguousarray(batch)
+        values = batch.astype(np.float32)
+        if self._mean is not None:
+            values -= self._mean
+        if self._scale is not None:
+            values *= self._scale
+        if self._planar:
+            values = values.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(values, dtype=self._element)
 
     def close(self) -> None:
         """Its memory goes with the last reference."""

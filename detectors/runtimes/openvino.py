@@ -70,14 +70,17 @@ def read_graph(weights: Path, weights_format: WeightsFormat) -> Any:
     ov = openvino()
     try:
         if weights_format == "ir":
-            return core().read_model(str(weights))
-        # by its own front end: left to itself, OpenVINO tries them all, and some write to standard error
-        frontend = ov.frontend.FrontEndManager().load_by_framework(_FRONTENDS[weights_format])
-        return frontend.convert(frontend.load(str(weights)))
+            graph = core().read_model(str(weights))
+        else:  # by its own front end: left to itself, OpenVINO tries them all, and some write to standard error
+            frontend = ov.frontend.FrontEndManager().load_by_framework(_FRONTENDS[weights_format])
+            graph = frontend.convert(frontend.load(str(weights)))
     except KeyError:
         raise InputError(f"OpenVINO does not read {weights_format} weights", str(weights)) from None
     except Exception as error:  # noqa: BLE001  # the front ends raise bare RuntimeErrors and their own kinds
         raise InputError(f"is damaged, or no {weights_format} model: {_reason(error)}", str(weights)) from None
+    if not graph.inputs or not graph.outputs:  # an empty file is a valid, if pointless, ONNX model
+        raise InputError(f"is damaged, or no {weights_format} model: there is nothing in it", str(weights))
+    return graph
 
 
 class OpenVino(Runtime):
