@@ -207,6 +207,59 @@ def test_a_server_that_talks_garbage() -> None:
 
 
 @contextlib.contextmanager
+def noisy_proxy(server: RtspServer, clean_bytes: int) -> Iterator[int]:
+    """Passes the server's words on, and garbles one byte of each piece after so many."""
+
+    def pump(source: socket.socket, target: socket.socket, clean: float) -> None:
+        passed = 0
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1200):
+                passed += len(piece)
+                if passed > clean:
+                    piece = bytearray(piece)
+                    piece[passed % len(piece)] ^= 0x5A
+                target.sendall(piece)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            client, _ = listener.accept()
+            with client, socket.create_connection(("127.0.0.1", server.port)) as upstream:
+                back = threading.Thread(target=pump, args=(client, upstream, float("inf")))
+                back.start()
+                pump(upstream, client, clean_bytes)
+                back.join()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+@pytest.mark.slow
+def test_a_stream_that_turns_into_garbage(server: RtspServer) -> None:
+    """Whatever still looks like a frame is accounted for, and the connection is given up in the end."""
+    with noisy_proxy(server, clean_bytes=60_000) as port:
+        reader = Rtsp(url=f"rtsp://127.0.0.1:{port}/film").open(suite.STREAM)
+        items: list[Item] = []
+        deadline = time.monotonic() + 6
+        with contextlib.suppress(SourceLost):
+            for item in reader:
+                items.append(item)
+                if time.monotonic() > deadline:
+                    break
+        received = reader.decoder.received
+        reader.close()
+    assert suite.gaps(items, "damaged") + suite.gaps(items, "undecoded") > 0
+    assert received - sum(map(suite.count, items)) <= 21  # what the decoder may still hold
+    suite.check_items(items, intact=False)
+
+
+@contextlib.contextmanager
 def web_server(folder: Path) -> Iterator[str]:
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:

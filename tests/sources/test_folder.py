@@ -137,7 +137,7 @@ def test_a_huge_picture_costs_no_memory(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 20_000  # KiB; its pixels alone are 140,000
     lines = done.stderr.splitlines()
-    assert len(lines) == 2 and all("huge" in line for line in lines)
+    assert len(lines) == 3 and all("huge" in line for line in lines)
 
 
 @pytest.mark.parametrize(("orientation", "dark"), [(1, "left"), (3, "right"), (6, "top"), (8, "bottom")])
