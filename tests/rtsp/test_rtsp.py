@@ -18,6 +18,7 @@ import pytest
 
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.records import Chunk, Item
+from pipeline.engine.isolation import Isolated
 from sources.rtsp import Rtsp
 from tests.contracts import source_suite as suite
 from tests.rtsp.rtsp_servers import RtspServer
@@ -103,6 +104,7 @@ def test_arrival_is_stamped_when_it_arrives(server: RtspServer) -> None:
     assert sum(c.mono_ns < late[0].mono_ns + 900_000_000 for c in late) == 10
 
 
+@pytest.mark.slow
 def test_killed_server_is_a_disconnect_and_its_return_a_connection(own_server: RtspServer) -> None:
     plan = Rtsp(url=own_server.url("live"))
     reader = plan.open(suite.STREAM)
@@ -313,3 +315,21 @@ def test_malformed_urls(url: str, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         Rtsp(url=url).check()
     assert SECRET not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_in_a_process_of_its_own(own_server: RtspServer) -> None:
+    plan = Isolated.around(Rtsp(url=own_server.url("live"), isolation="process"))
+    reader = plan.open(suite.STREAM)
+    items = iter(reader)
+    for chunk in chunks(items, 5):
+        age_ns = time.monotonic_ns() - chunk.mono_ns
+        assert 0 < age_ns < 5_000_000_000, "one monotonic clock for both processes"
+        assert chunk.payload.rgb().shape == (240, 320, 3)
+        chunk.payload.release()
+    own_server.kill()
+    _, why, waits = until_lost(items)
+    assert why == "the stream ended" and sum(waits) < 10
+    reader.close()
+    with pytest.raises(SourceLost, match="Connection refused"):
+        plan.open(suite.STREAM)
