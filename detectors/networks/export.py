@@ -24,8 +24,13 @@ def save_openvino(network: Any, height: int, width: int, path: Path, half: bool 
         from openvino.tools.ovc import convert_model
     except ImportError as error:
         raise MissingPart("OpenVINO is missing: pip install openvino", "detectors.networks") from error
+    import torch
+
+    # by tracing, deprecated as it is: OpenVINO fuses more of a traced graph (hard-swish into convolutions) than of an
+    # exported program, and MobileNetV3-Small runs 5 to 15 % faster
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     with _quiet():
-        model = convert_model(_traced(network, height, width), input=[(-1, height, width, 3)])
+        model = convert_model(_from_bytes(network), example_input=example, input=[(-1, height, width, 3)])
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({OUTPUT})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,13 +47,22 @@ def save_onnx(network: Any, height: int, width: int, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _quiet():
         program = torch.onnx.export(
-            _traced(network, height, width), input_names=[INPUT], output_names=[OUTPUT], verbose=False
+            _exported(network, height, width), input_names=[INPUT], output_names=[OUTPUT], verbose=False
         )
         program.save(path, external_data=False)
 
 
-def _traced(network: Any, height: int, width: int) -> Any:
+def _exported(network: Any, height: int, width: int) -> Any:
     """`network` behind the step from bytes, as a `torch.export` program whose batch is free."""
+    import torch
+
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=_MOST)
+    return torch.export.export(_from_bytes(network), (example,), dynamic_shapes=({0: batch},))
+
+
+def _from_bytes(network: Any) -> Any:
+    """`network` behind the step from uint8 `[N, H, W, 3]`."""
     import torch
 
     class FromBytes(torch.nn.Module):  # type: ignore[misc]  # torch's classes are untyped to the checker
@@ -59,9 +73,7 @@ def _traced(network: Any, height: int, width: int) -> Any:
         def forward(self, images: Any) -> Any:
             return self.network(images.permute(0, 3, 1, 2).float() / 255)
 
-    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1, max=_MOST)
-    return torch.export.export(FromBytes().eval(), (example,), dynamic_shapes=({0: batch},))
+    return FromBytes().eval()
 
 
 @contextmanager
