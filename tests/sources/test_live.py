@@ -1,0 +1,63 @@
+"""The reading part that cameras and network streams share, on FFmpeg's own live device."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from pipeline.core.errors import SourceLost
+from pipeline.core.records import Item, Watermark
+from sources.ffmpeg import open_video
+from sources.live import LiveReader
+from tests.contracts import source_suite as suite
+
+
+def reader(graph: str) -> LiveReader:
+    container, video = open_video(graph, container_format="lavfi")
+    return LiveReader(container, video, suite.STREAM)
+
+
+def pumps() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == f"pump-{suite.STREAM}"]
+
+
+def test_an_end_is_a_disconnect_behind_the_last_frame() -> None:
+    live = reader("testsrc2=size=64x48:rate=25:duration=4")
+    items: list[Item] = []
+    with pytest.raises(SourceLost, match="the stream ended"):  # noqa: PT012  # what came before counts
+        for item in live:
+            items.append(item)  # noqa: PERF402
+    suite.check_items(items, received=100)
+    live.close()
+    assert not pumps()
+
+
+def test_a_slow_taker_loses_nothing() -> None:
+    live = reader("testsrc2=size=64x48:rate=25")
+    items = suite.until(live, 200)
+    time.sleep(0.5)  # the pump is far ahead by now, and waits
+    suite.check_items(list(items), received=200)
+    live.close()
+    assert not pumps()
+
+
+def test_closing_without_reading() -> None:
+    live = reader("testsrc2=size=64x48:rate=25")
+    live.close()
+    live.close()
+    assert not pumps()
+    assert list(live) == []
+
+
+def test_silence_is_said_and_ends_nothing() -> None:
+    live = reader("testsrc2=size=64x48:rate=0.6,realtime")
+    items: list[Item] = []
+    for item in live:
+        items.append(item)
+        if sum(map(suite.count, items)) == 2:
+            break
+    live.close()
+    assert sum(isinstance(item, Watermark) for item in items) >= 3
+    suite.check_items(items, received=2)
