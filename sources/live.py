@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TypeAlias
 
 from av.container import InputContainer
@@ -75,6 +76,9 @@ class _Pump(threading.Thread):
     def stop(self) -> None:
         """Returns at once if the stream is silent; the thread then ends with FFmpeg's time-out."""
         self._stopped = True
+        with suppress(queue.Empty):
+            while True:
+                self._arrived.get_nowait()  # it may be waiting for room
         if self.is_alive():
             self.join(_PATIENCE_S)
 
