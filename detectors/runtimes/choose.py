@@ -13,13 +13,13 @@ import json
 import logging
 import os
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from detectors.image.stage import ImageStage
@@ -160,7 +160,7 @@ def _median_s(stage: ImageStage, views: list[View]) -> float:
         before = time.perf_counter()
         stage.score(views)
         spent.append(time.perf_counter() - before)
-    return statistics.median(spent)
+    return float(np.median(spent))
 
 
 def _file(model: Model, runtimes: Sequence[Runtime]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -205,9 +206,29 @@ def test_compiled_models_are_kept_for_this_user_alone(
 ) -> None:
     monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "cache"))
     OpenVino().open(described(weights), Options())
-    folder = tmp_path / "cache" / "openvino"
+    (folder,) = (tmp_path / "cache" / "openvino").iterdir()
     assert list(folder.iterdir())
     assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_other_weights_in_the_same_place_are_not_mistaken_for_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled graphs are found again by the content of their file, not by its name and time."""
+    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "cache"))
+    place, batch = tmp_path / "model.onnx", pictures(1)
+    for shift in (0.5, -0.5):
+        bias = np.array([0.0, shift, 0.0], np.float32)
+        nodes = [
+            helper.make_node("Cast", ["picture"], ["float"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+            helper.make_node("Add", ["mean", "bias"], ["scores"]),
+        ]
+        save(place, nodes, {"picture": ["N", 8, 8, 3]}, {"scores": ["N", 3]}, {"bias": bias}, element="UINT8")
+        os.utime(place, (1, 1))
+        model = described(place, input=Input(layout="nhwc", dtype="uint8"))
+        found = OpenVino().open(model, Options()).infer(batch)["scores"]
+        assert found == pytest.approx(batch.reshape(1, -1, 3).mean(axis=1) + bias, abs=1e-3)
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])

@@ -38,11 +38,15 @@ def save(
     outputs: dict[str, list[int | str]],
     constants: dict[str, np.ndarray[Any, Any]],
     metadata: dict[str, str] | None = None,
+    element: str = "FLOAT",
 ) -> Path:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [
+            helper.make_tensor_value_info(name, TensorProto.DataType.Value(element), shape)
+            for name, shape in inputs.items()
+        ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
         [numpy_helper.from_array(values, name) for name, values in constants.items()],
     )
