@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detectors.choice import ModelChoice, PixelScale
-from detectors.manifest import Input, Manifest, Model, Output, OutputKind, ViewSettings, Weights, digest, format_of
+from detectors.manifest import Input, Model, Output, OutputKind, ViewSettings, digest, format_of, validated
 from detectors.runtimes.openvino import read_graph
 from pipeline.core.errors import InputError
 
@@ -31,22 +31,23 @@ def bare_model(file: Path, choice: ModelChoice) -> Model:
     metadata = _metadata(graph)
     layout, height, width = _picture(graph, file)
     takes_bytes = graph.input(0).get_element_type().get_type_name() == "u8"
-    return Model(
-        Manifest(
-            name=re.sub(r"[^A-Za-z0-9_.-]+", "-", file.stem).strip("-.") or "model",
-            version="unversioned",
-            task="classification" if output.kind == "classification" else "detection",
-            weights=Weights(file=re.sub(r"[^\w.-]", "_", file.name), sha256=digest(file), format=weights_format),
-            view=choice.view or _view(output.kind, height, width, metadata),
-            input=_input(choice.input, output.kind, file, takes_bytes).model_copy(update={"layout": layout}),
-            output=output,
-            labels=choice.labels or _labels(metadata) or _numbered(graph, output),
-            licence=metadata.get("license", "not stated"),
-            origin=str(file),
-            data="not stated",
-        ),
-        file,
+    manifest = validated(
+        {
+            "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", file.stem).strip("-._")[:64] or "model",
+            "version": "unversioned",
+            "task": "classification" if output.kind == "classification" else "detection",
+            "weights": {"file": f"model{file.suffix.lower()}", "sha256": digest(file), "format": weights_format},
+            "view": choice.view or _view(output.kind, height, width, metadata),
+            "input": _input(choice.input, output.kind, file, takes_bytes).model_copy(update={"layout": layout}),
+            "output": output,
+            "labels": choice.labels or _labels(metadata) or _numbered(graph, output),
+            "licence": metadata.get("license", "not stated"),
+            "origin": str(file),
+            "data": "not stated",
+        },
+        str(file),
     )
+    return Model(manifest, file)
 
 
 def _metadata(graph: Any) -> dict[str, str]:

@@ -7,12 +7,12 @@ cheap: {model: ./320n.onnx, output: yolo}          # a bare file
 
 from __future__ import annotations
 
-import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from detectors.manifest import MANIFEST, Input, Model, Output, OutputKind, ViewSettings, read_model
 from detectors.runtimes import READERS, RUNTIMES
@@ -24,7 +24,7 @@ from pipeline.core.settings import Name, Settings
 
 ZOO = Path(__file__).parent / "zoo"
 _DEFAULT_BATCH = 8
-_log = logging.getLogger(__name__)
+_PROCESSORS_A_BATCH = 8  # small models do not keep more than that busy with one batch
 
 PixelScale: TypeAlias = Literal["raw", "unit", "imagenet"]
 """0 to 255 as they are; divided by 255; divided by 255 and normalised by ImageNet's mean and deviation."""
@@ -42,7 +42,9 @@ class ModelChoice(Settings):
     runtime: str | None = Field(default=None, description="openvino, onnxruntime or torch (default: by measurement)")
     precision: Precision | None = Field(default=None, description="f32, bf16 or f16 (default: by measurement)")
     max_batch: int | None = Field(default=None, ge=1, le=256, description="default: by measurement")
-    workers: PositiveInt = Field(default=1, le=64, description="batches that run at once")
+    workers: int | None = Field(
+        default=None, ge=1, le=64, description="batches that run at once (default: one for every eight processors)"
+    )
 
 
 def zoo_names() -> list[str]:
@@ -102,7 +104,8 @@ def readers(model: Model) -> list[Runtime]:
 
 
 def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
-    options = Options(workers=choice.workers, max_batch=choice.max_batch or _DEFAULT_BATCH)
+    workers = choice.workers or max(1, _processors() // _PROCESSORS_A_BATCH)
+    options = Options(workers=workers, max_batch=choice.max_batch or _DEFAULT_BATCH)
     if choice.runtime is not None:
         runtime: Runtime = RUNTIMES.load(choice.runtime, "runtime")()
         if (hint := runtime.missing()) is not None:
@@ -129,6 +132,11 @@ def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
     best = measured(model, candidates).chosen
     chosen = next(r for r in candidates if r.name == best.runtime)
     return chosen, replace(options, precision=best.precision, max_batch=choice.max_batch or best.batch)
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fetched(model: Model) -> Model:

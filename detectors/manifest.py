@@ -147,9 +147,11 @@ class Manifest(Settings):
     parity: Parity = Parity()
 
     @model_validator(mode="after")
-    def _labels_differ(self) -> Self:
+    def _labels_fit(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ from each other")
+        if not all(label.strip() and label.isprintable() for label in self.labels):
+            raise ValueError("labels must be printable words")
         return self
 
 

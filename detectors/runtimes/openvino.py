@@ -20,6 +20,7 @@ import logging
 import os
 import queue
 import sys
+import threading
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -37,25 +38,25 @@ _HINTS: dict[Precision, str] = {"f32": "f32", "bf16": "bf16", "f16": "f16"}
 _CAPABILITIES: dict[Precision, str] = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _HEAVY_LAYERS = frozenset({"Convolution", "FullyConnected", "MatMul", "Deconvolution"})
 _INTEGERS = frozenset({"i8", "u8"})
+_CONVERTER = "openvino.tools.ovc"
+_importing = threading.Lock()
 _core: Any = None
 _log = logging.getLogger(__name__)
 
 
 def openvino() -> Any:
     """The module, imported without its model converter (see above). Raises `MissingPart`."""
-    converter = "openvino.tools.ovc"
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
-    blocked = converter not in sys.modules
-    if blocked:
-        sys.modules[converter] = None  # type: ignore[assignment]  # the documented way to make an import fail
-    try:
-        return importlib.import_module("openvino")
-    except ImportError as error:
-        raise MissingPart(f"OpenVINO cannot be loaded ({redact(error)}): pip install openvino") from None
-    finally:
+    with _importing:
+        blocked = _CONVERTER not in sys.modules
         if blocked:
-            del sys.modules[converter]
+            sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # None is how an import is barred
+        try:
+            return importlib.import_module("openvino")
+        except ImportError as error:
+            raise MissingPart(f"OpenVINO cannot be loaded ({redact(error)}): pip install openvino") from None
+        finally:
+            if blocked:
+                del sys.modules[_CONVERTER]
 
 
 def core() -> Any:
@@ -185,6 +186,7 @@ def _prepared(model: Model) -> tuple[Any, int | None]:
             steps.mean(list(manifest.input.mean))
         if manifest.input.std != (1.0, 1.0, 1.0):
             steps.scale(list(manifest.input.std))
+        steps.convert_element_type(port.get_element_type())
     for index, output in enumerate(graph.outputs):
         if output.get_element_type().is_real():
             pre.output(index).tensor().set_element_type(ov.Type.f32)

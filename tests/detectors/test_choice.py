@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 from onnx import helper
 
 from detectors.choice import ZOO, ModelChoice, build_stage, find_model, readers, zoo_names
-from detectors.manifest import MANIFEST
+from detectors.manifest import MANIFEST, digest
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.payloads import FrameImage
 from tests.detectors.test_stages import nudenet
@@ -116,6 +119,58 @@ def test_a_view_of_ones_own() -> None:
 def test_what_a_bare_file_leaves_open(weights: Path, said: dict[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         build_stage(choice(model=str(weights), **said))
+
+
+@pytest.mark.parametrize("name", ["-x.onnx", "Größe 3 (final).ONNX", "_.onnx", "a" * 90 + ".onnx"])
+def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
+    file = mean_colour(tmp_path / name)
+    assert find_model(choice(model=str(file), output="classification", input="unit")).name
+
+
+@pytest.mark.parametrize("names", ["['a', 'a', 'b']", "['a', 'b', '\\x1b[2J']", "['a', ' ', 'b']"])
+def test_labels_that_would_confuse_are_refused(tmp_path: Path, names: str) -> None:
+    file = mean_colour(tmp_path / "odd.onnx", metadata={"names": names})
+    with pytest.raises(InputError, match="labels must"):
+        find_model(choice(model=str(file), output="classification", input="unit"))
+
+
+def test_half_precision_inputs_are_fed_as_they_like(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["picture"], ["wide"], to=1),
+        helper.make_node("ReduceMean", ["wide"], ["scores"], axes=[2, 3], keepdims=0),
+    ]
+    file = save(tmp_path / "half.onnx", nodes, {"picture": ["N", 3, 8, 8]}, {"scores": ["N", 3]}, {}, element="FLOAT16")
+    white = FrameImage.from_array(np.full((8, 8, 3), 255, np.uint8))
+    for runtime in ("openvino", "onnxruntime"):
+        stage = build_stage(choice(model=str(file), output="classification", input="unit", runtime=runtime))
+        assert stage.score([white.view(stage.spec)])[0].scores == pytest.approx([1, 1, 1], abs=1e-3)
+
+
+def test_weights_of_a_manifest_come_from_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "cache"))
+    site, folder = tmp_path / "site", tmp_path / "model"
+    site.mkdir()
+    folder.mkdir()
+    weights = mean_colour(site / "colours.onnx")
+    serve = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        url = f"http://127.0.0.1:{server.server_port}/colours.onnx"
+        (folder / MANIFEST).write_text(
+            f"name: far\ntask: classification\nlabels: [r, g, b]\nlicence: none\n"
+            f"weights: {{file: colours.onnx, sha256: {digest(weights)}, format: onnx, url: '{url}'}}\n"
+            f"view: {{width: 8, height: 8}}\ninput: {{std: [255, 255, 255]}}\noutput: {{kind: classification}}\n"
+        )
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            assert build_stage(choice(model=str(folder))).labels == ("r", "g", "b")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert build_stage(choice(model=str(folder))).labels == ("r", "g", "b")  # kept
+    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(MissingPart, match=r"colours\.onnx"):
+        build_stage(choice(model=str(folder)))
 
 
 def test_a_graph_that_takes_no_picture(tmp_path: Path) -> None:
