@@ -27,6 +27,7 @@ def ledgers_hold(document: dict[str, Any]) -> None:
     assert windows["windows"] == sum(windows[name] for name in ("results", "shed", "failed", "in_flight"))
 
 
+@pytest.mark.slow
 def test_a_film_to_results_that_last(thresher: Thresher, tmp_path: Path, people_clip: Path) -> None:
     ran = thresher("run", people_clip, "--json")
     assert ran.returncode == 0, ran.stderr
@@ -59,6 +60,7 @@ def test_a_film_to_results_that_last(thresher: Thresher, tmp_path: Path, people_
     database.close()
 
 
+@pytest.mark.slow
 def test_the_summary_for_people(thresher: Thresher, people_clip: Path) -> None:
     ran = thresher("run", people_clip, "--set", "sources.people.max_fps=2")
     assert ran.returncode == 0, ran.stderr
@@ -67,9 +69,11 @@ def test_the_summary_for_people(thresher: Thresher, people_clip: Path) -> None:
     assert "sampled out" in ran.stdout
 
 
+@pytest.mark.slow
 def test_several_targets_at_once(thresher: Thresher, people_clip: Path, project: Path) -> None:
     bikes = project / "tests" / "data" / "bikes.mp4"
-    ran = thresher("run", people_clip, bikes, people_clip, "--json", "--set", "sources.people.max_fps=1")
+    fewer = [word for name, fps in (("people", 1), ("bikes", 2)) for word in ("--set", f"sources.{name}.max_fps={fps}")]
+    ran = thresher("run", people_clip, bikes, people_clip, "--json", "--detect", "people-ssdlite", *fewer)
     document = json.loads(ran.stdout)
     assert ran.returncode == 0, ran.stderr
     assert set(document["streams"]) == {"people", "bikes", "people-2"}
@@ -78,6 +82,7 @@ def test_several_targets_at_once(thresher: Thresher, people_clip: Path, project:
     ledgers_hold(document)
 
 
+@pytest.mark.slow
 def test_running_with_openvino_imports_no_torch(tmp_path: Path, people_clip: Path) -> None:
     code = (
         "import sys; from pipeline.app.cli import main\n"
@@ -90,6 +95,7 @@ def test_running_with_openvino_imports_no_torch(tmp_path: Path, people_clip: Pat
     assert ran.stdout.splitlines()[-1] == "status 0 []", ran.stderr
 
 
+@pytest.mark.slow
 def test_for_ends_a_stream_that_never_would(thresher: Thresher, tmp_path: Path, people_clip: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         f"sources: {{a: {{kind: file, path: {people_clip}, realtime: true, loop: true}}}}\ncascade: people\n"
@@ -102,6 +108,7 @@ def test_for_ends_a_stream_that_never_would(thresher: Thresher, tmp_path: Path, 
     assert document["ledgers"]["windows"]["in_flight"] == 0
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_in_three_lines(
     thresher: Thresher, tmp_path: Path, people_clip: Path, project: Path
 ) -> None:
@@ -118,6 +125,7 @@ def test_a_model_of_ones_own_in_three_lines(
     assert document["ledgers"]["windows"]["results"] >= 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_and_reports(tmp_path: Path, people_clip: Path, number: signal.Signals) -> None:
     (tmp_path / "c.yaml").write_text(
@@ -167,6 +175,7 @@ def _readable(descriptor: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_not_there_is_waited_for_unless_told_otherwise(thresher: Thresher) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -180,6 +189,7 @@ def test_a_camera_that_is_not_there_is_waited_for_unless_told_otherwise(thresher
     assert json.loads(strict.stdout)["problems"][0].startswith("cam: not connected")
 
 
+@pytest.mark.slow
 def test_a_planted_password_shows_nowhere(thresher: Thresher, tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -231,7 +241,7 @@ def test_metrics_while_it_runs(tmp_path: Path, people_clip: Path) -> None:
             text = answer.read()
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=20) == 0
-    assert b'thresher_result_windows_total{stage="mobilenet",stream="a"}' in text or b"thresher_windows_total" in text
+    assert b'thresher_windows_total{stream="a"}' in text
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30)
     assert checked.returncode == 0 and checked.stderr == b"", checked.stderr.decode()
 

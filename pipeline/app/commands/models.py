@@ -9,6 +9,8 @@ import click
 
 from pipeline.app.commands.options import json_option, print_json
 
+_SHOWN = 5  # labels in the list
+
 
 @click.group(invoke_without_command=True, short_help="The models that ship with the project.")
 @json_option
@@ -23,18 +25,11 @@ def models(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json({"models": rows})
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "version", "task", "size", "licence", "labels"):
-        table.add_column(column, justify="right" if column == "size" else "left")
-    for row in rows:
-        size = f"{row['bytes'] / 2**20:.1f} MiB" if row["bytes"] else "fetched at first use"
-        labels = row["labels"]
-        shown = ", ".join(labels[:6]) + (f", … ({len(labels)})" if len(labels) > 6 else "")
-        table.add_row(row["name"], row["version"], row["task"], size, row["licence"], shown)
-    Console().print(table)
+    table = [_cells(row) for row in rows]
+    widths = [max(len(cells[column]) for cells in table) for column in range(len(table[0]) - 1)]
+    for cells in table:
+        head = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=False))
+        click.echo(f"{head}  {cells[-1]}")
 
 
 @models.command(short_help="All that a model's manifest says.")
@@ -82,6 +77,13 @@ def _row(name: str) -> dict[str, Any]:
         "licence": manifest.licence,
         "labels": list(manifest.labels),
     }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    size = f"{row['bytes'] / 2**20:.1f} MiB" if row["bytes"] else "fetched once"
+    labels = row["labels"]
+    shown = ", ".join(labels[:_SHOWN]) + (f", … ({len(labels)})" if len(labels) > _SHOWN else "")
+    return row["name"], f"v{row['version']}", row["task"], size, row["licence"].partition(" (")[0], shown
 
 
 def _told(value: Any, depth: int = 0) -> list[str]:

@@ -36,10 +36,24 @@ def json_schema() -> Schema:
         "heavy": {"anyOf": [made.of(ModelChoice), {"type": "null"}]},
         "rule": {"anyOf": [{"$ref": "#/$defs/rule"}, {"type": "null"}]},
     }
-    cascade["anyOf"] = [{"required": ["cheap"]}, {"required": ["base"]}]
-    cascade.pop("required", None)
+    base = cascade["properties"].pop("base")
+    changed = {name: {"type": ["object", "null"]} for name in ("cheap", "heavy", "rule")}
+    own = {
+        "source": source,
+        "gate": gate,
+        "rule": made.one_of(RULES),
+        "sink": made.one_of(SINKS),
+        "cascade": {
+            "if": {"required": ["base"]},
+            "then": {
+                **cascade,
+                "properties": cascade["properties"] | changed | {"base": base | {"enum": shipped_cascades()}},
+                "required": ["base"],
+            },
+            "else": cascade,
+        },
+    }
     by_name = {"anyOf": [{"$ref": "#/$defs/cascade"}, {"type": "string", "examples": shipped_cascades()}]}
-    own = {"source": source, "gate": gate, "rule": made.one_of(RULES), "sink": made.one_of(SINKS), "cascade": cascade}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A config of thresher",
