@@ -106,7 +106,7 @@ import sys
 import av
 from detectors.choice import ModelChoice, build_stage
 from pipeline.core.payloads import FrameImage
-stage = build_stage(ModelChoice(model="people-ssdlite", runtime="openvino"))
+stage = build_stage(ModelChoice(model="people-ssdlite", runtime="openvino", precision="f32"))
 stage.warm()
 with av.open({str(CLIPS[0])!r}) as clip:
     found = stage.score([FrameImage(next(clip.decode(video=0))).view(stage.spec)])[0]
