@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from pipeline.app.bench.measure import Pairs, Spread
@@ -23,24 +24,27 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`value` of the subject in `unit`, `baseline` in the same, and how they compare. `target` is what `ratio` (or,
-    where there is none, `value`) has to be at least, or with a minus sign in front at most."""
+    """`value` of the subject in `unit`, `baseline` in the same, and how they compare. `at_least` and `at_most` bound
+    `ratio`, or `value` where there is none."""
 
     figure: str
     value: float
     unit: str
     baseline: float | None = None
     ratio: Spread | float | None = None
-    target: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
     note: str = ""
 
     @property
     def holds(self) -> bool | None:
-        """Whether the target is reached; None without one."""
-        if self.target is None:
+        """Whether the bounds hold (a NaN holds none); None without any."""
+        if self.at_least is None and self.at_most is None:
             return None
         measured = self.value if self.ratio is None else _middle(self.ratio)
-        return measured >= self.target if self.target >= 0 else measured <= -self.target
+        return (self.at_least is None or measured >= self.at_least) and (
+            self.at_most is None or measured <= self.at_most
+        )
 
     def document(self) -> dict[str, Any]:
         said: dict[str, Any] = {
@@ -52,9 +56,11 @@ class Row:
         }
         if isinstance(self.ratio, Spread):
             said["ratio_95"] = [_digits(self.ratio.low), _digits(self.ratio.high)]
-        if self.target is not None:
-            said["target"] = f"{'≥' if self.target >= 0 else '≤'} {abs(self.target):g}"
-            said["holds"] = self.holds
+        bounds = [
+            f"{sign} {bound:g}" for sign, bound in (("≥", self.at_least), ("≤", self.at_most)) if bound is not None
+        ]
+        if bounds:
+            said |= {"target": ", ".join(bounds), "holds": self.holds}
         if self.note:
             said["note"] = self.note
         return said
@@ -68,14 +74,10 @@ class Report:
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
 
-def paired(figure: str, unit: str, pairs: Pairs, target: float | None = None, note: str = "") -> Row:
-    """The row of figures taken in turns."""
-    subject, baseline = sorted(pairs.subject), sorted(pairs.baseline)
-    middle = len(subject) // 2
-    said = f"{len(subject)} pairs"
-    return Row(
-        figure, subject[middle], unit, baseline[middle], pairs.ratio, target, f"{said}; {note}" if note else said
-    )
+def paired(figure: str, unit: str, pairs: Pairs, at_least: float | None = None, note: str = "") -> Row:
+    """The row of figures taken in turns: medians, and the spread of the ratio."""
+    said = f"{len(pairs.subject)} pairs" + (f"; {note}" if note else "")
+    return Row(figure, median(pairs.subject), unit, median(pairs.baseline), pairs.ratio, at_least, note=said)
 
 
 def _middle(ratio: Spread | float) -> float:

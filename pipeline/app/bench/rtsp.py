@@ -1,0 +1,146 @@
+"""Eight cameras at once: whether each gets its due, how late verdicts are, and what one bad camera costs the others."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from pipeline.app.bench.cameras import Line, Tap, server
+from pipeline.app.bench.clips import Clip
+from pipeline.app.bench.models import WarmStage, stage
+from pipeline.app.bench.report import Report, Row, Scale
+from pipeline.app.bench.subject import Counting, generation, plan
+from pipeline.core.errors import ThresherError
+from pipeline.core.records import Outcome, Result
+from pipeline.engine.pipeline import Pipeline
+from sources.rtsp import Rtsp
+
+_FPS = 15
+_STREAMS = 8
+_WORDS = f"{_STREAMS} × 720p{_FPS} H.264 over TCP"
+_CONNECT_S = 30.0
+_SETTLE_S = 2.0  # after the last stream came
+_FAULTS: dict[Line, str] = {"cut": "dies", "choked": "hangs", "dirty": "sends garbage"}
+
+
+def rtsp_bench(scale: Scale) -> Report:
+    network = stage("mobilenet-v3-small", "bf16")
+    seconds = scale.of(30, 2)
+    with server({"cam": _clip()}) as base:
+        cameras = _Cameras([f"{base}/cam"] * _STREAMS, network)
+        try:
+            cameras.watch(_SETTLE_S)
+            seen = cameras.watch(seconds)
+        finally:
+            cameras.stop()
+    rates = [len(times) / seconds for times in seen.judged.values()]
+    slowest, middle = min(rates), median(rates)
+    rows = [
+        Row("rtsp: results of the slowest of 8 streams", slowest, "per s", _FPS, slowest / _FPS, at_least=0.95),
+        Row("rtsp: results of the median stream", middle, "per s", _FPS, middle / _FPS),
+        Row("rtsp: first packet to outcome, p50", seen.latency_ms(50), "ms"),
+        Row("rtsp: first packet to outcome, p99", seen.latency_ms(99), "ms", at_most=80.0),
+        Row("rtsp: longest any stream went without a result", seen.longest_gap_s(), "s", at_most=1.0),
+        Row("rtsp: windows shed", float(seen.shed), "windows"),
+    ]
+    conditions = {"stage": network.describe(), "streams": _WORDS, "seconds": seconds}
+    return Report(rows, conditions)
+
+
+def faults_bench(scale: Scale) -> Report:
+    network = stage("mobilenet-v3-small", "bf16")
+    seconds = scale.of(20, 2)
+    rows: list[Row] = []
+    with server({"cam": _clip()}) as base:
+        parts = urlsplit(base)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        for fault, word in _FAULTS.items():
+            tap = Tap((parts.hostname, parts.port))
+            urls = [f"rtsp://127.0.0.1:{tap.port}/cam"] + [f"{base}/cam"] * (_STREAMS - 1)
+            cameras = _Cameras(urls, network)
+            try:
+                cameras.watch(_SETTLE_S)
+                before = cameras.watch(seconds / 2)
+                tap.state = fault
+                during = cameras.watch(seconds)
+            finally:
+                cameras.stop()
+                tap.close()
+            well = [name for name in cameras.names if name != cameras.names[0]]
+            was = min(len(before.judged[name]) for name in well) / (seconds / 2)
+            now = min(len(during.judged[name]) for name in well) / seconds
+            rows.append(
+                Row(
+                    f"faults: one of 8 {word}: slowest of the others", now, "per s", was, now / _FPS, 0.95,
+                    note=f"ratio to {_FPS} per s; baseline: before the fault; p99 {during.latency_ms(99):.0f} ms",
+                )
+            )  # fmt: skip
+    return Report(rows, {"stage": network.describe(), "streams": _WORDS})
+
+
+def _clip() -> Path:
+    return Clip("moving", 1280, 720, _FPS, 10).made()
+
+
+class _Seen:
+    """The outcomes of a stretch of time."""
+
+    def __init__(self, names: Sequence[str], outcomes: Sequence[Outcome], began_ns: int, ended_ns: int) -> None:
+        self.judged: dict[str, list[int]] = {name: [] for name in names}
+        self.shed = 0
+        self._latencies: list[int] = []
+        self._bounds = (began_ns, ended_ns)
+        for outcome in outcomes:
+            if isinstance(outcome, Result):
+                self.judged[outcome.window.stream].append(outcome.done_ns)
+                self._latencies.append(outcome.latency_ns)
+            else:
+                self.shed += 1
+
+    def latency_ms(self, percent: float) -> float:
+        return float(np.percentile(self._latencies, percent)) / 1e6 if self._latencies else float("nan")
+
+    def longest_gap_s(self) -> float:
+        began, ended = self._bounds
+        return max(float(np.diff([began, *sorted(times), ended]).max()) for times in self.judged.values()) / 1e9
+
+
+class _Cameras:
+    """Streams from `urls` through one network, running."""
+
+    def __init__(self, urls: Sequence[str], network: WarmStage) -> None:
+        self.names = [f"cam-{number}" for number in range(len(urls))]
+        self._sink = Counting(keep=True)
+        judged_by = generation(network)
+        streams = [
+            plan(name, Rtsp.model_validate({"url": url}), judged_by) for name, url in zip(self.names, urls, strict=True)
+        ]
+        self._pipeline = Pipeline(streams, {"count": self._sink})
+        self._pipeline.start()
+        self._await_all()
+
+    def _await_all(self) -> None:
+        end = time.monotonic() + _CONNECT_S
+        while len({outcome.window.stream for outcome in list(self._sink.tally.outcomes)}) < len(self.names):
+            if time.monotonic() > end:
+                details: dict[str, int] = defaultdict(int)
+                for stream in self._pipeline.snapshot().streams:
+                    details[f"{stream.state}: {stream.detail}"] += 1
+                self.stop()
+                raise ThresherError(f"the cameras did not all come within {_CONNECT_S:g} s: {dict(details)}")
+            time.sleep(0.05)
+
+    def watch(self, seconds: float) -> _Seen:
+        first, began_ns = len(self._sink.tally.outcomes), time.monotonic_ns()
+        time.sleep(seconds)
+        return _Seen(self.names, self._sink.tally.outcomes[first:], began_ns, time.monotonic_ns())
+
+    def stop(self) -> None:
+        self._pipeline.stop(drain_s=5.0)
