@@ -29,25 +29,30 @@ _Arrived: TypeAlias = "tuple[Packet[VideoStream], int, int]"  # mono_ns, wall_ns
 class _Pump(threading.Thread):
     """Takes packets off the connection. FFmpeg blocks in there and cannot be called off from outside, so the
     connection belongs to this thread, which alone closes it; whoever waits for packets can go at any time.
-    It also stamps each packet when FFmpeg hands it over, however busy the decoder is. (From RTSP that is one frame's
-    time after its last byte came: FFmpeg tells the end of an H.264 frame by the beginning of the next.)
+    It also stamps each packet with its arrival, however busy the decoder is. With `held_back`, FFmpeg hands a frame
+    over when the next one begins to arrive (see `held_back`): a frame's own arrival is then the moment at which the one
+    before it was handed over. The wait for its successor is part of the latency, and is not to be hidden.
     """
 
-    def __init__(self, container: InputContainer, video: VideoStream, name: str) -> None:
+    def __init__(self, container: InputContainer, video: VideoStream, name: str, held_back: bool) -> None:
         super().__init__(name=f"pump-{name}", daemon=True)
         self._container = container
         self._video = video
+        self._held_back = held_back
         self._stopped = False
         self._arrived: queue.Queue[_Arrived | SourceLost] = queue.Queue(_HELD)
 
     def run(self) -> None:
         end = SourceLost("the stream ended")
+        before: tuple[int, int] | None = None
         try:
             for packet in self._container.demux(self._video):
                 if packet.dts is None and packet.size == 0:
                     break  # PyAV's mark of the end: on a live stream, a disconnect
-                if not self._put((packet, time.monotonic_ns(), time.time_ns())):
+                now = time.monotonic_ns(), time.time_ns()
+                if not self._put((packet, *(before if before and self._held_back else now))):
                     break
+                before = now
         except FFmpegError as error:
             end = SourceLost(plain(error))
         finally:
@@ -83,6 +88,12 @@ class _Pump(threading.Thread):
             self.join(_PATIENCE_S)
 
 
+def held_back(container: InputContainer, video: VideoStream) -> bool:
+    """Whether FFmpeg tells the end of a frame only by the beginning of the next: it does where RTP carries a codec
+    whose packets it has to parse. That costs one frame's time, 67 ms at 15 frames a second, and no option avoids it."""
+    return container.format.name == "rtsp" and video.codec_context.name in {"h264", "hevc"}
+
+
 class LiveReader:
     """The running part of a live source. Takes `container` over.
 
@@ -97,7 +108,7 @@ class LiveReader:
         self.decoder.attach(video, threads=1, max_pixels=max_pixels)
         self._stream = stream
         self._closed = False
-        self._pump = _Pump(container, video, stream)
+        self._pump = _Pump(container, video, stream, held_back(container, video))
         self._pump.start()
 
     def __iter__(self) -> Iterator[Item]:

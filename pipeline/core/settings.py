@@ -21,7 +21,6 @@ class GateChoice(Settings):
 
     kind: str
     refresh_s: PositiveFloat = Field(default=10.0, description="judge an unchanged scene again after this many seconds")
-    options: dict[str, float] = Field(default_factory=dict, description="the gate's own settings")
 
 
 class StreamSettings(Settings):
@@ -37,7 +36,13 @@ class StreamSettings(Settings):
     overflow: Literal["block", "drop_oldest"] | None = Field(
         default=None, description="when the pipeline is full: wait, or let the oldest go (default: live sources drop)"
     )
-    in_flight: int = Field(default=32, ge=1, le=1024, description="windows of this stream inside the pipeline at once")
+    in_flight: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="windows of this stream inside the pipeline at once (default: 8 where frames are dropped, so that"
+        " they are never old; 32 where they can wait)",
+    )
     isolation: Literal["thread", "process"] = Field(default="thread", description="where it is decoded")
     gate: GateChoice | None = None
     refresh_s: PositiveFloat = Field(default=10.0, description="a frozen or black feed is judged again this often")

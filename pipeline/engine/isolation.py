@@ -36,6 +36,7 @@ _HANG_S = 60.0  # the same for replayable sources, which may take their time
 _ANSWER_S = 5.0
 _LINGER_S = 10.0
 _LINGER_TICK_S = 0.05
+_MOST_LEASED = 32  # what the engine holds of a stream unless it is told otherwise
 _SPARE = 16
 
 
@@ -172,7 +173,7 @@ class _Link:
         self._replies, replies = context.Pipe(duplex=False)
         self._process = context.Process(
             target=isolated_child.serve,
-            args=(source, stream, (items, requests, replies), source.in_flight + _SPARE, log.getEffectiveLevel()),
+            args=(source, stream, (items, requests, replies), (source.in_flight or _MOST_LEASED) + _SPARE, log.getEffectiveLevel()),
             name=f"source-{stream}",
             daemon=True,
         )
