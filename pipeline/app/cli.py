@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import click
 
@@ -165,5 +167,18 @@ def _log_to_stderr(level: int) -> None:
 
 _VERBOSE = "thresher: %(asctime)s %(levelname)s %(name)s: %(message)s"
 
+def program() -> NoReturn:
+    """`main` as the operating system calls it. A reader that hangs in its driver must not hold the exit, nor may the
+    interpreter be taken down around it: then the process ends without ceremony."""
+    status = main()
+    if threading.active_count() > 1:
+        logging.shutdown()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -43,6 +43,8 @@ class Report:
     document: dict[str, Any]
 
     def tell(self) -> None:
+        if sys.stdout.isatty():
+            click.echo()
         for line in summary.lines(self.document):
             click.echo(line)
 

@@ -167,13 +167,14 @@ class _Link:
     """
 
     def __init__(self, source: Source, stream: str) -> None:
+        most_leased = (source.in_flight or _MOST_LEASED) + _SPARE
         context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
         self._items, items = context.Pipe(duplex=False)
         requests, self._requests = context.Pipe(duplex=False)
         self._replies, replies = context.Pipe(duplex=False)
         self._process = context.Process(
             target=isolated_child.serve,
-            args=(source, stream, (items, requests, replies), (source.in_flight or _MOST_LEASED) + _SPARE, log.getEffectiveLevel()),
+            args=(source, stream, (items, requests, replies), most_leased, log.getEffectiveLevel()),
             name=f"source-{stream}",
             daemon=True,
         )

@@ -285,14 +285,11 @@ def test_a_leap_of_the_clock_is_a_state_and_leaves_time_monotonic() -> None:
 @pytest.mark.parametrize(("level", "state"), [(0, SourceState.BLACK), (90, SourceState.FROZEN)])
 def test_black_and_frozen_feeds_are_judged_once_and_again_after_the_refresh(level, state) -> None:
     """At 20 frames a second for 10 s of media time with a refresh of 4 s."""
-    noise = [grey(90) for _ in range(1)]
     stage = Brightness()
-
-    class Feed(LiveMemory):
-        """Live, but as fast as it can: the clock is the media's."""
-
-    frames = noise + [grey(level)] * 200
-    source = Feed(script=[x for frame in frames for x in (frame, Pause(0.002))], fps=20, refresh_s=4.0)
+    frames = [grey(90)] + [grey(level)] * 200
+    source = LiveMemory(
+        script=[x for frame in frames for x in (frame, Pause(0.002))], fps=20, refresh_s=4.0, in_flight=256
+    )
     sink = MemorySink()
     pipeline = Pipeline([plan(source, generation(stage))], {"memory": sink})
     pipeline.start()

@@ -12,7 +12,7 @@ import numpy as np
 from detectors.compression.parity import agreement, answers
 from pipeline.app.bench.clips import Clip, pictures
 from pipeline.app.bench.measure import in_turns, rate
-from pipeline.app.bench.models import VIEW, WarmStage, settled, stage
+from pipeline.app.bench.models import VIEW, Network, WarmStage, settled, stage
 from pipeline.app.bench.report import Report, Row, Scale, paired
 from pipeline.app.bench.subject import generation, run_through
 from pipeline.core.errors import MissingPart
@@ -23,9 +23,10 @@ _BATCH = 8
 
 
 def bench(scale: Scale) -> Report:
-    int8 = stage("resnet-50", "bf16", "int8")
-    bf16 = stage("resnet-50", "bf16")
-    eager = settled("resnet-50")
+    network: Network = "resnet-18" if scale.quick else "resnet-50"
+    int8 = stage(network, "bf16", "int8")
+    bf16 = stage(network, "bf16")
+    eager = settled(network)
     clip = Clip("moving", seconds=scale.of(10, 1)).made()
     source = File.model_validate({"path": clip})
     judged_by = generation(int8)
@@ -44,11 +45,11 @@ def bench(scale: Scale) -> Report:
     reference = _in_eager(eager, seen)
     rows = [
         paired(
-            "resnet: 1080p H.264, ResNet-50 on every frame", "frames/s", film, 8.0,
+            f"resnet: 1080p H.264, {network} on every frame", "frames/s", film, 8.0,
             "baseline: cv2.VideoCapture, cv2.resize, torch eager f32, one picture at a time",
         ),
-        paired("resnet: int8 against bf16, batch 8", "pictures/s", precisions, 1.5, "same runtime"),
-        paired("resnet: int8 against torch eager f32, batch 8", "pictures/s", frameworks, 8.0),
+        paired(f"resnet: {network} int8 against bf16, batch 8", "pictures/s", precisions, 1.5, "same runtime"),
+        paired(f"resnet: {network} int8 against torch eager f32, batch 8", "pictures/s", frameworks, 8.0),
         *_outputs("int8", reference, answers(int8.session, seen)),
         *_outputs("bf16", reference, answers(bf16.session, seen)),
     ]  # fmt: skip

@@ -32,7 +32,7 @@ _FAULTS: dict[Line, str] = {"cut": "dies", "choked": "hangs", "dirty": "sends ga
 def rtsp_bench(scale: Scale) -> Report:
     network = stage("mobilenet-v3-small", "bf16")
     seconds = scale.of(30, 2)
-    with server({"cam": _clip()}) as base:
+    with server({"cam": _clip(scale)}) as base:
         cameras = _Cameras([f"{base}/cam"] * _STREAMS, network)
         try:
             cameras.watch(_SETTLE_S)
@@ -57,7 +57,7 @@ def faults_bench(scale: Scale) -> Report:
     network = stage("mobilenet-v3-small", "bf16")
     seconds = scale.of(20, 2)
     rows: list[Row] = []
-    with server({"cam": _clip()}) as base:
+    with server({"cam": _clip(scale)}) as base:
         parts = urlsplit(base)
         assert parts.hostname is not None
         assert parts.port is not None
@@ -85,8 +85,8 @@ def faults_bench(scale: Scale) -> Report:
     return Report(rows, {"stage": network.describe(), "streams": _WORDS})
 
 
-def _clip() -> Path:
-    return Clip("moving", 1280, 720, _FPS, 10).made()
+def _clip(scale: Scale) -> Path:
+    return Clip("moving", 1280, 720, _FPS, scale.of(10, 2)).made()
 
 
 class _Seen:

@@ -46,7 +46,8 @@ def _launch(what: str, loops: int, workdir: Path) -> str:
         command = ["ffmpeg", "-v", "error", "-stream_loop", str(loops - 1), "-i", str(film), "-an", "-c", "copy"]
         subprocess.run([*command, str(long)], check=True, stdin=subprocess.DEVNULL)  # noqa: S603  # no shell
         film = long
-    return f'( filesrc location="{film}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=0 )'  # in-band parameter sets would cut multi-slice key frames in two
+    # parameter sets in the stream itself would cut key frames of several slices in two
+    return f'( filesrc location="{film}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=0 )'
 
 
 def main() -> None:

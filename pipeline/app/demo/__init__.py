@@ -52,10 +52,8 @@ def findings(results: Path) -> Iterator[str]:
     reason = missing_for_video()
     yield f"the clip with its boxes      {results / 'demo.mp4' if reason is None else f'not drawn: {reason}'}"
     yield ""
-    yield "Ask for the busiest moments yourself:"
-    query = "SELECT pts_s, count(*) AS people FROM results JOIN detections ON result_id = id GROUP BY id"
-    yield f"  sqlite3 -box {results / 'demo.sqlite'} \\"
-    yield f'    "{query} ORDER BY people DESC LIMIT 5"'
+    yield "Ask for more yourself:"
+    yield f'  sqlite3 -box {results / "demo.sqlite"} "SELECT * FROM labels_per_minute"'
     yield "And watch something of your own:  thresher run clip.mp4   (or rtsp://…, or 0 for a webcam)"
 
 
