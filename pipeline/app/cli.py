@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 import click
 
@@ -68,9 +68,21 @@ def thresher(verbose: bool, debug: bool) -> None:
     _log_to_stderr(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  # a return per kind of end
+def main() -> int:
+    """The program: `call` with its command line. A reader that hangs in its driver must not hold the exit, nor may the
+    interpreter be taken down around it: then the process ends without ceremony."""
+    status = call(sys.argv[1:])
+    if threading.active_count() > 1:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def call(arguments: Sequence[str]) -> int:  # noqa: PLR0911  # a return per kind of end
     """Run one command; returns the exit status. Nothing that is printed holds a secret or, without --debug, a trace."""
-    argv = list(sys.argv[1:] if arguments is None else arguments)
+    argv = list(arguments)
     try:
         status = thresher.main(args=argv, prog_name="thresher", standalone_mode=False)
         sys.stdout.flush()
@@ -167,18 +179,5 @@ def _log_to_stderr(level: int) -> None:
 
 _VERBOSE = "thresher: %(asctime)s %(levelname)s %(name)s: %(message)s"
 
-def program() -> NoReturn:
-    """`main` as the operating system calls it. A reader that hangs in its driver must not hold the exit, nor may the
-    interpreter be taken down around it: then the process ends without ceremony."""
-    status = main()
-    if threading.active_count() > 1:
-        logging.shutdown()
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
-
-
 if __name__ == "__main__":
-    program()
+    sys.exit(main())

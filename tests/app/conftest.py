@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from calling import COMMAND, Called, Thresher
 
-from pipeline.app.cli import main
+from pipeline.app.cli import call
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def thresher_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.root.handlers[:], logging.root.level
 
-    def call(*words: object) -> Called:
+    def run(*words: object) -> Called:
         capfd.readouterr()
         try:
-            status = main([str(word) for word in words])
+            status = call([str(word) for word in words])
         finally:
             logging.root.handlers[:] = handlers
             logging.root.setLevel(level)
         said = capfd.readouterr()
         return subprocess.CompletedProcess([str(word) for word in words], status, said.out, said.err)
 
-    return call
+    return run

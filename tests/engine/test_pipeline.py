@@ -258,7 +258,7 @@ def test_a_source_that_hangs_is_opened_again() -> None:
     pipeline = Pipeline([plan(source)], {"memory": sink})
     pipeline.start()
     deadline = time.monotonic() + 10
-    while len(sink.collector) < 2 and time.monotonic() < deadline:
+    while len(sink.collector.outcomes) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(sink.collector.results) == 2, "a hung reader was not replaced"
     assert len({o.window.epoch for o in sink.collector.outcomes}) == 2
@@ -273,7 +273,7 @@ def test_a_leap_of_the_clock_is_a_state_and_leaves_time_monotonic() -> None:
     pipeline = Pipeline([plan(source)], {"memory": sink})
     pipeline.start()
     deadline = time.monotonic() + 5
-    while len(sink.collector) < 5 and time.monotonic() < deadline:
+    while len(sink.collector.outcomes) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert pipeline.states["s"] is SourceState.JUMPING
     pipeline.stop(1.0)
@@ -294,7 +294,7 @@ def test_black_and_frozen_feeds_are_judged_once_and_again_after_the_refresh(leve
     pipeline = Pipeline([plan(source, generation(stage))], {"memory": sink})
     pipeline.start()
     deadline = time.monotonic() + 20
-    while len(sink.collector) < 201 and time.monotonic() < deadline:
+    while len(sink.collector.outcomes) < 201 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert pipeline.states["s"] in {state, SourceState.CONNECTING}
     pipeline.stop(1.0)
