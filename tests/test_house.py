@@ -19,7 +19,7 @@ def test_imports_point_one_way(project: Path) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from pipeline.app.cli import call; call(['run', '--help']);"
+        "import sys; from pipeline.app.cli import main; main(['run', '--help']);"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import click
 
@@ -68,21 +68,21 @@ def thresher(verbose: bool, debug: bool) -> None:
     _log_to_stderr(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
 
 
-def main() -> int:
-    """The program: `call` with its command line. A reader that hangs in its driver must not hold the exit, nor may the
+def program() -> NoReturn:
+    """`main` as the operating system calls it. A reader that hangs in its driver must not hold the exit, nor may the
     interpreter be taken down around it: then the process ends without ceremony."""
-    status = call(sys.argv[1:])
+    status = main()
     if threading.active_count() > 1:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
-    return status
+    sys.exit(status)
 
 
-def call(arguments: Sequence[str]) -> int:  # noqa: PLR0911  # a return per kind of end
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  # a return per kind of end
     """Run one command; returns the exit status. Nothing that is printed holds a secret or, without --debug, a trace."""
-    argv = list(arguments)
+    argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = thresher.main(args=argv, prog_name="thresher", standalone_mode=False)
         sys.stdout.flush()
@@ -180,4 +180,4 @@ def _log_to_stderr(level: int) -> None:
 _VERBOSE = "thresher: %(asctime)s %(levelname)s %(name)s: %(message)s"
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

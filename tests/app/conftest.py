@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from calling import COMMAND, Called, Thresher
 
-from pipeline.app.cli import call
+from pipeline.app.cli import main
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def thresher_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest
     def run(*words: object) -> Called:
         capfd.readouterr()
         try:
-            status = call([str(word) for word in words])
+            status = main([str(word) for word in words])
         finally:
             logging.root.handlers[:] = handlers
             logging.root.setLevel(level)

@@ -85,8 +85,8 @@ def test_several_targets_at_once(thresher: Thresher, people_clip: Path, project:
 @pytest.mark.slow
 def test_running_with_openvino_imports_no_torch(tmp_path: Path, people_clip: Path) -> None:
     code = (
-        "import sys; from pipeline.app.cli import call\n"
-        f"status = call(['run', {str(people_clip)!r}, '--set', 'cascade.cheap.runtime=openvino',"
+        "import sys; from pipeline.app.cli import main\n"
+        f"status = main(['run', {str(people_clip)!r}, '--set', 'cascade.cheap.runtime=openvino',"
         " '--set', 'cascade.heavy.runtime=openvino', '--set', 'sources.people.max_fps=1'])\n"
         "heavy = ('torch', 'torchvision', 'onnxruntime', 'nncf')\n"
         "print('status', status, [name for name in heavy if name in sys.modules])"

@@ -12,6 +12,7 @@ from pipeline.app.config.document import Document
 from pipeline.core.errors import InputError
 
 CLIP = Path(__file__).with_name("people.mp4")
+_QUERY = "SELECT * FROM labels_per_minute"
 _SHOWN = 12  # events told at the end
 
 
@@ -53,7 +54,7 @@ def findings(results: Path) -> Iterator[str]:
     yield f"the clip with its boxes      {results / 'demo.mp4' if reason is None else f'not drawn: {reason}'}"
     yield ""
     yield "Ask for more yourself:"
-    yield f'  sqlite3 -box {results / "demo.sqlite"} "SELECT * FROM labels_per_minute"'
+    yield f'  sqlite3 -box {results / "demo.sqlite"} "{_QUERY}"'
     yield "And watch something of your own:  thresher run clip.mp4   (or rtsp://…, or 0 for a webcam)"
 
 
