@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves: a fresh Debian with python3 ≥ 3.11 is enough.
 
 VENV   := .venv
-PYTHON := $(VENV)/bin/python
+PY     := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
 TORCH  := torch==2.14.1 torchvision==0.29.1
 
@@ -14,8 +14,8 @@ demo: $(STAMPS)/run ## see it work on shipped data: people are boxed, counted an
 test: $(STAMPS)/dev ## everything that must hold: system packages, style, types, imports, tests (a skip is a failure)
 	sh tests/system-packages.sh
 	$(MAKE) --no-print-directory check
-	$(PYTHON) -m pytest -q -m "not slow"
-	$(PYTHON) -m pytest -q -m slow
+	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q -m slow
 
 check: lint types
 
@@ -41,11 +41,11 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/run: $(STAMPS)/venv pyproject.toml
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e .
+	$(PY) -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 # nudenet is there for its ONNX file; what it depends on would bring a second OpenCV.
 $(STAMPS)/dev: $(STAMPS)/venv pyproject.toml
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(TORCH)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps nudenet==3.4.2
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(TORCH)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps nudenet==3.4.2
 	@touch $@ $(STAMPS)/run
