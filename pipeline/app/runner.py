@@ -43,6 +43,9 @@ class Report:
     document: dict[str, Any]
 
     def tell(self) -> None:
+        """Print the summary, unless there is nothing to sum up."""
+        if self.status and not self.document["ledgers"]["frames"]["received"]:
+            return
         if sys.stdout.isatty():
             click.echo()
         for line in summary.lines(self.document):
@@ -66,7 +69,7 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
         running.stop(drain_s=DRAIN_S)
         final = running.snapshot()
     problems = [str(error) for error in running.problems]  # each was said when it came up
-    failures = absent + list(_failures(final))
+    failures = absent + list(_failures(final, plan))
     for line in failures:
         click.echo(f"thresher: {redact(line)}", err=True)
     status = 2 if problems else 1 if failures else 0
@@ -93,7 +96,10 @@ def _watch(running: Pipeline, stopping: Callable[[], bool], options: RunOptions)
     waited_for = options.connect_within_s
     while not running.wait(_LOOK_S):
         age = time.monotonic() - began
-        if stopping() or (options.seconds is not None and age >= options.seconds):
+        if stopping():
+            click.echo("finishing what has begun; once more leaves at once", err=True)
+            break
+        if options.seconds is not None and age >= options.seconds:
             break
         if waited_for is not None:
             absent = [one for one in running.snapshot().streams if not one.connects]
@@ -104,12 +110,13 @@ def _watch(running: Pipeline, stopping: Callable[[], bool], options: RunOptions)
     return []
 
 
-def _failures(final: Snapshot) -> Iterator[str]:
+def _failures(final: Snapshot, plan: Plan) -> Iterator[str]:
     for one in final.streams:
         if one.failed:
             yield f"{one.stream}: {one.failed} windows could not be judged"
     for sink in final.sinks:
-        lost = sink.refused + sink.waiting
+        keeps = "outcomes" in plan.sinks[sink.sink].takes  # a table or a film may skip what comes too fast
+        lost = sink.refused + sink.waiting + (sink.dropped if keeps else 0)
         if lost:
             yield f"sinks.{sink.sink}: {lost} items were not written: {sink.detail}"
 
@@ -125,7 +132,6 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
                 os.write(2, b"\x1b[?25h\n")  # a live table hides the cursor
             os._exit(128 + number)
         asked.append(number)
-        os.write(2, b"\nthresher: finishing what has begun; once more to leave at once\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -176,6 +176,18 @@ def _readable(descriptor: int) -> bool:
 
 
 @pytest.mark.slow
+def test_results_that_could_not_be_written_are_a_failure(thresher: Thresher, tmp_path: Path, people_clip: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        f"sources: {{a: {{kind: file, path: {people_clip}, max_fps: 1}}}}\ncascade: people-ssdlite\n"
+        "sinks: {log: {kind: jsonl, path: /dev/full}}\n"
+    )
+    ran = thresher("run", "c.yaml", "--for", "2s", "--json")
+    assert ran.returncode == 1
+    assert "sinks.log: " in ran.stderr and "No space left on device" in ran.stderr
+    assert json.loads(ran.stdout)["sinks"]["log"]["written"] == 0
+
+
+@pytest.mark.slow
 def test_a_camera_that_is_not_there_is_waited_for_unless_told_otherwise(thresher: Thresher) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
