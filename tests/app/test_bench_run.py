@@ -65,7 +65,7 @@ def test_clips_are_what_they_say(thresher_cache: Path) -> None:
         assert file.is_relative_to(thresher_cache)
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
-            assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 320, 180)
+            assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 640, 360)
             frames = list(container.decode(stream))
         assert len(frames) == clip.frames == 90
         assert PictureType.B not in {frame.pict_type for frame in frames}
