@@ -25,7 +25,7 @@ _HELD = 32  # decoded frames to convert again and again: 100 MiB
 
 
 def file_bench(scale: Scale) -> Report:
-    clip = Clip("moving", seconds=scale.of(10, 1)).made()
+    clip = Clip("moving", seconds=scale.of(20, 1)).made()
     network = stage("mobilenet-v3-small", "bf16")
     judged_by = generation(network)
     source = File.model_validate({"path": clip})
@@ -65,7 +65,7 @@ def _alone(clip: Path, network: WarmStage, threads: int) -> dict[str, float]:
 
 
 def still_bench(scale: Scale) -> Report:
-    clip = Clip("still", seconds=scale.of(10, 1)).made()
+    clip = Clip("still", seconds=scale.of(20, 1)).made()
     network = stage("mobilenet-v3-small", "bf16")
     judged_by = generation(network)
     source = File.model_validate({"path": clip})
