@@ -40,32 +40,37 @@ def bench(name: str, minutes: float, quick: bool, as_json: bool) -> int:
 
 
 def _tell(document: Mapping[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
     machine = document["machine"]
-    console.print(f"{machine['processor']}, {machine['cores']} cores: {' '.join(machine['instruction_sets'])}")
-    conditions = document["conditions"]
-    for key, value in conditions.items():
-        console.print(f"[dim]{key}: {value}[/dim]")
-    table = Table(box=None, pad_edge=False)
-    for column in ("figure", "value", "baseline", "ratio", "target", ""):
-        table.add_column(column, justify="left" if column in {"figure", ""} else "right")
+    click.echo(f"{machine['processor']}, {machine['cores']} cores: {' '.join(machine['instruction_sets'])}")
+    for key, value in document["conditions"].items():
+        click.echo(click.style(f"{key}: {_flat(value)}", dim=True))
     for row in document["rows"]:
-        interval = row.get("ratio_95")
-        ratio = "" if row["ratio"] is None else f"{row['ratio']:g}"
-        holds = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: ""}[row.get("holds")]
-        table.add_row(
-            row["figure"],
-            f"{row['value']:g} {row['unit']}",
-            "" if row["baseline"] is None else f"{row['baseline']:g}",
-            f"{ratio} ({interval[0]:g} to {interval[1]:g})" if interval else ratio,
-            f"{row.get('target', '')} {holds}",
-            row.get("note", ""),
-        )
-    console.print(table)
+        click.echo()
+        click.echo(f"{_MARKS[row.get('holds')]} {row['figure']}")
+        click.echo(f"    {_figure(row)}")
+        if row.get("note"):
+            click.echo(click.style(f"    {row['note']}", dim=True))
     for name, reason in document.get("missing", {}).items():
-        console.print(f"[yellow]{name} was left out: {reason}[/yellow]")
+        click.echo(f"{name} was left out: {reason}", err=True)
     if document.get("quick"):
-        console.print("[yellow]--quick: these figures mean nothing[/yellow]")
+        click.echo("\n--quick: these figures mean nothing")
+
+
+_MARKS = {True: click.style("✓", fg="green"), False: click.style("✗", fg="red"), None: " "}
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    parts = [f"{row['value']:g} {row['unit']}"]
+    if row["baseline"] is not None:
+        parts.append(f"baseline {row['baseline']:g}")
+    if row["ratio"] is not None:
+        interval = row.get("ratio_95")
+        spread = f" ({interval[0]:g} to {interval[1]:g})" if interval else ""
+        parts.append(f"ratio {row['ratio']:g}{spread}")
+    if "target" in row:
+        parts.append(f"target {row['target']}")
+    return ", ".join(parts)
+
+
+def _flat(value: Any) -> str:
+    return ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, Mapping) else str(value)
