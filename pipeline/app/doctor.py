@@ -16,7 +16,7 @@ _CAMERAS = {"video4linux2", "v4l2", "video4linux2,v4l2", "avfoundation", "dshow"
 
 
 @dataclass(frozen=True)
-class Optional:
+class Part:
     """A part that one feature needs, and how it is got. `works` raises where it is not there."""
 
     name: str
@@ -41,10 +41,10 @@ def _is_there(name: str) -> Callable[[], object]:
 
 
 OPTIONAL = (
-    Optional("OpenCV", "drawing annotated video", "apt-get install libgl1 libglib2.0-0", _loads("cv2")),
-    Optional("onnxruntime", "a second runtime", "pip install 'thresher[onnxruntime]'", _is_there("onnxruntime")),
-    Optional("torch", "torchvision detectors, CUDA", "pip install 'thresher[torch]'", _is_there("torch")),
-    Optional("nncf", "int8 compression", "pip install 'thresher[compress]'", _is_there("nncf")),
+    Part("OpenCV", "drawing annotated video", "apt-get install libgl1 libglib2.0-0", _loads("cv2")),
+    Part("onnxruntime", "a second runtime", "pip install 'thresher[onnxruntime]'", _is_there("onnxruntime")),
+    Part("torch", "torchvision detectors, CUDA", "pip install 'thresher[torch]'", _is_there("torch")),
+    Part("nncf", "int8 compression", "pip install 'thresher[compress]'", _is_there("nncf")),
 )
 
 

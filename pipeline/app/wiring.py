@@ -59,7 +59,10 @@ class _Builder:
             for cascade in plan.cascades.values():
                 self._look(cascade)
             return {}
-        built = {name: self._generation(cascade) for name, cascade in plan.cascades.items()}
+        used = {name: cascade for name, cascade in plan.cascades.items() if name in plan.watches.values()}
+        for name in plan.cascades.keys() - used.keys():
+            self._look(plan.cascades[name])
+        built = {name: self._generation(cascade) for name, cascade in used.items()}
         return {name: generation for name, generation in built.items() if generation is not None}
 
     def _look(self, plan: CascadePlan) -> None:

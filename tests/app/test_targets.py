@@ -11,7 +11,8 @@ from pipeline.app.assemble import assemble
 from pipeline.app.config.load import load
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
-from pipeline.core.errors import InputError
+from pipeline.app.wiring import prepare
+from pipeline.core.errors import InputError, InputErrors
 
 
 @pytest.fixture
@@ -44,8 +45,9 @@ def loaded(*targets: str, **options: Any) -> Plan:
         ("0", "webcam-0", {"kind": "webcam", "device": 0}),
         ("/dev/video2", "video2", {"kind": "webcam", "device": "/dev/video2"}),
         ("rtsp://h:8554/cam", "cam", {"kind": "rtsp", "url": "rtsp://h:8554/cam"}),
+        ("rtmp://h/app/streamkey", "h", {"kind": "rtsp", "url": "rtmp://h/app/streamkey"}),
         ("rtsp://u:verysecret@h", "h", {"kind": "rtsp", "url": "rtsp://u:verysecret@h"}),
-        ("https://h/live/x.m3u8?token=abc", "x.m3u8", {"kind": "rtsp", "url": "https://h/live/x.m3u8?token=abc"}),
+        ("https://h/live/x.m3u8?token=abc", "h", {"kind": "rtsp", "url": "https://h/live/x.m3u8?token=abc"}),
     ],
 )
 def test_a_target_is_known_by_its_looks(here: Path, target: str, name: str, section: dict[str, Any]) -> None:
@@ -125,3 +127,24 @@ def test_two_sinks_never_share_a_file(here: Path) -> None:
     (here / "c.yaml").write_text("sinks: {a: {kind: jsonl, path: x}, b: {kind: jsonl, path: ./x}}\n")
     with pytest.raises(InputError, match='sink "a" writes to this path already'):
         loaded("c.yaml", "clip.mp4")
+
+
+def test_every_cascade_is_looked_at_and_only_those_in_use_are_built(here: Path) -> None:
+    (here / "c.yaml").write_text(
+        "sources: {a: {kind: file, path: clip.mp4, cascade: mine}}\ncascade: {cheap: {model: gone.onnx}}\n"
+        "cascades: {mine: {cheap: {model: people-ssdlite}}, idle: {cheap: {model: also-gone}}, cascade: {cheap: {}}}\n"
+    )
+    with pytest.raises(InputErrors) as caught:
+        prepare(assemble(["c.yaml"]))
+    places = [error.place for error in caught.value.errors]
+    assert places == [
+        "c.yaml:3: cascades.cascade.cheap.model",
+        "c.yaml:3: cascades.cascade",
+        "c.yaml:3: cascades.idle.cheap",
+    ]
+    (here / "c.yaml").write_text(
+        "sources: {a: {kind: file, path: clip.mp4, cascade: mine}}\n"
+        "cascades: {mine: {cheap: {model: people-ssdlite}}, idle: {cheap: {model: open-nsfw}}}\n"
+    )
+    _, generations = prepare(assemble(["c.yaml"]))
+    assert list(generations) == ["mine"]

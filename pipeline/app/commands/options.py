@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import click
 
@@ -12,19 +11,15 @@ _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|)$")
 
 
-class Duration(click.ParamType[float]):
-    """`30s`, `5m`, `1.5h`, or plain seconds → seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        found = _DURATION.match(str(value).strip())
-        seconds = float(found["number"]) * _UNITS[found["unit"]] if found else 0.0
-        if seconds <= 0:
-            self.fail(f'"{value}" should be a time like 30s, 5m or 1h', param, ctx)
-        return seconds
+def duration(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """`30s`, `5m`, `1.5h`, or plain seconds → seconds, as the callback of an option."""
+    if value is None:
+        return None
+    found = _DURATION.match(value.strip())
+    seconds = float(found["number"]) * _UNITS[found["unit"]] if found else 0.0
+    if seconds <= 0:
+        raise click.BadParameter(f'"{value}" should be a time like 30s, 5m or 1h', context, option)
+    return seconds
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")

@@ -6,26 +6,30 @@ from pathlib import Path
 
 import click
 
-from pipeline.app.commands.options import Duration, detect_option, json_option, print_json, set_option
+from pipeline.app.commands.options import detect_option, duration, json_option, print_json, set_option
 
 
 @click.command(short_help="Watch streams: a config, or URLs, cameras, files, folders.")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET…")
 @detect_option
 @set_option
-@click.option("--for", "duration", type=Duration(), metavar="TIME", help="Stop after this long: 30s, 5m, 1h.")
+@click.option("--for", "seconds", callback=duration, metavar="TIME", help="Stop after this long: 30s, 5m, 1h.")
 @json_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where results go (default: results).")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Answer Prometheus there.")
 @click.option("--require-sources", is_flag=True, help="Fail when a source is not connected in time.")
 @click.option(
-    "--connect-within", type=Duration(), default="10s", metavar="TIME", help="What in time means there (default: 10s)."
+    "--connect-within",
+    callback=duration,
+    default="10s",
+    metavar="TIME",
+    help="What in time means there (default: 10s).",
 )
 def run(  # noqa: PLR0917  # each is an option, and click calls it by name
     targets: tuple[str, ...],
     detect: str | None,
     assignments: tuple[str, ...],
-    duration: float | None,
+    seconds: float | None,
     as_json: bool,
     out: Path | None,
     metrics: str | None,
@@ -43,7 +47,7 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
 
     document = assemble(targets, detect=detect, assignments=assignments, results=out, metrics=metrics, as_json=as_json)
     plan, generations = prepare(document)
-    report = execute(plan, generations, document, RunOptions(duration, connect_within if require_sources else None))
+    report = execute(plan, generations, document, RunOptions(seconds, connect_within if require_sources else None))
     if as_json:
         print_json(report.document)
     else:

@@ -16,6 +16,7 @@ from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
 
 DEFAULT = "people"
+_OF_THE_CONFIG = "cascade"  # the name of one that is spelled out under `cascade:`
 _GRAPHS = frozenset({".onnx", ".xml", ".pb"})
 
 
@@ -40,14 +41,17 @@ class CascadeReader:
         if own is not None and not isinstance(own, dict):
             mistakes.add("should be a mapping of cascades by name", ("cascades",))
         for name in self._own:
-            self._named(name, ("cascades", name))
+            if mistakes.name(name, ("cascades", name)):
+                self._named(name, ("cascades", name))
+        if _OF_THE_CONFIG in self._own and isinstance(document.data.get("cascade"), dict):
+            mistakes.add("another name, please: this is what the config's own goes by", ("cascades", _OF_THE_CONFIG))
 
     def choose(self, name: str | None, key: Key) -> str | None:
         """The cascade that a source asks for by `name`, or the config's; None where it cannot be used."""
         if name is None:
             written = self._document.data.get("cascade")
             if isinstance(written, dict):
-                return self._once("cascade", written, ("cascade",), self._document.folder)
+                return self._once(_OF_THE_CONFIG, written, ("cascade",), self._document.folder)
             if written is None and len(self._own) == 1:
                 written = next(iter(self._own))
             name, key = str(written or DEFAULT), ("cascade",)
@@ -101,7 +105,8 @@ class CascadeReader:
 
     def _choice(self, section: dict[str, Any], key: Key, folder: Path) -> ModelChoice | None:
         model = section.get("model")
-        if isinstance(model, str) and is_path(model):  # a path in a config starts from where the config lies
+        if isinstance(model, str) and model not in zoo_names() and (is_path(model) or (folder / model).exists()):
+            # a path in a config starts from where the config lies
             section = {**section, "model": str(folder / Path(model).expanduser())}
         return self._mistakes.model(ModelChoice, section, key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
@@ -15,10 +15,7 @@ from pipeline.app.config.settings import SECTIONS, MetricsSettings
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import Sink, Source
 from pipeline.core.errors import InputError
-from pipeline.core.settings import Name
 from pipeline.engine.events import EventSettings
-
-_NAME = TypeAdapter(Name)
 
 
 def load(document: Document, mistakes: Mistakes) -> Plan:
@@ -41,7 +38,8 @@ class _Loader:
         }
         if not data.get("sources"):
             self._mistakes.add("nothing to watch: name a source, or give a target on the command line", ("sources",))
-            cascades.choose(None, ("cascade",))
+        if data.get("cascade") is not None:
+            cascades.choose(None, ("cascade",))  # looked at even where every source names its own
         metrics = data.get("metrics")
         return Plan(
             sources,
@@ -127,10 +125,7 @@ class _Loader:
         self, catalogue: Catalogue, section: object, key: Key, beside: tuple[str, ...] = ()
     ) -> BaseModel | None:
         """The plan of the kind that `section` names. `beside` are keys of it that are not the adapter's."""
-        try:
-            _NAME.validate_python(key[1])
-        except ValidationError:
-            self._mistakes.add("a name has letters, digits, _ . and - only, 64 at most", key)
+        if not self._mistakes.name(key[1], key[:2]):
             return None
         if not isinstance(section, dict):
             self._mistakes.add("should be a mapping with a kind, like {kind: …}", key)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from pipeline.app.config.document import Document, Key
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError, InputErrors, MissingPart
 from pipeline.core.secrets import redact
+from pipeline.core.settings import Name
 
 M = TypeVar("M", bound=BaseModel)
+_NAME = TypeAdapter(Name)
 
 
 class Mistakes:
@@ -46,6 +48,15 @@ class Mistakes:
     def is_resolved(self, key: Sequence[str]) -> bool:
         """Whether every reference at and below `key` led somewhere."""
         return not any(one[: len(key)] == tuple(key) for one in self._unresolved)
+
+    def name(self, name: str, key: Sequence[str]) -> bool:
+        """Whether `name` can be used in ids, file names and metrics; a mistake where not."""
+        try:
+            _NAME.validate_python(name)
+        except ValidationError:
+            self.add("a name has letters, digits, _ . and - only, 64 at most", key)
+            return False
+        return True
 
     def unknown_keys(self, section: Mapping[str, Any], known: Iterable[str], key: Sequence[str] = ()) -> None:
         words = list(known)

@@ -76,7 +76,8 @@ def _absent(path: Path) -> str:
 def _url_name(url: str) -> str:
     try:
         parts = urlsplit(url)
-        last = parts.path.rstrip("/").rpartition("/")[2]
+        # elsewhere the end of the path may be a key, and a name shows in every result
+        last = parts.path.rstrip("/").rpartition("/")[2] if parts.scheme in {"rtsp", "rtsps"} else ""
         return last or parts.hostname or "stream"
     except ValueError:
         return "stream"
