@@ -62,7 +62,7 @@ class SinkRunner:
         except SinkBusy as error:
             self._trouble(error)
         except InputError as error:
-            raise InputError(error.message, error.place or f"sinks.{self.name}") from error
+            raise InputError(str(error), f"sinks.{self.name}") from error
         self._thread.start()
 
     def put(self, delivery: Delivery, lease: Lease | None, can_wait: bool) -> None:

@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
 LIVE_LINGER_NS = 1_000_000
 WAITING_IN_FLIGHT = 32
-LIVE_IN_FLIGHT = 8  # half a second at 15 frames a second: what waits longer is better judged anew
+SHORT_IN_FLIGHT = 8
+"""For live streams: half a second at 15 frames a second, what waits longer is better judged anew. And behind a gate,
+which learns from verdicts: the sooner they come back, the more it can hold back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class Pipeline:
             plan.cascade,
             plan.generation,
             lambda ticket, outcome: self._emit(ticket, outcome, tracker, can_wait),
-            in_flight=source.in_flight or (WAITING_IN_FLIGHT if can_wait else LIVE_IN_FLIGHT),
+            in_flight=source.in_flight or (WAITING_IN_FLIGHT if can_wait and plan.gate is None else SHORT_IN_FLIGHT),
             block=can_wait,
             budget_ns=budget_ns,
             linger_ns=WAITING_LINGER_NS if can_wait and not source.latency_budget_ms else LIVE_LINGER_NS,
