@@ -16,7 +16,7 @@ from tests.contracts import source_suite as suite
 
 def reader(graph: str) -> LiveReader:
     container, video = open_video(graph, container_format="lavfi")
-    return LiveReader(container, video, suite.STREAM)
+    return LiveReader(container, video, suite.STREAM, silence_s=8.0)
 
 
 def pump_ends() -> bool:
