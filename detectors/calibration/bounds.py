@@ -93,9 +93,9 @@ def missing_positives(positives: int, alpha: float, delta: float, test: Test = "
 
 
 def _least(holds: Callable[[float], bool]) -> float:
-    """The least share of 1 for which `holds`, which is false below and true above it."""
-    low, high = 0.0, 1.0 - 1e-12
-    for _ in range(60):
+    """The least share of 1 for which `holds`, which is false below and true above it; 1 where it never does."""
+    low, high = 0.0, 1.0
+    for _ in range(50):  # so that the middle never comes to 1
         middle = (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high

@@ -131,18 +131,19 @@ def not_held(done: Calibration) -> str:
     if claim.alpha_false is not None:
         word += f" and reports {int(measured.false_alarms[0])} of {measured.negatives} others"
     needed = positives_needed(claim.alpha, claim.delta, misses, claim.test)
-    best = provable(misses, n, claim.delta, claim.test)
+    best = percent(provable(misses, n, claim.delta, claim.test))
+    count = f"{misses} {'miss' if misses == 1 else 'misses'}"
     return (
-        f"no threshold could be proved: {word}, which proves {percent(best)} missed at most; {percent(claim.alpha)} with {misses} {_plural(misses, 'miss', 'misses')} takes {needed} positives."
-        + _AGAIN[claim.test == "e-value"]
+        f"no threshold could be proved: {word}, which proves {best} missed at most; {percent(claim.alpha)} with {count}"
+        f" takes {needed} positives.{_AGAIN[claim.test]}"
     )
 
 
-_AGAIN = (
-    " These data have been looked at: adding some and trying again is no proof any more; take fresh ones, or begin"
-    " again with --topped-up and data that nobody has looked at",
-    " With --topped-up you may add data and try again",
-)
+_AGAIN = {
+    "exact": " These data have been looked at: adding some and trying again is no proof any more; take fresh ones,"
+    " or begin again with --topped-up and data that nobody has looked at",
+    "e-value": " With --topped-up you may add data and try again",
+}
 
 
 def told(done: Calibration, certificate: Certificate) -> Iterator[str]:
@@ -190,7 +191,3 @@ def _more_units(done: Calibration, lack: Lack) -> str:
         return ""
     units = math.ceil(lack.missing * len(done.measured.units) / lack.there)
     return f" That is about {units} more units like these."
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return one if count == 1 else many

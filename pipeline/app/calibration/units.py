@@ -99,8 +99,8 @@ def units_of(data: Path, every_s: float | None) -> Units:
     if every_s is None:
         raise InputError(
             f"{data} is a single file. Neighbouring frames of a film are not independent units: they show the same"
-            " thing again, and a proof that counts them proves nothing. Give a folder of pictures taken independently, or"
-            " say with --every how many seconds lie between frames that have nothing to do with each other",
+            " thing again, and a proof that counts them proves nothing. Give a folder of pictures taken independently,"
+            " or say with --every how many seconds lie between frames that have nothing to do with each other",
             "--data",
         )
     return Frames(data, every_s)
