@@ -55,10 +55,12 @@ class AuditPlan:
 @dataclass(slots=True)
 class Tally:
     """All that an audit has to remember: `caught` units that were reported and that the heavy model flags, and by p the
-    `missed` ones, which were not reported, audited, and flagged. Tallies of several workers add up."""
+    `missed` ones, which were not reported, audited, and flagged. `shed` units were neither judged nor audited. Tallies
+    of several workers add up."""
 
     caught: int = 0
     missed: Counter[float] = field(default_factory=Counter)
+    shed: int = 0
 
     def reported(self, flagged: bool) -> None:
         """A unit was reported; `flagged` is what the heavy model says of the whole of it."""
@@ -70,7 +72,7 @@ class Tally:
             self.missed[p] += 1
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.caught + other.caught, self.missed + other.missed)
+        return Tally(self.caught + other.caught, self.missed + other.missed, self.shed + other.shed)
 
     @property
     def weighted(self) -> float:
@@ -83,12 +85,20 @@ class Tally:
         positives = self.weighted + self.caught
         return self.weighted / positives if positives else None
 
+    @property
+    def worst(self) -> float | None:
+        """The same if every shed unit that nobody audited was a positive, and missed: to be shown beside it."""
+        positives = self.weighted + self.caught + self.shed
+        return (self.weighted + self.shed) / positives if positives else None
+
     def to_document(self) -> dict[str, Any]:
-        return {"caught": self.caught, "missed": [[p, count] for p, count in sorted(self.missed.items())]}
+        missed = [[p, count] for p, count in sorted(self.missed.items())]
+        return {"caught": self.caught, "missed": missed, "shed": self.shed}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        return cls(int(document["caught"]), Counter({float(p): int(count) for p, count in document["missed"]}))
+        missed = Counter({float(p): int(count) for p, count in document["missed"]})
+        return cls(int(document["caught"]), missed, int(document["shed"]))
 
 
 def log_wealth_above(plan: AuditPlan, m: float, missed: Array, p: Array, caught: Array) -> Array:

@@ -4,7 +4,6 @@ the ladder, and the boldest threshold is taken that is still proved to miss no m
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,22 +22,33 @@ Place = Box | None
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One independent thing to judge. `digest` stands for its content."""
+    """One independent thing to judge. `digest` stands for its content; `true` says whether it is truly a positive,
+    where somebody knows."""
 
     id: str
     digest: str
     image: Image
+    true: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is to be proved: at most `alpha` of the positives are missed (and at most `alpha_false` of the others are
-    reported), except with probability `delta`."""
+    """What is to be proved: at most `alpha` of the positives are missed (with `each_class`, of those of each class; and
+    at most `alpha_false` of the others are reported), except with probability `delta`."""
 
     alpha: float
     delta: float
     test: Test = "exact"
     alpha_false: float | None = None
+    each_class: bool = False
+
+
+@dataclass
+class Group:
+    """Some of the positives: how many there are, and how many of them each threshold misses `[T]`."""
+
+    misses: Array
+    count: int = 0
 
 
 @dataclass
@@ -46,10 +56,13 @@ class Measured:
     """What calibration saw. The arrays `[T]` have an entry per threshold. Seconds are service times of the stages."""
 
     thresholds: tuple[float, ...]
+    labels: tuple[str, ...] = ()  # that the heavy stage can flag
     units: list[str] = field(default_factory=list)  # "digest id" of each
     positives: int = 0
-    labels: Counter[str] = field(default_factory=Counter)  # positives in which the heavy stage flags the label
     misses: Array = field(init=False)
+    classes: dict[str, Group] = field(init=False)  # of units in which the heavy stage flags the label
+    truth: Group = field(init=False)  # of units that are truly positive, as far as somebody said
+    truth_unflagged: int = 0  # how many of those the heavy stage itself does not flag
     false_alarms: Array = field(init=False)
     escalated: Array = field(init=False)  # units that the heavy stage sees
     heavy_s: Array = field(init=False)  # its time for them
@@ -60,6 +73,8 @@ class Measured:
         count = len(self.thresholds)
         self.misses, self.false_alarms, self.escalated = (np.zeros(count, np.int64) for _ in range(3))
         self.heavy_s = np.zeros(count)
+        self.classes = {label: Group(np.zeros(count, np.int64)) for label in self.labels}
+        self.truth = Group(np.zeros(count, np.int64))
 
     @property
     def negatives(self) -> int:
@@ -71,7 +86,8 @@ class Lack:
     """Too few to prove the claim, whatever the misses: nobody looked at them. `provable` is what these many would prove
     without a single miss."""
 
-    what: str  # "positives" or "negatives"
+    what: str  # "positives", "positives of scratch", "negatives"
+    alpha: float  # what was to be proved
     there: int
     missing: int
     provable: float
@@ -80,10 +96,12 @@ class Lack:
 @dataclass(frozen=True, slots=True)
 class Verified:
     """The outcome of the fixed sequence. `chosen` is an index into the thresholds; None: not even the most cautious one
-    held. `p` is the evidence for each threshold."""
+    held. `p` is the evidence for each threshold. `truth` says whether at the chosen one the same α and δ hold against
+    the truth as well, by a sequence of its own; None where nobody knows the truth."""
 
     chosen: int | None
     p: tuple[float, ...]
+    truth: bool | None = None
 
 
 def measure(
@@ -91,7 +109,7 @@ def measure(
 ) -> Measured:
     """Judge every unit by the heavy stage as a whole and by the deployed path at every threshold. `progress` is told
     how many units are done. Raises `StageError`."""
-    measured = Measured(tuple(step.threshold for step in path.steps))
+    measured = Measured(tuple(step.threshold for step in path.steps), tuple(path.confirm))
     rest = iter(units)
     while group := list(islice(rest, max(cheap.max_batch, heavy.max_batch))):
         try:
@@ -106,10 +124,12 @@ def measure(
 def lacks(measured: Measured, claim: Claim) -> list[Lack]:
     """Why the claim cannot be proved with so few units. It looks at no miss and no false alarm, so it costs no δ."""
     asked = [("positives", measured.positives, claim.alpha)]
+    if claim.each_class:
+        asked += [(f"positives of {label}", group.count, claim.alpha) for label, group in measured.classes.items()]
     if claim.alpha_false is not None:
         asked.append(("negatives", measured.negatives, claim.alpha_false))
     return [
-        Lack(what, there, missing, provable(0, there, claim.delta, claim.test))
+        Lack(what, alpha, there, missing, provable(0, there, claim.delta, claim.test))
         for what, there, alpha in asked
         if (missing := missing_positives(there, alpha, claim.delta, claim.test))
     ]
@@ -117,14 +137,23 @@ def lacks(measured: Measured, claim: Claim) -> list[Lack]:
 
 def verify(measured: Measured, claim: Claim) -> Verified:
     """The fixed-sequence test. It looks at the misses: with `exact`, once and for all."""
-    p = []
-    for misses, false_alarms in zip(measured.misses.tolist(), measured.false_alarms.tolist(), strict=True):
-        of_misses = evidence(misses, measured.positives, claim.alpha, claim.test)
-        if claim.alpha_false is None:
-            p.append(of_misses)
-        else:
-            p.append(max(of_misses, evidence(false_alarms, measured.negatives, claim.alpha_false, claim.test)))
-    return Verified(fixed_sequence(p, claim.delta), tuple(p))
+    claims = [_p_values(measured.misses, measured.positives, claim.alpha, claim.test)]
+    if claim.each_class:
+        claims += [_p_values(group.misses, group.count, claim.alpha, claim.test) for group in measured.classes.values()]
+    if claim.alpha_false is not None:
+        claims.append(_p_values(measured.false_alarms, measured.negatives, claim.alpha_false, claim.test))
+    p = tuple(max(column) for column in zip(*claims, strict=True))
+    chosen, truth = fixed_sequence(p, claim.delta), None
+    if measured.truth.count and chosen is not None:
+        last = fixed_sequence(
+            _p_values(measured.truth.misses, measured.truth.count, claim.alpha, claim.test), claim.delta
+        )
+        truth = last is not None and last >= chosen
+    return Verified(chosen, p, truth)
+
+
+def _p_values(misses: Array, count: int, alpha: float, test: Test) -> list[float]:
+    return [evidence(lost, count, alpha, test) for lost in misses.tolist()]
 
 
 def curve(measured: Measured, claim: Claim) -> list[dict[str, float | int]]:
@@ -165,7 +194,11 @@ def _group(cheap: Stage, heavy: Stage, path: Path, group: Sequence[Unit], measur
         measured.whole_s += heard[index, None][1]
         flagged = path.flagged(heard[index, None][0])
         measured.positives += bool(flagged)
-        measured.labels.update({one.label for one in flagged})
+        by_label = {label: [one for one in flagged if one.label == label] for label in {one.label for one in flagged}}
+        for label in by_label:
+            measured.classes[label].count += 1
+        measured.truth.count += unit.true is True
+        measured.truth_unflagged += unit.true is True and not flagged
         for at, (step, decided) in enumerate(zip(path.steps, asked[index], strict=True)):
             if isinstance(decided, tuple):
                 verdict = step.rule.merge(findings[index], [heard[index, place][0] for place in decided])
@@ -176,7 +209,11 @@ def _group(cheap: Stage, heavy: Stage, path: Path, group: Sequence[Unit], measur
             if flagged:
                 measured.misses[at] += not path.reports(flagged, verdict)
             else:
-                measured.false_alarms[at] += path.false_alarm(verdict)
+                measured.false_alarms[at] += path.reports_any(verdict)
+            for label, ones in by_label.items():
+                measured.classes[label].misses[at] += not path.reports(ones, verdict)
+            if unit.true:
+                measured.truth.misses[at] += not path.reports_any(verdict)
 
 
 def _asked(steps: Sequence[Step], findings: Findings) -> list[Verdict | tuple[Place, ...]]:

@@ -87,8 +87,19 @@ class ClassShare(Settings):
     may_lose: Share
 
 
+class Truth(Settings):
+    """Against the truth, where somebody knows it: of `positives` that truly are, `misses` by the cascade, `unflagged`
+    by the heavy model itself. `holds`: the same alpha and delta are proved against the truth, too."""
+
+    positives: Count
+    misses: Count
+    unflagged: Count
+    holds: bool
+
+
 class Proof(Settings):
-    """`evidence` is the p-value of the exact test, or 1/E: at most `delta`."""
+    """`each_class`: it holds for each class by itself. `evidence` is the p-value of the exact test, or 1/E: at most
+    `delta`."""
 
     test: Test
     alpha: Share
@@ -100,7 +111,9 @@ class Proof(Settings):
     false_alarms: Count
     evidence: float
     match_iou: Share | None = Field(default=None, description="the overlap from which two boxes are the same thing")
+    each_class: bool = False
     classes: dict[str, ClassShare] = Field(default_factory=dict)
+    truth: Truth | None = None
 
 
 class Saving(Settings):
@@ -129,8 +142,10 @@ class Certificate(Settings):
         """In a line, for the start of a run."""
         proof = self.proof
         more = "" if proof.alpha_false is None else f", reports at most {percent(proof.alpha_false)} of the rest"
-        what = f"misses at most {percent(proof.alpha)} of what {self.heavy.model} would flag{more}"
-        return f"{what} (δ = {percent(proof.delta)})"
+        whose = ", of each class" if proof.each_class else ""
+        true = " and of what is truly there" if proof.truth is not None and proof.truth.holds else ""
+        what = f"misses at most {percent(proof.alpha)} of what {self.heavy.model} would flag{whose}{true}{more}"
+        return f"{what} (δ = {percent(proof.delta)}{' each' if true else ''})"
 
     def differences(self, cheap: Stage, heavy: Stage | None, rule: Rule) -> list[str]:
         """Why this is no certificate for these stages and this rule: a line each, none where it is."""

@@ -49,8 +49,8 @@ class Path(ABC):
         """Whether the verdict of the deployed path reports a unit in which the heavy stage flagged these."""
 
     @abstractmethod
-    def false_alarm(self, verdict: Verdict) -> bool:
-        """Whether the deployed path reports a unit in which the heavy stage flags nothing."""
+    def reports_any(self, verdict: Verdict) -> bool:
+        """Whether the deployed path reports the unit at all: a false alarm, where the heavy stage flags nothing."""
 
 
 class ScoresPath(Path):
@@ -71,7 +71,7 @@ class ScoresPath(Path):
     def reports(self, flagged: Sequence[Detection], verdict: Verdict) -> bool:
         return isinstance(verdict, Flag)
 
-    def false_alarm(self, verdict: Verdict) -> bool:
+    def reports_any(self, verdict: Verdict) -> bool:
         return isinstance(verdict, Flag)
 
 
@@ -112,7 +112,7 @@ class BoxesPath(Path):
             for label in labels
         )
 
-    def false_alarm(self, verdict: Verdict) -> bool:
+    def reports_any(self, verdict: Verdict) -> bool:
         return any(one.label in self.confirm for one in verdict.detections)
 
 

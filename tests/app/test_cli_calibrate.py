@@ -68,7 +68,12 @@ def called(home: Path, *words: object) -> Called:
 @pytest.fixture(scope="module")
 def calibrated(home: Path, frames: Path) -> dict[str, Any]:
     """The document of a calibration that proved something; its files are in `home`."""
-    ran = called(home, "calibrate", "c.yaml", "--data", frames, *ASKED, "--split", "seen by no training", "--json")
+    true = [path.name for path in frames.glob("people-*.jpg")]  # people walk through all of that film
+    (home / "true.txt").write_text("\n".join(true))
+    extra = ("--truth", "true.txt", "--each-class")
+    ran = called(
+        home, "calibrate", "c.yaml", "--data", frames, *ASKED, *extra, "--split", "seen by no training", "--json"
+    )
     assert ran.returncode == 0, ran.stderr
     assert "cut.jpg: is cut off" in ran.stderr
     document: dict[str, Any] = json.loads(ran.stdout)
@@ -92,6 +97,11 @@ def test_the_certificate_says_all_that_was_measured(calibrated: dict[str, Any], 
     assert certificate["heavy"]["precision"] == "f32"
     assert certificate["cheap"]["fingerprint"] != certificate["heavy"]["fingerprint"]
     assert 0 < certificate["saving"]["units"] < 1
+
+    truth = proof["truth"]
+    assert truth["positives"] == len(list(frames.glob("people-*.jpg")))
+    assert truth["unflagged"] <= truth["misses"] <= truth["positives"]
+    assert (proof["each_class"], proof["classes"]) == (True, {"person": {"share": 1.0, "may_lose": 0.1}})
 
     threshold = certificate["rule"]["calibrated"]["clear_below"]
     rows = calibrated["curve"]
@@ -120,7 +130,7 @@ def test_a_run_by_the_certificate_misses_just_what_it_says(
         lines = [json.loads(line) for line in (home / name / f"{name}.jsonl").read_text().splitlines()]
         documents[name] = [line for line in lines if line.get("outcome") == "result"]
         if name == "proved":
-            assert "certified: misses at most 10 % of what people-ssdlite would flag (δ = 5 %)" in ran.stderr
+            assert "certified: misses at most 10 % of what people-ssdlite would flag, of each class" in ran.stderr
             (generation,) = json.loads(ran.stdout)["generations"].values()
             assert generation["certified"] is True
             assert "10 %" in generation["promise"]
@@ -201,6 +211,12 @@ class TestWrongInput:
         assert "no such folder" in self.told(thresher_here("calibrate", "people", "--data", "gone"))
         (tmp_path / "empty").mkdir()
         assert "holds no pictures" in self.told(thresher_here("calibrate", "people", "--data", "empty"))
+
+    def test_a_truth_that_is_not_there(self, thresher_here: Thresher, frames: Path, tmp_path: Path) -> None:
+        (tmp_path / "true.txt").write_text("people-0000.jpg\npeople-0001.jpg\n")
+        said = self.told(thresher_here("calibrate", "people", "--data", frames, "--truth", "true.txt"))
+        assert 'true.txt:2: there is no picture "people-0001.jpg"' in said
+        assert "--truth" in self.told(thresher_here("calibrate", "people", "--data", frames, "--truth", "gone.txt"))
 
     def test_every_is_for_films(self, thresher_here: Thresher, frames: Path) -> None:
         assert "--every" in self.told(thresher_here("calibrate", "people", "--data", frames, "--every", "2s"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from detectors.calibration.calibrate import Claim, Lack, Measured, Unit, curve, lacks, measure, verify
+from detectors.calibration.calibrate import Claim, Group, Lack, Measured, Unit, curve, lacks, measure, verify
 from detectors.calibration.paths import LADDER, BoxesPath, path_of
 from detectors.rules.boxes import Boxes
 from detectors.rules.scores import Scores
@@ -101,7 +101,8 @@ class TestScores:
         ):
             assert (seen.misses[at(seen, threshold)], seen.escalated[at(seen, threshold)]) == (misses, escalated)
         assert not seen.false_alarms.any()
-        assert seen.labels == {"bad": 4}
+        assert seen.classes["bad"].count == 4
+        assert seen.classes["bad"].misses.tolist() == seen.misses.tolist()
 
     def test_the_heavy_stage_judges_every_whole_unit_just_once(self) -> None:
         heavy = Channel("heavy", "bad", 1)
@@ -171,7 +172,7 @@ class TestBoxes:
 
 
 def of(positives: int, negatives: int, misses: Sequence[int], false_alarms: Sequence[int] | None = None) -> Measured:
-    seen = Measured(tuple(range(len(misses))), ["x"] * (positives + negatives), positives)
+    seen = Measured(tuple(range(len(misses))), ("bad", "ugly"), ["x"] * (positives + negatives), positives)
     seen.misses = np.array(misses)
     seen.false_alarms = np.array(false_alarms or [0] * len(misses))
     return seen
@@ -180,7 +181,7 @@ def of(positives: int, negatives: int, misses: Sequence[int], false_alarms: Sequ
 class TestProof:
     def test_too_few_are_refused_before_anybody_looks(self) -> None:
         (lack,) = lacks(of(40, 900, [0]), Claim(0.02, 0.05))
-        assert lack == Lack("positives", 40, 109, pytest.approx(0.0722, abs=1e-4))
+        assert lack == Lack("positives", 0.02, 40, 109, pytest.approx(0.0722, abs=1e-4))
         assert lacks(of(149, 0, [149]), Claim(0.02, 0.05)) == []  # however many are missed
         assert [one.missing for one in lacks(of(149, 0, [0]), Claim(0.02, 0.05, "e-value"))] == [21]
         assert [one.what for one in lacks(of(149, 10, [0]), Claim(0.02, 0.05, alpha_false=0.1))] == ["negatives"]
@@ -195,3 +196,32 @@ class TestProof:
         seen = of(313, 313, [0, 1, 2], [0, 0, 3])
         assert verify(seen, Claim(0.02, 0.05)).chosen == 2
         assert verify(seen, Claim(0.02, 0.05, alpha_false=0.02)).chosen == 1
+
+    def test_each_class_by_itself(self) -> None:
+        seen, each = of(313, 0, [0, 1, 2]), Claim(0.02, 0.05, each_class=True)
+        for label, count, misses in (("bad", 163, [0, 0, 1]), ("ugly", 150, [0, 1, 1])):
+            seen.classes[label] = Group(np.array(misses), count)
+        assert verify(seen, Claim(0.02, 0.05)).chosen == 2
+        assert lacks(seen, each) == []
+        assert verify(seen, each).chosen == 0
+        seen.classes["ugly"].count = 140
+        assert [(one.what, one.missing) for one in lacks(seen, each)] == [("positives of ugly", 9)]
+
+    def test_against_the_truth_as_well(self) -> None:
+        seen = of(313, 0, [0, 1, 2])
+        assert verify(seen, Claim(0.02, 0.05)).truth is None
+        for misses, holds in (([0, 0, 2], True), ([0, 0, 3], False), ([9, 0, 0], False)):
+            seen.truth = Group(np.array(misses), 320)
+            assert verify(seen, Claim(0.02, 0.05)).truth is holds
+
+
+def test_the_truth_is_counted_beside_the_heavy_stage() -> None:
+    """Of four true positives the heavy stage flags two; at 0.5 the cascade reports one of them."""
+    greens = (0.9, 0.8, 0.2, 0.2, 0.1)
+    made = [
+        Unit(str(number), "x", FrameImage.from_array(picture((red, green))), number < 4)
+        for number, (red, green) in enumerate(zip((0.9, 0.3, 0.3, 0.9, 0.1), greens, strict=True))
+    ]
+    seen = measure(Channel("cheap", "odd", 0), Channel("heavy", "bad", 1), path_of(SCORES), made)
+    assert (seen.positives, seen.truth.count, seen.truth_unflagged) == (2, 4, 2)
+    assert [int(seen.truth.misses[at(seen, t)]) for t in (0.0, 0.5, 1.0)] == [2, 3, 4]

@@ -61,6 +61,12 @@ class TestTally:
         tally = Tally(caught=99_000, missed=Counter({0.02: 20}))
         assert tally.estimate == pytest.approx(0.01)
         assert Tally().estimate is None
+        assert Tally().worst is None
+
+    def test_what_was_shed_is_shown_as_missed_beside_it(self) -> None:
+        tally = Tally(90, Counter({0.5: 5}), shed=100) + Tally(shed=100)
+        assert tally.estimate == pytest.approx(0.1)
+        assert tally.worst == pytest.approx(0.7)
 
     def test_units_are_counted_by_what_the_heavy_model_says(self) -> None:
         tally = Tally()

@@ -19,6 +19,7 @@ from detectors.calibration.certificate import (
     Proof,
     Saving,
     StageIdentity,
+    Truth,
     digest_of,
     percent,
 )
@@ -60,7 +61,13 @@ def certificate_of(done: Calibration) -> Certificate:
     assert verified is not None
     assert verified.chosen is not None
     at = verified.chosen
-    shares = {label: count / measured.positives for label, count in measured.labels.most_common()}
+    classes = {label: group.count / measured.positives for label, group in measured.classes.items() if group.count}
+    truth = None
+    if verified.truth is not None:
+        lost = int(measured.truth.misses[at])
+        truth = Truth(
+            positives=measured.truth.count, misses=lost, unflagged=measured.truth_unflagged, holds=verified.truth
+        )
     return Certificate(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         program=f"thresher {VERSION}",
@@ -79,7 +86,14 @@ def certificate_of(done: Calibration) -> Certificate:
             false_alarms=int(measured.false_alarms[at]),
             evidence=verified.p[at],
             match_iou=done.match_iou if isinstance(done.path, BoxesPath) else None,
-            classes={k: ClassShare(share=w, may_lose=min(1.0, claim.alpha / w)) for k, w in shares.items()},
+            each_class=claim.each_class,
+            classes={
+                label: ClassShare(
+                    share=share, may_lose=claim.alpha if claim.each_class else min(1, claim.alpha / share)
+                )
+                for label, share in classes.items()
+            },
+            truth=truth,
         ),
         saving=Saving(
             units=1 - float(measured.escalated[at]) / len(measured.units),
@@ -112,12 +126,11 @@ def document(done: Calibration, files: Mapping[str, str | None]) -> dict[str, An
 def refusal(done: Calibration) -> Iterator[str]:
     """Too few units: what is missing, and what there is enough for."""
     for lack in done.lacks:
-        asked = done.claim.alpha if lack.what == "positives" else done.claim.alpha_false
-        assert asked is not None
+        event = "false alarm" if lack.what == "negatives" else "miss"
         yield (
             f"{lack.missing} more {lack.what} are missing: there are {lack.there} among {len(done.measured.units)}"
-            f" units, and at most {percent(asked)} at δ = {percent(done.claim.delta)} takes"
-            f" {lack.there + lack.missing} without a single {_EVENT[lack.what]}; what there is could prove"
+            f" units, and at most {percent(lack.alpha)} at δ = {percent(done.claim.delta)} takes"
+            f" {lack.there + lack.missing} without a single {event}; what there is could prove"
             f" {percent(lack.provable)} at best.{_more_units(done, lack)} Nobody has looked at the outcome, so data may"
             " be added for another try"
         )
@@ -162,6 +175,12 @@ def told(done: Calibration, certificate: Certificate) -> Iterator[str]:
         f"  saves       {saving.units:.1%} of the units no longer go to {heavy},"
         f" and {saving.heavy_time:.1%} of its time is spared"
     )
+    if proof.truth is not None:
+        truth, word = proof.truth, "proved" if proof.truth.holds else "not proved"
+        yield (
+            f"  truth       of {truth.positives} that truly are, the cascade misses {truth.misses} and {heavy} alone"
+            f" {truth.unflagged}; at most {percent(proof.alpha)} is {word} against the truth"
+        )
     best = provable(0, proof.positives, proof.delta, proof.test)
     needed = positives_needed(proof.alpha, proof.delta, 0, proof.test)
     yield (
@@ -174,15 +193,12 @@ def told(done: Calibration, certificate: Certificate) -> Iterator[str]:
     yield "What it does not say:"
     yield f"  - nothing about what {heavy} itself misses, and nothing about data that are not like these;"
     yield "  - nothing about units that are shed or fail, and nothing about one day's share, which chance moves;"
-    if proof.classes and len(proof.classes) > 1:
+    if len(proof.classes) > 1 and not proof.each_class:
         lost = ", ".join(f"{name} up to {percent(one.may_lose)}" for name, one in proof.classes.items())
-        yield f"  - nothing about one class: if all that is missed is of one, it loses more ({lost});"
+        yield f"  - nothing about one class: if all that is missed is of one, it loses more ({lost}; --each-class);"
     if proof.alpha_false is None:
         yield "  - nothing about false alarms (--max-false certifies those too);"
     yield f"  - and nothing if these data trained a model or chose the ladder of thresholds. You say: {data.split}."
-
-
-_EVENT = {"positives": "miss", "negatives": "false alarm"}
 
 
 def _more_units(done: Calibration, lack: Lack) -> str:

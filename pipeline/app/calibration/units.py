@@ -9,6 +9,7 @@ from pathlib import Path
 
 from detectors.calibration.calibrate import Unit
 from detectors.manifest import digest
+from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import FrameImage
 from pipeline.core.records import Chunk, Gap
@@ -38,10 +39,11 @@ class Units:
 class Pictures(Units):
     """The pictures of a folder. A second copy of a picture is no second unit."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, truth: Path | None = None) -> None:
         plan = Folder.model_validate({"path": folder})
         plan.check()
         self._paths = plan.pictures()
+        self._true = None if truth is None else _names(truth, {path.name for path in self._paths})
         super().__init__("a picture", len(self._paths))
 
     def __iter__(self) -> Iterator[Unit]:
@@ -58,7 +60,8 @@ class Pictures(Units):
                 self._leave_out("unreadable")
                 continue
             seen.add(content)
-            yield Unit(path.name, content, FrameImage(frame))
+            true = None if self._true is None else path.name in self._true
+            yield Unit(path.name, content, FrameImage(frame), true)
 
 
 class Frames(Units):
@@ -88,14 +91,31 @@ class Frames(Units):
             reader.close()
 
 
-def units_of(data: Path, every_s: float | None) -> Units:
+def _names(file: Path, known: set[str]) -> set[str]:
+    """The names of pictures in `file`, one a line. Raises `InputError` for one that is not there."""
+    try:
+        names = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is no text in UTF-8"
+        raise InputError(f"{file}: {reason}", "--truth") from None
+    for number, name in enumerate(names, 1):
+        if name not in known:
+            raise InputError(
+                f'{file}:{number}: there is no picture "{name}" in --data.{nearest(name, known)}', "--truth"
+            )
+    if not names:
+        raise InputError(f"{file} names no picture", "--truth")
+    return set(names)
+
+
+def units_of(data: Path, every_s: float | None, truth: Path | None = None) -> Units:
     """Raises `InputError`, also for a film of which nobody says how far apart its frames are independent."""
     if not data.exists():
         raise InputError(f"there is no such folder: {data}", "--data")
     if data.is_dir():
         if every_s is not None:
             raise InputError("is for a film; every picture of a folder counts as a unit", "--every")
-        return Pictures(data)
+        return Pictures(data, truth)
     if every_s is None:
         raise InputError(
             f"{data} is a single file. Neighbouring frames of a film are not independent units: they show the same"
@@ -103,4 +123,6 @@ def units_of(data: Path, every_s: float | None) -> Units:
             " or say with --every how many seconds lie between frames that have nothing to do with each other",
             "--data",
         )
+    if truth is not None:
+        raise InputError("names pictures of a folder; the frames of a film have no names", "--truth")
     return Frames(data, every_s)

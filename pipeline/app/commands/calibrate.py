@@ -28,6 +28,13 @@ _RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--max-miss", type=_RATE, default=0.02, show_default=True, help="The miss rate to promise.")
 @click.option("--delta", type=_RATE, default=0.05, show_default=True, help="How likely the promise may be wrong.")
 @click.option("--max-false", type=_RATE, help="Certify this rate of false alarms as well.")
+@click.option("--each-class", is_flag=True, help="Promise it of each class of the heavy model by itself.")
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Names of the true positives, a line each: shows both.",
+)
 @click.option("--every", "every_s", callback=duration, metavar="TIME", help="Of a film: frames so far apart are units.")
 @click.option(
     "--topped-up", is_flag=True, help="Data may be added after a look: a test that allows it, and needs more."
@@ -44,6 +51,8 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     max_miss: float,
     delta: float,
     max_false: float | None,
+    each_class: bool,
+    truth: Path | None,
     every_s: float | None,
     topped_up: bool,
     match_iou: float,
@@ -66,11 +75,11 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     from pipeline.core.errors import ThresherError
 
     _needs_scipy()
-    units = units_of(data, every_s)
+    units = units_of(data, every_s, truth)
     out = out or Path(f"{Path(config).stem}.certificate.yaml")
     _writable(out)
     generation = prepare_cascade(_document(config, assignments), cascade)
-    claim = Claim(max_miss, delta, "e-value" if topped_up else "exact", max_false)
+    claim = Claim(max_miss, delta, "e-value" if topped_up else "exact", max_false, each_class)
     done = _calibrated(generation, units, claim, match_iou=match_iou, data=data, split=split)
     if done.verified is None:
         if as_json:
