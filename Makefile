@@ -37,7 +37,7 @@ clean:
 # A stamp is made when its step went well, so that the second call costs nothing.
 
 $(STAMPS)/venv:
-	@sh tools/make-venv.sh $(VENV)
+	@sh .ci/make-venv.sh $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/run: $(STAMPS)/venv pyproject.toml

@@ -7,7 +7,6 @@ cheap: {model: ./320n.onnx, output: yolo}          # a bare file
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -24,7 +23,6 @@ from pipeline.core.settings import Name, Settings
 
 ZOO = Path(__file__).parent / "zoo"
 _DEFAULT_BATCH = 8
-_PROCESSORS_A_BATCH = 8  # small models do not keep more than that busy with one batch
 
 PixelScale: TypeAlias = Literal["raw", "unit", "imagenet"]
 """0 to 255 as they are; divided by 255; divided by 255 and normalised by ImageNet's mean and deviation."""
@@ -43,7 +41,7 @@ class ModelChoice(Settings):
     precision: Precision | None = Field(default=None, description="f32, bf16 or f16 (default: by measurement)")
     max_batch: int | None = Field(default=None, ge=1, le=256, description="default: by measurement")
     workers: int | None = Field(
-        default=None, ge=1, le=64, description="batches that run at once (default: one for every eight processors)"
+        default=None, ge=1, le=64, description="batches that run at once (default: by measurement)"
     )
 
 
@@ -104,8 +102,7 @@ def readers(model: Model) -> list[Runtime]:
 
 
 def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
-    workers = choice.workers or max(1, _processors() // _PROCESSORS_A_BATCH)
-    options = Options(workers=workers, max_batch=choice.max_batch or _DEFAULT_BATCH)
+    options = Options(workers=choice.workers or 1, max_batch=choice.max_batch or _DEFAULT_BATCH)
     if choice.runtime is not None:
         runtime: Runtime = RUNTIMES.load(choice.runtime, "runtime")()
         if (hint := runtime.missing()) is not None:
@@ -122,21 +119,25 @@ def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
             raise InputError(
                 f"this machine does not run it in {choice.precision}; it does in {', '.join(able)}", "precision"
             )
-        return candidates[0], replace(options, precision=choice.precision)
-
-    if len(candidates) == 1 and len(only := candidates[0].precisions(model)) == 1:
+        candidates = candidates[:1]
+        options = replace(options, precision=choice.precision)
+        if choice.workers and choice.max_batch:
+            return candidates[0], options  # nothing to find out
+    elif len(candidates) == 1 and len(only := candidates[0].precisions(model)) == 1:
         return candidates[0], replace(options, precision=only[0])  # nothing to choose
 
     from detectors.runtimes.choose import measured
 
-    best = measured(model, candidates).chosen
+    measurement = measured(model, candidates)
+    best = measurement.chosen if choice.precision is None else measurement.of(candidates[0].name, choice.precision)
+    if best is None or (choice.precision is not None and not best.per_s):
+        return candidates[0], options  # asked for all the same: opening it will say what is wrong
     chosen = next(r for r in candidates if r.name == best.runtime)
-    return chosen, replace(options, precision=best.precision, max_batch=choice.max_batch or best.batch)
-
-
-def _processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return chosen, Options(
+        precision=best.precision,
+        workers=choice.workers or best.workers,
+        max_batch=choice.max_batch or best.batch,
+    )
 
 
 def _fetched(model: Model) -> Model:

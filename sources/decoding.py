@@ -22,7 +22,7 @@ MAX_PIXELS = 8192 * 8192
 _SECOND = 1_000_000_000
 _DEFAULT_RATE = Fraction(25)
 _Arrival: TypeAlias = tuple[int, int, int, bool]  # number of the packet, mono_ns, wall_ns, whether it came damaged
-_LONGEST_HOLD = 20  # packets a decoder may sit on: 16 pictures of reordering (H.264, HEVC), and its threads
+_REORDERED = 20  # packets a decoder may sit on beside one a thread: 16 pictures of reordering (H.264, HEVC), and some
 
 
 def guard(codec: CodecContext, max_pixels: int, *, strict: bool = False) -> None:
@@ -60,6 +60,7 @@ class Decoder:
         """
         codec: VideoCodecContext = video.codec_context
         codec.thread_count = threads
+        self._longest_hold = _REORDERED + threads
         codec.thread_type = ThreadType.AUTO if threads > 1 else ThreadType.SLICE
         guard(codec, max_pixels, strict=codec.name == "mjpeg")  # no other picture builds upon it, so no harm done
         self._codec = codec
@@ -88,7 +89,7 @@ class Decoder:
             lost += 1
         while self._waiting:
             oldest = next(iter(self._waiting))
-            if self._waiting[oldest][0] >= number - _LONGEST_HOLD:
+            if self._waiting[oldest][0] >= number - self._longest_hold:
                 break
             del self._waiting[oldest]
             lost += 1

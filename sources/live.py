@@ -16,12 +16,14 @@ from av.video.stream import VideoStream
 
 from pipeline.core.errors import SourceLost
 from pipeline.core.records import Item, Watermark
+from pipeline.core.secrets import redact
 from sources.decoding import MAX_PIXELS, Decoder
 from sources.ffmpeg import new_epoch, plain
 
 _HELD = 64  # packets between network and decoder; a full queue slows the sender down (TCP) or loses at its socket (UDP)
 _TICK_S = 0.5
 _PATIENCE_S = 0.3
+_BEHIND_NS = 2_000_000_000
 
 _Arrived: TypeAlias = "tuple[Packet[VideoStream], int, int]"  # mono_ns, wall_ns
 
@@ -55,9 +57,12 @@ class _Pump(threading.Thread):
                 before = now
         except FFmpegError as error:
             end = SourceLost(plain(error))
+        except Exception as error:  # noqa: BLE001 it must not end in silence, nor in a trace with a URL in it
+            end = SourceLost(f"{type(error).__name__}: {redact(error)}")
         finally:
-            self._container.close()
             self._put(end)
+            with suppress(FFmpegError):
+                self._container.close()
 
     def _put(self, item: _Arrived | SourceLost) -> bool:
         while not self._stopped:
@@ -97,22 +102,31 @@ def held_back(container: InputContainer, video: VideoStream) -> bool:
 class LiveReader:
     """The running part of a live source. Takes `container` over.
 
-    One thread decodes: frame threads would hold back a frame each.
+    One thread decodes: frame threads would hold back a frame each. Where it cannot keep up, packets that have waited
+    for two seconds are passed over up to the next key frame, and counted as undecoded: late is worse than a gap.
     """
 
     def __init__(
-        self, container: InputContainer, video: VideoStream, stream: str, *, max_pixels: int = MAX_PIXELS
+        self,
+        container: InputContainer,
+        video: VideoStream,
+        stream: str,
+        *,
+        silence_s: float,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.epoch = new_epoch()
         self.decoder = Decoder(stream, self.epoch)
         self.decoder.attach(video, threads=1, max_pixels=max_pixels)
         self._stream = stream
+        self._silence_s = silence_s
         self._closed = False
         self._pump = _Pump(container, video, stream, held_back(container, video))
         self._pump.start()
 
     def __iter__(self) -> Iterator[Item]:
         decoder, pump = self.decoder, self._pump
+        heard, behind = time.monotonic(), False
         while not self._closed:
             try:
                 arrived = pump.take()
@@ -120,9 +134,17 @@ class LiveReader:
                 yield from decoder.flush()
                 raise
             if arrived is None:
+                if time.monotonic() - heard > self._silence_s:  # FFmpeg's own time-outs failed
+                    raise SourceLost("nothing has come, and the connection does not say why")
                 yield Watermark(self._stream, decoder.last_pts_ns)
+                continue
+            heard = time.monotonic()
+            packet, mono_ns, wall_ns = arrived
+            behind = time.monotonic_ns() - mono_ns > _BEHIND_NS or (behind and not packet.is_keyframe)
+            if behind:
+                yield decoder.refuse()
             else:
-                yield from decoder.feed(*arrived)
+                yield from decoder.feed(packet, mono_ns, wall_ns)
 
     def close(self) -> None:
         self._closed = True

@@ -61,7 +61,7 @@ class Rtsp(Source):
             raise SourceLost(f"{_where(parts)}: {error.message}") from None
         except FFmpegError as error:
             raise SourceLost(f"{_where(parts)}: {plain(error)}") from None
-        return LiveReader(container, video, stream, max_pixels=self.max_pixels)
+        return LiveReader(container, video, stream, silence_s=self.silence_s, max_pixels=self.max_pixels)
 
     @property
     def _read_s(self) -> float:

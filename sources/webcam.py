@@ -61,7 +61,7 @@ class Webcam(Source):
             raise SourceLost(f"{name}: {error.message}") from None
         except (FFmpegError, ValueError) as error:  # ValueError: this build of FFmpeg lacks the system's cameras
             raise SourceLost(f"{name}: {plain(error)}") from None
-        return LiveReader(container, video, stream)
+        return LiveReader(container, video, stream, silence_s=self.silence_s)
 
     def _name(self) -> str:
         """What FFmpeg calls the device. Raises `InputError`."""

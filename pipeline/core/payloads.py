@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
-from pipeline.core.errors import FrameGone
+from pipeline.core.errors import FrameGone, InputError
 from pipeline.core.records import Array, Box
 
 Fit: TypeAlias = Literal["stretch", "letterbox"]
@@ -27,6 +27,7 @@ Colour: TypeAlias = Literal["rgb", "bgr"]
 
 LUMA_STEP = 8  # gates see every 8th pixel of every 8th row
 LETTERBOX_GREY = 114
+_SMALLEST = 2  # pixels a side of a region: chroma is half as fine
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,12 @@ class ViewSpec:
     fit: Fit = "stretch"
     resize: Resize = "bilinear"
     crop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.crop != 1.0 and self.fit != "stretch":
+            raise InputError(
+                "a central crop goes with `fit: stretch`; a letterboxed picture is shown whole", "view.crop"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +108,16 @@ class Image(ABC):
 
 Payload: TypeAlias = Image
 
-_PLANAR_420 = frozenset({"yuv420p", "yuvj420p"})
-_LUMA_FIRST = _PLANAR_420 | {"yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "nv21", "gray", "yuv440p", "yuv411p"}
+_420, _422, _PAIRED = ((0, 0), (1, 1), (1, 1)), ((0, 0), (1, 0), (1, 0)), ((0, 0), (0, 1))
+_CUTS: dict[str, tuple[str, tuple[tuple[int, int], ...]]] = {
+    "yuv420p": ("yuv420p", _420),
+    "yuvj420p": ("yuv420p", _420),
+    "yuv422p": ("yuv422p", _422),
+    "yuvj422p": ("yuv422p", _422),
+    "nv12": ("nv12", _PAIRED),
+}
+"""Formats of which a part can be cut out: as what, and by how many bits each plane is coarser, across and down."""
+_LUMA_FIRST = _CUTS.keys() | {"yuv444p", "yuvj444p", "nv21", "gray", "yuv440p", "yuv411p"}
 _PIXEL_FORMAT: dict[Colour, str] = {"rgb": "rgb24", "bgr": "bgr24"}
 _FORMATTERS_KEPT = 16
 _local = threading.local()
@@ -139,11 +154,12 @@ def _rows(plane: VideoPlane) -> Array:
 class FrameImage(Image):
     """A decoder's own frame. Turned upright where the container says that the camera was held sideways."""
 
-    __slots__ = ("_frame", "_luma", "_turns", "height", "width")
+    __slots__ = ("_frame", "_luma", "_rgb", "_turns", "height", "width")
 
     def __init__(self, frame: VideoFrame) -> None:
         self._frame: VideoFrame | None = frame
         self._luma: Array | None = None
+        self._rgb: Array | None = None
         self._turns = round(frame.rotation / 90) % 4  # quarter turns counter-clockwise, as numpy.rot90 counts
         sideways = self._turns % 2
         self.width: int = frame.height if sideways else frame.width
@@ -164,7 +180,7 @@ class FrameImage(Image):
 
     def view(self, spec: ViewSpec, region: Box | None = None) -> View:
         frame = self._held()
-        if region is None:
+        if region is None or min(self.width, self.height) < _SMALLEST:
             bounds: Box = (0.0, 0.0, float(self.width), float(self.height))
             source = frame
         else:
@@ -207,18 +223,23 @@ class FrameImage(Image):
         return left, top, right - (right - left) % 2, bottom - (bottom - top) % 2
 
     def _cropped(self, frame: VideoFrame, left: int, top: int, right: int, bottom: int) -> VideoFrame:
-        if frame.format.name in _PLANAR_420 and not self._turns:
-            planes = []
-            for plane, shift in zip(frame.planes, (0, 1, 1), strict=True):
-                rows = _rows(plane)
-                planes.append(rows[top >> shift : bottom >> shift, left >> shift : right >> shift].ravel())
-            packed = np.concatenate(planes).reshape((bottom - top) * 3 // 2, right - left)
-            crop = VideoFrame.from_ndarray(packed, format="yuv420p")
-            # yuvj420p says full range by its name; the plain format says it by a tag
-            crop.color_range = 2 if frame.format.name == "yuvj420p" else frame.color_range
-            crop.colorspace = frame.colorspace
-            return crop
-        return VideoFrame.from_ndarray(np.ascontiguousarray(self.rgb()[top:bottom, left:right]), format="rgb24")
+        """The part as a frame of its own, in the decoder's format where that can be cut: the whole picture is not
+        converted for the sake of a part."""
+        cut = _CUTS.get(frame.format.name)
+        if cut is None or self._turns:
+            if self._rgb is None:  # once for all regions
+                self._rgb = self.rgb()
+            return VideoFrame.from_ndarray(np.ascontiguousarray(self._rgb[top:bottom, left:right]), format="rgb24")
+        pixel_format, planes = cut
+        parts = [
+            _rows(plane)[top >> down : bottom >> down, left >> across : right >> across].ravel()
+            for plane, (across, down) in zip(frame.planes, planes, strict=True)
+        ]
+        crop = VideoFrame.from_ndarray(np.concatenate(parts).reshape(-1, right - left), format=pixel_format)
+        # yuvj420p says full range by its name; the plain format says it by a tag
+        crop.color_range = 2 if frame.format.name.startswith("yuvj") else frame.color_range
+        crop.colorspace = frame.colorspace
+        return crop
 
     def luma(self) -> Array:
         if self._luma is None:
@@ -238,8 +259,10 @@ class FrameImage(Image):
 
     def fingerprint(self) -> int:
         frame = self._held()
-        rows = _rows(frame.planes[0])
-        seen = rows[: frame.height, : frame.width] if frame.format.name in _LUMA_FIRST else rows  # padding is noise
+        if frame.format.name in _LUMA_FIRST:
+            seen = _rows(frame.planes[0])[: frame.height, : frame.width]  # what pads the rows is noise
+        else:
+            seen = _reformat(frame, frame.width, frame.height, "gray", "point")
         return zlib.crc32(np.ascontiguousarray(seen).data)
 
     def rgb(self, max_width: int | None = None) -> Array:
@@ -253,4 +276,4 @@ class FrameImage(Image):
         return np.ascontiguousarray(np.rot90(pixels, self._turns)) if self._turns else pixels
 
     def release(self) -> None:
-        self._frame = None
+        self._frame = self._rgb = None

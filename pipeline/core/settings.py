@@ -41,7 +41,7 @@ class StreamSettings(Settings):
         ge=1,
         le=1024,
         description="windows of this stream inside the pipeline at once (default: 8 where frames are dropped, so that"
-        " they are never old; 32 where they can wait)",
+        " they are never old, and behind a gate; else 32)",
     )
     isolation: Literal["thread", "process"] = Field(default="thread", description="where it is decoded")
     gate: GateChoice | None = None

@@ -22,6 +22,8 @@ from pipeline.engine.ticket import Job, Ticket
 
 log = logging.getLogger(__name__)
 
+HANGING_S = 10.0
+
 Answer = Findings | str
 """What a stage made of one view: findings, or why there are none."""
 
@@ -32,18 +34,15 @@ class CascadeRunner:
     def __init__(self, name: str, generation: Generation) -> None:
         self.name = name
         self.generation = generation
-        self._cheap = _StageRunner(generation.cheap, self._cheap_done)
-        self._heavy = None if generation.heavy is None else _StageRunner(generation.heavy, self._heavy_done)
+        self._cheap = _StageRunner(generation.cheap, _whole, self._cheap_done)
+        self._heavy = None if generation.heavy is None else _StageRunner(generation.heavy, _crop, self._heavy_done)
+        if self._heavy is not None:
+            self._cheap.following = self._heavy.queue
 
     @property
     def keeps_pictures(self) -> bool:
         """Whether a picture is needed after its first view was made."""
         return self._heavy is not None
-
-    def warm(self) -> None:
-        """Run every batch size of every stage once."""
-        for stage in self.generation.stages:
-            stage.warm()
 
     def start(self) -> None:
         for runner in self._runners():
@@ -51,11 +50,17 @@ class CascadeRunner:
 
     def submit(self, ticket: Ticket, view: View) -> None:
         """The window's view waits for the cheap stage from now on."""
-        self._cheap.queue.put((Job(ticket, view, 0, time.monotonic_ns()),))
+        ticket.view = view
+        self._cheap.queue.put((Job(ticket, 0, time.monotonic_ns()),))
 
     def stop(self) -> None:
         for runner in self._runners():
             runner.queue.close()
+
+    def watch(self, now_s: float) -> None:
+        """Say so if a stage hangs. Called about once a second."""
+        for runner in self._runners():
+            runner.watch(now_s)
 
     def snapshots(self, elapsed_s: float) -> list[StageSnapshot]:
         return [runner.snapshot(self.name, self.generation.id, elapsed_s) for runner in self._runners()]
@@ -63,61 +68,36 @@ class CascadeRunner:
     def _runners(self) -> list[_StageRunner]:
         return [self._cheap] if self._heavy is None else [self._cheap, self._heavy]
 
-    def _cheap_done(self, jobs: Sequence[Job], answers: Sequence[Answer]) -> None:
-        escalated: list[Job] = []
-        for job, answer in zip(jobs, answers, strict=True):
-            ticket = job.ticket
-            if isinstance(answer, str):
-                _fail(ticket, answer)
-                continue
-            decision = self._decide(ticket, answer)
-            if isinstance(decision, Escalate):
-                escalated += self._escalate(ticket, answer, decision)
-            elif decision is not None:
-                self._settle(ticket, decision, self.generation.cheap.name)
-        if escalated and self._heavy is not None:
-            self._heavy.queue.put(escalated)
+    def _cheap_done(self, job: Job, findings: Findings) -> Sequence[Job]:
+        decision = self.generation.rule.decide(findings)
+        if isinstance(decision, Escalate):
+            return self._escalate(job.ticket, findings, decision)
+        self._settle(job.ticket, decision, self.generation.cheap.name)
+        return ()
 
-    def _decide(self, ticket: Ticket, findings: Findings) -> Clear | Flag | Escalate | None:
-        try:
-            return self.generation.rule.decide(findings)
-        except Exception as error:  # noqa: BLE001 a rule may be a third party's: its fault is this window's, no more
-            _fail(ticket, f"rule: {redact(error)}")
-            return None
-
-    def _escalate(self, ticket: Ticket, cheap: Findings, decision: Escalate) -> list[Job]:
+    def _escalate(self, ticket: Ticket, cheap: Findings, decision: Escalate) -> Sequence[Job]:
         if self._heavy is None:
-            _fail(ticket, "rule: it asked for a heavy stage and there is none")
-            return []
+            raise StageError("the rule asks for a heavy stage and there is none")
         ticket.cheap = cheap
         ticket.regions = decision.regions or (None,)
         ticket.heavy = [None] * len(ticket.regions)
         ticket.pending = len(ticket.regions)
         ticket.running = False
         now = time.monotonic_ns()
-        return [Job(ticket, None, index, now) for index in range(len(ticket.regions))]
+        return [Job(ticket, index, now) for index in range(len(ticket.regions))]
 
-    def _heavy_done(self, jobs: Sequence[Job], answers: Sequence[Answer]) -> None:
-        for job, answer in zip(jobs, answers, strict=True):
-            ticket = job.ticket
-            if isinstance(answer, str):
-                _fail(ticket, answer)  # one region unseen is a window not judged
-                continue
-            if ticket.collect(job.index, answer):
-                self._merge(ticket)
+    def _heavy_done(self, job: Job, findings: Findings) -> Sequence[Job]:
+        ticket = job.ticket
+        if ticket.collect(job.index, findings):
+            assert ticket.cheap is not None
+            assert self.generation.heavy is not None
+            heavy = [found for found in ticket.heavy if found is not None]
+            self._settle(ticket, self.generation.rule.merge(ticket.cheap, heavy), self.generation.heavy.name)
+        return ()
 
-    def _merge(self, ticket: Ticket) -> None:
-        heavy = [findings for findings in ticket.heavy if findings is not None]
-        assert ticket.cheap is not None
-        assert self.generation.heavy is not None
-        try:
-            verdict = self.generation.rule.merge(ticket.cheap, heavy)
-        except Exception as error:  # noqa: BLE001 as in _decide
-            _fail(ticket, f"rule: {redact(error)}")
-            return
-        self._settle(ticket, verdict, self.generation.heavy.name)
-
-    def _settle(self, ticket: Ticket, verdict: Clear | Flag, stage: str) -> None:
+    def _settle(self, ticket: Ticket, verdict: object, stage: str) -> None:
+        if not isinstance(verdict, (Clear, Flag)):  # a rule may be a third party's
+            raise StageError(f"the rule gave {type(verdict).__name__}, which is no verdict")
         result = Result(
             window=ticket.window,
             done_ns=time.monotonic_ns(),
@@ -134,26 +114,68 @@ def _fail(ticket: Ticket, reason: str) -> None:
     ticket.stream.settle(ticket, Failed(ticket.window, time.monotonic_ns(), reason))
 
 
-class _StageRunner:
-    """A stage's queue and its worker threads."""
+def _whole(job: Job, stage: Stage) -> View:
+    """The cheap stage's view, made when the window was admitted."""
+    if job.ticket.view is None:
+        raise StageError("the window was settled meanwhile")
+    return job.ticket.view
 
-    def __init__(self, stage: Stage, done: Callable[[Sequence[Job], Sequence[Answer]], None]) -> None:
+
+def _crop(job: Job, stage: Stage) -> View:
+    """A view of the region that the rule asked for, made from the leased picture."""
+    ticket = job.ticket
+    if ticket.lease is None:
+        raise StageError("the picture is not held")
+    region = ticket.regions[job.index]
+    return ticket.lease.image.view(stage.spec, None if region is None else region.box)
+
+
+class _StageRunner:
+    """A stage's queue and its worker threads. `done` takes a job with its findings and gives the jobs that follow for
+    the next stage; whatever it raises fails that window alone."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        look: Callable[[Job, Stage], View],
+        done: Callable[[Job, Findings], Sequence[Job]],
+    ) -> None:
         self.stage = stage
         self.queue = StageQueue(stage.max_batch)
+        self.following: StageQueue | None = None
+        self._look = look
         self._done = done
         self._complained = 0.0
+        self._busy_since: dict[int, float] = {}  # by worker
+        self._hanging = False
 
     def start(self) -> None:
         for i in range(self.stage.workers):
-            threading.Thread(target=self._work, name=f"{self.stage.name}-{i}", daemon=True).start()
+            threading.Thread(target=self._work, args=(i,), name=f"{self.stage.name}-{i}", daemon=True).start()
 
-    def _work(self) -> None:
+    def _work(self, worker: int) -> None:
         while jobs := self.queue.take():
-            began = time.perf_counter()
+            began = time.monotonic()
+            self._busy_since[worker] = began
             answers = self._judge(jobs)
             errors = sum(isinstance(answer, str) for answer in answers)
-            self.queue.served(time.perf_counter() - began, len(jobs), errors)
-            self._done(jobs, answers)
+            self.queue.served(time.monotonic() - began, len(jobs), errors)
+            self._busy_since.pop(worker, None)
+            self._hand_on(jobs, answers)
+
+    def _hand_on(self, jobs: Sequence[Job], answers: Sequence[Answer]) -> None:
+        following: list[Job] = []
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, str):
+                _fail(job.ticket, answer)  # one region unseen is a window not judged
+                continue
+            try:
+                following += self._done(job, answer)
+            except Exception as error:  # noqa: BLE001 a rule may be a third party's: its fault is this window's, no more
+                self._complain(error)
+                _fail(job.ticket, f"rule: {redact(error)}")
+        if following and self.following is not None:
+            self.following.put(following)
 
     def _judge(self, jobs: Sequence[Job]) -> list[Answer]:
         views: list[View] = []
@@ -161,7 +183,7 @@ class _StageRunner:
         answers: list[Answer] = [""] * len(jobs)
         for i, job in enumerate(jobs):
             try:
-                views.append(job.view if job.view is not None else self._crop(job))
+                views.append(self._look(job, self.stage))
                 where.append(i)
             except Exception as error:  # noqa: BLE001 whatever a decoder's frame may raise is this window's failure
                 answers[i] = f"{self.stage.name}: no view could be made: {redact(error)}"
@@ -169,13 +191,6 @@ class _StageRunner:
             for i, answer in zip(where, self._score(views), strict=True):
                 answers[i] = answer
         return answers
-
-    def _crop(self, job: Job) -> View:
-        ticket = job.ticket
-        if ticket.lease is None:
-            raise StageError("the picture is not held")
-        region = ticket.regions[job.index]
-        return ticket.lease.image.view(self.stage.spec, None if region is None else region.box)
 
     def _score(self, views: Sequence[View]) -> Sequence[Answer]:
         try:
@@ -194,22 +209,20 @@ class _StageRunner:
         now = time.monotonic()
         if now - self._complained >= 1.0:
             self._complained = now
-            log.warning(
-                "%s could not judge: %s", self.stage.name, redact(error), exc_info=log.isEnabledFor(logging.DEBUG)
-            )
+            detail = log.isEnabledFor(logging.DEBUG)
+            log.warning("%s could not judge: %s", self.stage.name, redact(error), exc_info=detail)
+
+    def watch(self, now_s: float) -> None:
+        oldest_s = min(self._busy_since.copy().values(), default=now_s)
+        hanging = now_s - oldest_s > HANGING_S
+        if hanging and not self._hanging:
+            log.error("%s has been at one batch for %.0f s: it hangs", self.stage.name, now_s - oldest_s)
+        self._hanging = hanging
 
     def snapshot(self, cascade: str, generation: str, elapsed_s: float) -> StageSnapshot:
-        queue = self.queue
-        service = queue.service.latency()
-        return StageSnapshot(
+        return self.queue.snapshot(
             cascade=cascade,
             stage=self.stage.name,
             generation=generation,
-            waiting=queue.waiting(),
-            batches=service.count,
-            views=queue.views,
-            errors=queue.errors,
-            busy_share=service.sum_s / (elapsed_s * self.stage.workers) if elapsed_s > 0 else 0.0,
-            service=service,
-            batch_sizes=dict(sorted(queue.batch_sizes.copy().items())),
+            worker_s=elapsed_s * self.stage.workers,
         )

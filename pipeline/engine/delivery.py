@@ -1,7 +1,8 @@
 """Hands outcomes and events to sinks. One thread and one bounded backlog a sink: a slow one stalls no stage.
 
-When a backlog is full, streams that can wait are held at their intake (`full`), and for those that cannot the
-oldest item goes, counted. The items of a batch that a sink could not take are written again, in order, until it can.
+When a backlog is full, streams that can wait are held at their intake (`full`); of those that cannot, the oldest
+outcome goes, counted: never another stream's that can wait, and events last. The items of a batch that a sink could
+not take are written again, in order, until it can; of a batch that it refuses, each is offered by itself.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Delivery, Observer, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
+from pipeline.core.records import Event
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import SinkSnapshot, Snapshot
 from pipeline.engine.ticket import Lease
@@ -25,7 +28,12 @@ BATCH = 256
 OBSERVE_S = 0.25
 _PUZZLED = 3  # times a sink may fail in a way it does not explain before the items count as refused
 
-Item = tuple[Delivery, Lease | None]
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    delivery: Delivery
+    lease: Lease | None
+    can_wait: bool  # its stream is held while this sink is behind, so it need not go for want of room
 
 
 class SinkRunner:
@@ -37,7 +45,7 @@ class SinkRunner:
         self._sink = sink
         self._snapshot = snapshot
         self._size = sink.backlog
-        self._items: deque[Item] = deque()
+        self._items: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._give_up = False
@@ -54,20 +62,35 @@ class SinkRunner:
         except SinkBusy as error:
             self._trouble(error)
         except InputError as error:
-            raise InputError(error.message, error.place or f"sinks.{self.name}") from error
+            raise InputError(str(error), f"sinks.{self.name}") from error
         self._thread.start()
 
-    def put(self, item: Delivery, lease: Lease | None, can_wait: bool) -> None:
-        """Never blocks. A stream that can wait is never the reason for a drop: it stops at `full`."""
+    def put(self, delivery: Delivery, lease: Lease | None, can_wait: bool) -> None:
+        """Never blocks."""
+        item = _Item(delivery, lease, can_wait)
         with self._changed:
             if self._give_up:
-                self._drop((item, lease))
+                self._drop(item)
                 return
-            if len(self._items) >= self._size and not can_wait:
-                self._drop(self._items.popleft())
-            self._items.append((item, lease))
+            if len(self._items) >= self._size and not can_wait and not self._make_room(item):
+                return
+            self._items.append(item)
             if len(self._items) == 1:
                 self._changed.notify()
+
+    def _make_room(self, item: _Item) -> bool:
+        """Drop the oldest outcome that may go, or, where there is none, the oldest event or this very item; whether
+        there is room for it now."""
+        droppable = (old for old in self._items if not old.can_wait)
+        oldest = next((old for old in droppable if not isinstance(old.delivery, Event)), None)
+        if oldest is None and isinstance(item.delivery, Event):
+            oldest = next((old for old in self._items if not old.can_wait), None)
+        if oldest is None:
+            self._drop(item)
+            return False
+        self._items.remove(oldest)
+        self._drop(oldest)
+        return True
 
     def full(self) -> bool:
         return len(self._items) >= self._size
@@ -76,22 +99,24 @@ class SinkRunner:
         with self._changed:
             return not self._items and not self._writing
 
-    def close(self, timeout_s: float) -> None:
-        """Write what waits, for at most `timeout_s`; then count the rest as dropped."""
+    def finish(self) -> None:
+        """Nothing more will be put; returns at once."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._join(timeout_s)
+
+    def join(self, end_s: float) -> None:
+        """Wait until all is written and the sink is closed, until `end_s` by the monotonic clock."""
+        if self._thread.is_alive():
+            self._thread.join(max(0.0, end_s - time.monotonic()))
+
+    def give_up(self) -> None:
+        """What is still waiting counts as dropped."""
         with self._changed:
             self._give_up = True
             while self._items:
                 self._drop(self._items.popleft())
             self._changed.notify()
-        self._join(0.5)
-
-    def _join(self, timeout_s: float) -> None:
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
 
     def snapshot(self) -> SinkSnapshot:
         with self._changed:
@@ -106,10 +131,10 @@ class SinkRunner:
                 retries=self._retries,
             )
 
-    def _drop(self, item: Item) -> None:
+    def _drop(self, item: _Item) -> None:
         self._dropped += 1
-        if item[1] is not None:
-            item[1].drop()
+        if item.lease is not None:
+            item.lease.drop()
 
     def _run(self) -> None:
         observed = 0.0
@@ -143,7 +168,7 @@ class SinkRunner:
         except Exception as error:  # noqa: BLE001 a table that cannot be drawn must not stop what it shows
             log.error("sink %s could not show the state: %s", self.name, redact(error))
 
-    def _next(self) -> list[Item]:
+    def _next(self) -> list[_Item]:
         with self._changed:
             if not self._items and not self._closing:
                 self._changed.wait(OBSERVE_S)
@@ -151,32 +176,13 @@ class SinkRunner:
             self._writing = len(batch)
             return batch
 
-    def _deliver(self, batch: Sequence[Item]) -> None:
-        deliveries = [item for item, _ in batch]
-        waits, puzzled = backoff(0.1, 5.0), 0
+    def _deliver(self, batch: Sequence[_Item]) -> None:
         written = refused = 0
-        while not self._give_up:
-            try:
-                if self._writer is None:
-                    self._writer = self._sink.open()
-                self._writer.write(deliveries)
-                written = len(batch)
-                break
-            except SinkBusy as error:
-                self._trouble(error)
-            except (SinkRefused, InputError) as error:
-                log.error("sink %s refused %d items: %s", self.name, len(batch), redact(error))
-                refused = len(batch)
-                break
-            except Exception as error:
-                puzzled += 1
-                log.warning("sink %s: %s: %s", self.name, type(error).__name__, redact(error), exc_info=puzzled == 1)
-                if puzzled >= _PUZZLED:
-                    refused = len(batch)
-                    break
-                self._trouble(error)
-            self._retries += 1
-            self._pause(next(waits))
+        for part in self._offer(batch):
+            if part is None:
+                refused += 1
+            else:
+                written += part
         with self._changed:
             self._written += written
             self._refused += refused
@@ -184,9 +190,47 @@ class SinkRunner:
             self._writing = 0
             if written:
                 self._state, self._detail = "ok", ""
-        for _, lease in batch:
-            if lease is not None:
-                lease.drop()
+        for item in batch:
+            if item.lease is not None:
+                item.lease.drop()
+
+    def _offer(self, batch: Sequence[_Item]) -> Iterator[int | None]:
+        """Write `batch`: how many items of it were written, None for one that was refused."""
+        try:
+            if self._write(batch):
+                yield len(batch)
+        except SinkRefused as error:
+            if len(batch) > 1:  # what the sink minds may be one of them
+                for item in batch:
+                    yield from self._offer([item])
+            else:
+                log.error("sink %s refused an item: %s", self.name, redact(error))
+                yield None
+
+    def _write(self, batch: Sequence[_Item]) -> bool:
+        """Until the sink took it; False if there was no time left for that. Raises `SinkRefused`."""
+        waits, puzzled = backoff(0.1, 5.0), 0
+        while not self._give_up:
+            try:
+                if self._writer is None:
+                    self._writer = self._sink.open()
+                self._writer.write([item.delivery for item in batch])
+                return True
+            except SinkBusy as error:
+                self._trouble(error)
+            except SinkRefused:
+                raise
+            except InputError as error:
+                raise SinkRefused(str(error)) from error
+            except Exception as error:
+                puzzled += 1
+                log.warning("sink %s: %s: %s", self.name, type(error).__name__, redact(error), exc_info=puzzled == 1)
+                if puzzled >= _PUZZLED:
+                    raise SinkRefused(f"{type(error).__name__}: {redact(error)}") from error
+                self._trouble(error)
+            self._retries += 1
+            self._pause(next(waits))
+        return False
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -46,10 +46,14 @@ class EventTracker:
     def __init__(self, settings: EventSettings) -> None:
         self._settings = settings
         self._open: dict[str, _Open] = {}
+        self._epoch = ""
 
     def see(self, outcome: Outcome) -> Iterator[Event]:
         """Events that this outcome brings about. A window that was not judged neither feeds nor ends one by itself."""
         window = outcome.window
+        if window.epoch != self._epoch:  # another connection: its media time has nothing to do with the old one's
+            yield from self.end()
+            self._epoch = window.epoch
         if self._open:
             yield from self._expire(window.start_ns)
         if not isinstance(outcome, Result) or not outcome.detections:

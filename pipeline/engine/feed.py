@@ -40,7 +40,7 @@ class FeedWatch:
         """`pts_ns` on a time line without leaps: where the feed's clock jumps, arrival decides how far."""
         if self._last_pts_ns is not None:
             step, passed = pts_ns - self._last_pts_ns, mono_ns - self._last_mono_ns
-            if step < 0 or abs(step - passed) > JUMP_NS:
+            if step < 0 or step - passed > JUMP_NS:  # the other way round, the line stood still: no leap of the clock
                 self._shift_ns += max(passed, duration_ns) - step
                 self._trouble, self._trouble_until_ns = SourceState.JUMPING, mono_ns + SHOWN_FOR_NS
         self._last_pts_ns, self._last_mono_ns = pts_ns, mono_ns
@@ -72,4 +72,4 @@ class FeedWatch:
             return False
         mark = image.fingerprint()
         known, self._mark = self._mark, mark
-        return known is None or known == mark
+        return known == mark

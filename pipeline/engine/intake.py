@@ -88,6 +88,7 @@ class Intake:
             self._stream.gap(item)
             if self._feed is not None and item.reason == "damaged":
                 self._feed.damaged(time.monotonic_ns())
+                self._stream.state = SourceState.DAMAGED
 
     def _chunk(self, chunk: Chunk) -> None:
         image, pts_ns = chunk.payload, chunk.pts_ns
@@ -110,39 +111,47 @@ class Intake:
             view = image.view(self._runner.generation.cheap.spec) if carried is None else None
         except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
             image.release()
-            reason = f"no view could be made: {redact(error)}"
-            self._stream.settle(self._stream.admit(window), Failed(window, time.monotonic_ns(), reason))
+            reason = f"it could not be looked at: {redact(error)}"
+            self._stream.admit(window, outcome=Failed(window, time.monotonic_ns(), reason))
             return
         keeps = self._keeps if carried is None else self._holders > 1
-        ticket = self._stream.admit(window, Lease(image, self._holders) if keeps else None, luma)
+        ticket = self._stream.admit(window, Lease(image, self._holders) if keeps else None, luma, carried)
         if not keeps:
             image.release()
-        if carried is not None:
-            self._stream.settle(ticket, carried)
-        elif view is not None and ticket.outcome is None:
+        if view is not None and ticket.outcome is None:
             self._runner.submit(ticket, view)
 
     def _carried(self, window: Window, image: Image, luma: Array) -> Result | None:
         """The verdict of the last judged window, where this one shows nothing new. Also sets the feed's state."""
-        inbox = self._stream.judged
-        while inbox:
-            self._judged = inbox.popleft()
-            if self._gate is not None:
-                self._gate.judged(self._judged[0], self._judged[1])
+        self._learn(window.epoch)
         state = SourceState.LIVE
         if self._feed is not None:
             state = self._feed.see(image, window.start_ns, window.mono_ns)
         self._stream.state = state
         if self._judged is None:
             return None
-        age_ns = window.start_ns - self._judged[1]
+        judged_at_ns = self._judged[1].window.start_ns
+        age_ns = window.start_ns - judged_at_ns
         if self._feed is not None and state in _SUPPRESSING:
-            if self._judged[1] >= self._feed.since_ns and age_ns < self._feed_refresh_ns:
-                return self._carry(window, state.value, self._judged[2])
+            if judged_at_ns >= self._feed.since_ns and age_ns < self._feed_refresh_ns:
+                return self._carry(window, state.value, self._judged[1])
             return None
         if self._gate is None or age_ns >= self._gate_refresh_ns or self._gate.changed(luma, window.start_ns):
             return None
-        return self._carry(window, self._gate.name, self._judged[2])
+        return self._carry(window, self._gate.name, self._judged[1])
+
+    def _learn(self, epoch: str) -> None:
+        """What stages judged since the last frame. Verdicts come in the order in which they were settled, which need
+        not be the stream's, and may be of a connection that is no more."""
+        inbox = self._stream.judged
+        while inbox:
+            luma, result = inbox.popleft()
+            at_ns = result.window.start_ns
+            if result.window.epoch != epoch or (self._judged and at_ns < self._judged[1].window.start_ns):
+                continue
+            self._judged = luma, result
+            if self._gate is not None:
+                self._gate.judged(luma, at_ns)
 
     def _carry(self, window: Window, by: str, judged: Result) -> Result:
         return Result(

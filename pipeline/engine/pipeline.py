@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psutil
@@ -31,7 +32,9 @@ log = logging.getLogger(__name__)
 WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
 LIVE_LINGER_NS = 1_000_000
 WAITING_IN_FLIGHT = 32
-LIVE_IN_FLIGHT = 8  # half a second at 15 frames a second: what waits longer is better judged anew
+SHORT_IN_FLIGHT = 8
+"""For live streams: half a second at 15 frames a second, what waits longer is better judged anew. And behind a gate,
+which learns from verdicts: the sooner they come back, the more it can hold back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ class Pipeline:
     def _add(self, plan: StreamPlan) -> None:
         source = plan.source
         runner = self._cascades.get(plan.generation.id)
+        if runner is not None and runner.generation is not plan.generation:
+            raise InputError(f"two generations have the id {plan.generation.id}", f"sources.{plan.name}")
         if runner is None:
             runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation)
         tracker = EventTracker(self._events)
@@ -99,7 +104,7 @@ class Pipeline:
             plan.cascade,
             plan.generation,
             lambda ticket, outcome: self._emit(ticket, outcome, tracker, can_wait),
-            in_flight=source.in_flight or (WAITING_IN_FLIGHT if can_wait else LIVE_IN_FLIGHT),
+            in_flight=source.in_flight or (WAITING_IN_FLIGHT if can_wait and plan.gate is None else SHORT_IN_FLIGHT),
             block=can_wait,
             budget_ns=budget_ns,
             linger_ns=WAITING_LINGER_NS if can_wait and not source.latency_budget_ms else LIVE_LINGER_NS,
@@ -121,7 +126,9 @@ class Pipeline:
 
             reads = Isolated.around(source)
         self._streams.append(stream)
-        self._runners.append(SourceRunner(reads, stream, intake, lambda: self._broke(stream, tracker, can_wait)))
+        self._runners.append(
+            SourceRunner(reads, stream, intake, self._ready, lambda: self._broke(stream, tracker, can_wait))
+        )
 
     def _emit(self, ticket: Ticket, outcome: Outcome, tracker: EventTracker, can_wait: bool) -> None:
         """An outcome leaves, under its stream's lock."""
@@ -141,7 +148,7 @@ class Pipeline:
 
     def _broke(self, stream: Stream, tracker: EventTracker, can_wait: bool) -> None:
         """No frame will follow for now: what is open ends with what was seen last, once all of it was judged."""
-        stream.when_empty(lambda: self._tell(tracker.end(), can_wait))
+        stream.after_last(lambda: self._tell(tracker.end(), can_wait))
 
     def _behind(self) -> bool:
         return any(sink.full() for sink in self._sinks)
@@ -149,60 +156,51 @@ class Pipeline:
     # Running it.
 
     def start(self) -> None:
-        """Open the sinks, warm the stages, start the sources. Raises `InputError` where something can never work."""
+        """Open the sinks, let the sources connect while the stages are warmed, then judge.
+
+        Raises `InputError` where something can never work; nothing runs on then.
+        """
         self._began_s = time.monotonic()
-        opened: list[SinkRunner] = []
         try:
             for sink in self._sinks:
                 sink.open()
-                opened.append(sink)
+            for runner in self._runners:
+                runner.start()
             self._warm()
         except BaseException:
-            for sink in opened:
-                sink.close(1.0)
+            self.stop(1.0)
             raise
         for cascade in self._cascades.values():
             cascade.start()
         self._ready.set()
-        for runner in self._runners:
-            runner.start()
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
         if any(stream.budget_ns is not None for stream in self._streams):
             threading.Thread(target=self._keep_time, name="deadlines", daemon=True).start()
 
     def _warm(self) -> None:
-        errors: list[BaseException] = []
-
-        def warm(cascade: CascadeRunner) -> None:
-            try:
-                cascade.warm()
-            except BaseException as error:  # noqa: BLE001 carried over to the thread that started us
-                errors.append(error)
-
-        threads = [threading.Thread(target=warm, args=(cascade,), daemon=True) for cascade in self._cascades.values()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if errors:
-            raise errors[0]
+        """Run every batch size of every stage once, all stages at the same time."""
+        stages = {id(stage): stage for cascade in self._cascades.values() for stage in cascade.generation.stages}
+        with ThreadPoolExecutor(max(1, len(stages)), "warm") as pool:
+            for warmed in [pool.submit(stage.warm) for stage in stages.values()]:
+                warmed.result()
 
     def _keep_watch(self) -> None:
         while not self._stopping.wait(1.0):
             now = time.monotonic_ns()
             for runner in self._runners:
                 runner.watch(now)
+            for cascade in self._cascades.values():
+                cascade.watch(now / 1e9)
 
     def _keep_time(self) -> None:
-        """Shed what is late. Sleeps until the next deadline; a window that comes meanwhile has one no earlier than a
-        quarter of the shortest budget from now."""
+        """Shed what is late. Sleeps until the next deadline, or for a fiftieth of the shortest budget: by so much may
+        a window overstay that was admitted meanwhile with most of its budget gone."""
         timed = [stream for stream in self._streams if stream.budget_ns is not None]
-        nap_s = min(stream.budget_ns or 0 for stream in timed) / 4e9
+        nap_s = min(max(min(stream.budget_ns or 0 for stream in timed) / 50e9, 0.002), 0.1)
         while not self._stopped:
             now = time.monotonic_ns()
             following = [due for stream in timed if (due := stream.expire(now)) is not None]
-            wait_s = min([nap_s, *((due - now) / 1e9 for due in following)])
-            time.sleep(max(wait_s, 0.0005))
+            time.sleep(max(min([nap_s, *((due - now) / 1e9 for due in following)]), 0.0002))
 
     @property
     def finished(self) -> bool:
@@ -235,26 +233,27 @@ class Pipeline:
             if self._stopped:
                 return
             began = time.monotonic()
-
-            def left_s(share: float) -> float:
-                return max(0.0, began + drain_s * share - time.monotonic())
-
             self._stopping.set()
             for runner in self._runners:
                 runner.stop()
             for runner in self._runners:
-                runner.join(left_s(0.25))
-            while left_s(0.6) and not all(stream.empty() for stream in self._streams):
+                runner.join(began + drain_s * 0.25)
+            while time.monotonic() < began + drain_s * 0.6 and not all(stream.empty() for stream in self._streams):
                 time.sleep(0.005)
             for stream in self._streams:
                 stream.close()
             for runner in self._runners:  # one that waited for room has just been let go
-                runner.join(max(0.2, left_s(0.7)))
+                runner.join(began + drain_s * 0.65)
                 runner.end()
             for cascade in self._cascades.values():
                 cascade.stop()
             for sink in self._sinks:
-                sink.close(left_s(1.0))
+                sink.finish()
+            for sink in self._sinks:
+                sink.join(began + drain_s * 0.95)
+                sink.give_up()
+            for sink in self._sinks:
+                sink.join(began + drain_s)
             self._stopped = True
 
     # What it says of itself.

@@ -2,7 +2,8 @@
 
 Earliest deadline first. A batch leaves when it is full, when its most pressing job has to start to be in time (deadline
 less the measured service time), or when it has lingered as long as its stream allows, whichever comes first. The queue
-needs no size of its own: every stream lets in a bounded number of windows, and each asks for a bounded number of views.
+needs no size of its own: every stream lets in a bounded number of windows, and its rule names a bounded number of
+regions in each.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import threading
 import time
 from collections.abc import Sequence
 
+from pipeline.core.snapshot import StageSnapshot
 from pipeline.engine.telemetry import Histogram
 from pipeline.engine.ticket import Job
 
-_MARGIN = 1.5  # of the mean service time: what a batch may take when it goes slowly
+_MARGIN = 1.5  # of the usual service time: what a batch may take when it goes slowly
+_MEMORY = 0.1  # share of the latest batch in the usual service time
 _NEVER_NS = 1 << 62
 _COMPACT_AT = 256
 
@@ -29,10 +32,11 @@ class StageQueue:
         self._idle = 0
         self._wake_ns = _NEVER_NS  # when the next idle worker wakes by itself
         self._compact_at = _COMPACT_AT
-        self.service = Histogram()  # guarded by the condition, as the rest
-        self.batch_sizes: dict[int, int] = {}
-        self.views = 0
-        self.errors = 0
+        self._usual_s = 0.0
+        self._service = Histogram()
+        self._batch_sizes: dict[int, int] = {}
+        self._views = 0
+        self._errors = 0
 
     def put(self, jobs: Sequence[Job]) -> None:
         with self._changed:
@@ -51,6 +55,23 @@ class StageQueue:
 
     def waiting(self) -> int:
         return len(self._heap)
+
+    def snapshot(self, *, cascade: str, stage: str, generation: str, worker_s: float) -> StageSnapshot:
+        """`worker_s`: the time that the stage's workers had."""
+        with self._changed:
+            service = self._service.latency()
+            return StageSnapshot(
+                cascade=cascade,
+                stage=stage,
+                generation=generation,
+                waiting=len(self._heap),
+                batches=service.count,
+                views=self._views,
+                errors=self._errors,
+                busy_share=service.sum_s / worker_s if worker_s > 0 else 0.0,
+                service=service,
+                batch_sizes=dict(sorted(self._batch_sizes.items())),
+            )
 
     def take(self) -> list[Job]:
         """The next batch; waits for one. Empty once the queue was closed.
@@ -81,7 +102,7 @@ class StageQueue:
         deadline = self._heap[0].ticket.deadline_ns
         if deadline is None:
             return launch
-        return min(launch, deadline - int(self.service.mean_s * _MARGIN * 1e9))
+        return min(launch, deadline - int(self._usual_s * _MARGIN * 1e9))
 
     def _pop(self) -> list[Job]:
         batch: list[Job] = []
@@ -97,10 +118,11 @@ class StageQueue:
     def served(self, seconds: float, views: int, errors: int) -> None:
         """A batch was judged: how long it took."""
         with self._changed:
-            self.service.record(seconds)
-            self.batch_sizes[views] = self.batch_sizes.get(views, 0) + 1
-            self.views += views
-            self.errors += errors
+            self._service.record(seconds)
+            self._usual_s += (seconds - self._usual_s) * (_MEMORY if self._usual_s else 1.0)
+            self._batch_sizes[views] = self._batch_sizes.get(views, 0) + 1
+            self._views += views
+            self._errors += errors
 
     def close(self) -> None:
         with self._changed:

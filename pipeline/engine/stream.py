@@ -1,9 +1,9 @@
 """One stream inside the engine: what it may let in, the order in which its outcomes leave, and both its ledgers.
 
-The bound is here. A stream has `in_flight` places; a window takes one when it is admitted and gives it back when its
-outcome leaves, so that every queue further down is bounded by the sum of them and none of them ever has to block. When
-no place is free, a stream that can wait waits (`block`); one that cannot sheds its oldest window that no stage has in
-hand yet (`drop_oldest`).
+The bound is here. A stream has `in_flight` places for windows without a verdict; every queue further down is bounded by
+the sum of them and none of them ever has to block. When no place is free, a stream that can wait waits (`block`); one
+that cannot sheds its oldest window that no stage has in hand yet (`drop_oldest`). Windows that have their verdict and
+wait for an older one are bounded too: when their line is full, the one they wait for is shed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline.core.contracts import Generation
 from pipeline.core.records import Array, Gap, Outcome, Result, Shed, ShedReason, SourceState, Window
@@ -20,7 +21,7 @@ from pipeline.engine.telemetry import Histogram, Rate
 from pipeline.engine.ticket import Lease, Ticket
 
 Emit = Callable[[Ticket, Outcome], None]
-Judged = tuple[Array, int, Result]
+Judged = tuple[Array, Result]
 
 LIVE_BUDGET_NS = 5_000_000_000
 """A live window that has no verdict after this long is shed even where the user set no budget: order and bounds need
@@ -28,13 +29,8 @@ an end to every wait."""
 
 
 _HELD_POLL_S = 0.005
-
-
-def _shed(ticket: Ticket, now_ns: int, reason: ShedReason) -> None:
-    """Its place in the line stays until its turn; its picture goes at once."""
-    ticket.outcome = Shed(ticket.window, now_ns, reason)
-    if ticket.lease is not None:
-        ticket.lease.image.release()
+_MOST_SETTLED = 64  # windows with a verdict that wait for their turn: their pictures may still be held for a sink
+_NOTEWORTHY_NS = 1_000_000
 
 
 class Stream:
@@ -59,11 +55,12 @@ class Stream:
         self.block = block
         self._linger_ns = linger_ns
         self._most = in_flight
+        self._longest_line = in_flight + _MOST_SETTLED
         self._emit = emit
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._line: deque[Ticket] = deque()  # every window that was admitted and has not left, in order
-        self._then: Callable[[], None] | None = None
+        self._unsettled = 0  # of these
         self._closed = False
         self.fan_in = threading.Lock()  # of the regions of this stream's windows
         self.judged: deque[Judged] = deque(maxlen=64)
@@ -105,15 +102,22 @@ class Stream:
 
     @property
     def full(self) -> bool:
-        """Whether no further window can come before one leaves."""
-        return len(self._line) >= self._most
+        """Whether no further window can come before one is settled or leaves."""
+        return self._unsettled >= self._most or len(self._line) >= self._longest_line
 
-    def admit(self, window: Window, lease: Lease | None = None, luma: Array | None = None) -> Ticket:
-        """A received frame becomes a window. The ticket may come back settled (there was no room at all).
+    def admit(
+        self,
+        window: Window,
+        lease: Lease | None = None,
+        luma: Array | None = None,
+        outcome: Outcome | None = None,
+    ) -> Ticket:
+        """A received frame becomes a window: one that is to be judged, or one that has its `outcome` already.
 
-        `lease` holds its picture for stages and sinks to come; `luma` is what a gate will want to know it by.
+        `lease` holds its picture for stages and sinks to come; `luma` is what a gate will want to know it by. The
+        ticket may come back settled: there was no room at all, or it is too late already.
         """
-        ticket = Ticket(self, window, self.generation)
+        ticket = Ticket(self, window)
         ticket.lease = lease
         ticket.luma = luma
         ticket.linger_ns = self._linger_ns
@@ -122,44 +126,78 @@ class Stream:
         with self._lock:
             self._received += 1
             self._windows += 1
-            if self._closed:
-                _shed(ticket, time.monotonic_ns(), ShedReason.SHUTDOWN)
-            elif self.full and not self.block:
-                victim = next((t for t in self._line if t.outcome is None and not t.running), ticket)
-                _shed(victim, time.monotonic_ns(), ShedReason.OVERLOAD)
+            self._unsettled += 1
+            now = time.monotonic_ns()
+            if not self.block and self.full:
+                self._make_room(now)
             self._line.append(ticket)
+            if self._closed:
+                self._drop(ticket, now, ShedReason.SHUTDOWN)
+            elif outcome is not None:
+                self._set(ticket, outcome)
+            elif ticket.deadline_ns is not None and ticket.deadline_ns <= now:
+                self._drop(ticket, now, ShedReason.DEADLINE)
+            elif self._unsettled > self._most and not self.block:
+                victim = next((t for t in self._line if t.outcome is None and not t.running), ticket)
+                self._drop(victim, now, ShedReason.OVERLOAD)
             self._leave()
         return ticket
+
+    def _make_room(self, now_ns: int) -> None:
+        """The line is as long as it may get: the window at its head, which all others wait for, goes."""
+        if len(self._line) >= self._longest_line:
+            self._drop(self._line[0], now_ns, ShedReason.OVERLOAD)
+            self._leave()
+
+    def _drop(self, ticket: Ticket, now_ns: int, reason: ShedReason) -> None:
+        """Its place in the line stays until its turn; what it holds goes at once."""
+        self._set(ticket, Shed(ticket.window, now_ns, reason))
+        if ticket.lease is not None:
+            ticket.lease.image.release()
+
+    def _set(self, ticket: Ticket, outcome: Outcome) -> None:
+        ticket.outcome = outcome
+        ticket.view = None
+        self._unsettled -= 1
 
     # What goes out.
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> bool:
-        """Give a window its outcome. The first one stands: False means that it had one (it was shed as late)."""
+        """Give a window its outcome. The first one stands: False means that it had one (it was shed as late).
+
+        A verdict that comes after the deadline is none: no outcome is ever both late and a result.
+        """
         with self._lock:
             if ticket.outcome is not None:
                 return False
-            ticket.outcome = outcome
-            if ticket.luma is not None and isinstance(outcome, Result) and outcome.carried_from is None:
-                self.judged.append((ticket.luma, ticket.window.start_ns, outcome))
+            if ticket.deadline_ns is not None and outcome.done_ns > ticket.deadline_ns:
+                self._drop(ticket, outcome.done_ns, ShedReason.DEADLINE)
+                self._leave()
+                return False
+            self._set(ticket, outcome)
+            if ticket.luma is not None and isinstance(outcome, Result):
+                self.judged.append((ticket.luma, outcome))
             self._leave()
             return True
 
     def _leave(self) -> None:
         """Whatever at the head of the line is settled leaves, in order. The lock is held."""
         line = self._line
-        left = False
+        if not line or line[0].outcome is None:
+            self._room.notify_all()  # a verdict frees a place even where it has to wait for its turn
+            return
+        now = time.monotonic_ns()
         while line and (outcome := line[0].outcome) is not None:
             ticket = line.popleft()
-            left = True
+            if now - outcome.done_ns > _NOTEWORTHY_NS:  # it waited for an older one: that, too, is latency
+                outcome = replace(outcome, done_ns=now)
             self._count(outcome)
             self._emit(ticket, outcome)
             if ticket.lease is not None:
                 ticket.lease.drop()
-        if left:
-            self._room.notify_all()
-        if self._then is not None and not line:
-            then, self._then = self._then, None
-            then()
+            if ticket.then is not None:
+                ticket.then()
+        self._room.notify_all()
 
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, Result):
@@ -182,15 +220,17 @@ class Stream:
                 if ticket.deadline_ns > now_ns:
                     following = ticket.deadline_ns
                     break
-                _shed(ticket, now_ns, ShedReason.DEADLINE)
+                self._drop(ticket, now_ns, ShedReason.DEADLINE)
             self._leave()
             return following
 
-    def when_empty(self, then: Callable[[], None]) -> None:
-        """Call `then`, under the lock, once everything inside has left: now, or after the last one."""
+    def after_last(self, then: Callable[[], None]) -> None:
+        """Call `then`, under the lock, behind the last window that is inside now: at once if there is none."""
         with self._lock:
-            self._then = then
-            self._leave()
+            if self._line:
+                self._line[-1].then = then
+            else:
+                then()
 
     def empty(self) -> bool:
         with self._lock:
@@ -203,7 +243,7 @@ class Stream:
             now = time.monotonic_ns()
             for ticket in self._line:
                 if ticket.outcome is None:
-                    _shed(ticket, now, ShedReason.SHUTDOWN)
+                    self._drop(ticket, now, ShedReason.SHUTDOWN)
             self._leave()
             self._room.notify_all()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Reader, Source
 from pipeline.core.errors import InputError, SourceLost
-from pipeline.core.records import Chunk, Gap, SourceState
+from pipeline.core.records import Chunk, Gap, Item, SourceState
 from pipeline.core.secrets import redact
 from pipeline.engine.intake import Intake
 from pipeline.engine.stream import Stream
@@ -28,12 +28,15 @@ _STEADY_NS = 5_000_000_000  # a connection that held this long starts the waits 
 class SourceRunner:
     """Runs one source into one intake. `broke` is called when its stream of frames ended or broke off."""
 
-    def __init__(self, source: Source, stream: Stream, intake: Intake, broke: Callable[[], None]) -> None:
+    def __init__(
+        self, source: Source, stream: Stream, intake: Intake, ready: threading.Event, broke: Callable[[], None]
+    ) -> None:
         self.source = source
         self.stream = stream
         self.problem: InputError | None = None
         self.finished = threading.Event()
         self._intake = intake
+        self._ready = ready  # set once windows can be judged: connecting need not wait for that
         self._broke = broke
         self._stop = threading.Event()
         self._attempt: _Attempt | None = None
@@ -52,10 +55,14 @@ class SourceRunner:
         """Take no further item; returns at once."""
         self._stop.set()
 
-    def join(self, timeout_s: float) -> None:
+    def join(self, end_s: float) -> None:
+        """Wait for its thread until `end_s` by the monotonic clock; not for one that is still connecting, which has
+        nothing to hand over and may take its time."""
         attempt = self._attempt
-        if attempt is not None:
-            attempt.thread.join(timeout_s)
+        while attempt is not None and attempt.open and time.monotonic() < end_s:
+            attempt.thread.join(0.01)
+            if not attempt.thread.is_alive():
+                return
 
     def end(self) -> None:
         """Whatever the thread still does, this source is done."""
@@ -70,9 +77,9 @@ class SourceRunner:
             if attempt is None or self.finished.is_set() or not self.source.live:
                 return
             silence_ns = int(self.source.silence_s * 1e9)
-            if not attempt.open:
-                return  # opening has time-outs of its own, and a camera may take its time
-            if now_ns - attempt.frame_ns > silence_ns // 2 and attempt.frame_ns:
+            if not attempt.open or attempt.taking:
+                return  # opening has time-outs of its own; and what waits for room in the pipeline does not hang
+            if now_ns - attempt.frame_ns > silence_ns // 2:
                 self.set_state(attempt, SourceState.SILENT, "nothing has come for a while")
             if now_ns - attempt.sign_ns > silence_ns:
                 self._stuck = [a for a in self._stuck if a.thread.is_alive()]
@@ -139,20 +146,34 @@ class SourceRunner:
         try:
             self.stream.connects += 1
             self._intake.connected()
-            attempt.sign_ns, attempt.frame_ns, attempt.open = time.monotonic_ns(), 0, True
+            attempt.sign_ns = attempt.frame_ns = time.monotonic_ns()
+            attempt.open = True
+            while not self._ready.wait(0.1) and self.current(attempt):
+                attempt.sign_ns = attempt.frame_ns = time.monotonic_ns()
             for item in reader:
-                if not self.current(attempt):
+                if not self._take(attempt, item):
                     return
-                attempt.sign_ns = time.monotonic_ns()
-                if isinstance(item, (Chunk, Gap)):
-                    attempt.frame_ns = attempt.sign_ns
-                    self.stream.detail = ""
-                self._intake.take(item)
             if self.source.live:
                 raise SourceLost("the stream ended")
         finally:
+            reader.close()  # watched, too: it may hang
             attempt.open = False
-            reader.close()
+
+    def _take(self, attempt: _Attempt, item: Item) -> bool:
+        """Pass `item` on, unless the attempt was abandoned or is to stop. Only one attempt is ever in here."""
+        with self._lock:
+            if not self.current(attempt):
+                return False
+            attempt.taking = True
+        try:
+            if isinstance(item, (Chunk, Gap)):
+                self.stream.detail = ""
+                attempt.frame_ns = time.monotonic_ns()
+            self._intake.take(item)
+        finally:
+            attempt.sign_ns = time.monotonic_ns()
+            attempt.taking = False
+        return True
 
 
 class _Attempt:
@@ -161,7 +182,8 @@ class _Attempt:
     def __init__(self, runner: SourceRunner) -> None:
         self.open = False
         self.sign_ns = 0  # the last sign of life
-        self.frame_ns = 0  # the last frame; 0 before the first
+        self.frame_ns = 0  # the last frame, or the connection
+        self.taking = False  # an item of it is on its way into the pipeline
         self.thread = threading.Thread(
             target=lambda: runner.run(self), name=f"source-{runner.stream.name}", daemon=True
         )

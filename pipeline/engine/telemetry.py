@@ -36,10 +36,6 @@ class Histogram:
         self._sum += other._sum
         self._most = max(self._most, other._most)
 
-    @property
-    def mean_s(self) -> float:
-        return self._sum / self._count if self._count else 0.0
-
     def _quantile(self, share: float) -> float:
         """In seconds, interpolated within its bucket."""
         rank, below = share * self._count, 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from pipeline.core.contracts import Generation
 from pipeline.core.payloads import Image, View
 from pipeline.core.records import Array, Findings, Outcome, Region, Window
 
@@ -33,23 +33,24 @@ class Lease:
 
 
 class Ticket:
-    """One window on its way. Fields below the blank line change, under the stream's lock."""
+    """One window on its way."""
 
     __slots__ = (
-        "cheap", "deadline_ns", "generation", "heavy", "lease", "linger_ns", "luma", "outcome", "pending", "regions",
-        "running", "stream", "window",
+        "cheap", "deadline_ns", "heavy", "lease", "linger_ns", "luma", "outcome", "pending", "regions", "running",
+        "stream", "then", "view", "window",
     )  # fmt: skip
 
-    def __init__(self, stream: Stream, window: Window, generation: Generation) -> None:
+    def __init__(self, stream: Stream, window: Window) -> None:
         self.stream = stream
         self.window = window
-        self.generation = generation
         self.lease: Lease | None = None
         self.luma: Array | None = None
         self.deadline_ns: int | None = None
         self.linger_ns = 0
 
         self.outcome: Outcome | None = None
+        self.view: View | None = None  # what the cheap stage sees; gone once the window is settled
+        self.then: Callable[[], None] | None = None  # to be called when it has left
         self.running = False  # a stage has it in hand: it can no longer be shed for want of room
         self.cheap: Findings | None = None
         self.regions: tuple[Region | None, ...] = ()
@@ -65,21 +66,23 @@ class Ticket:
 
 
 class Job:
-    """One view that waits for a stage: the window's own, or one of the regions a rule asked for."""
+    """One view that waits for a stage: of the window, or of the region with this index that a rule asked for."""
 
-    __slots__ = ("index", "launch_ns", "ticket", "urgency_ns", "view")
+    __slots__ = ("index", "launch_ns", "ticket", "urgency_ns")
 
-    def __init__(self, ticket: Ticket, view: View | None, index: int, now_ns: int) -> None:
+    def __init__(self, ticket: Ticket, index: int, now_ns: int) -> None:
         self.ticket = ticket
-        self.view = view
         self.index = index
         # Where the stream has no place left, no other window of it can come to fill the batch: then why linger?
         self.launch_ns = now_ns if ticket.stream.full else now_ns + ticket.linger_ns
-        # What has no deadline ages as if it had a lax one, so that it is served, after what is pressing.
-        self.urgency_ns = ticket.deadline_ns if ticket.deadline_ns is not None else now_ns + LAX_NS
+        # A deadline is when a window is given up; what is live is wanted long before. What can wait ages as if it had
+        # a lax deadline, so that it is served, after what is pressing.
+        lax_ns = now_ns + WAITING_NS if ticket.stream.block else ticket.window.mono_ns + LIVE_NS
+        self.urgency_ns = lax_ns if ticket.deadline_ns is None else min(lax_ns, ticket.deadline_ns)
 
     def __lt__(self, other: Job) -> bool:
         return self.urgency_ns < other.urgency_ns
 
 
-LAX_NS = 2_000_000_000
+WAITING_NS = 2_000_000_000
+LIVE_NS = 250_000_000

@@ -24,6 +24,7 @@ def bare(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
+@pytest.mark.slow
 def test_doctor_names_the_packages(thresher: Thresher, bare: dict[str, str]) -> None:
     document = json.loads(thresher("doctor", "--json", environment=bare).stdout)
     (opencv,) = (one for one in document["optional"] if one["part"] == "OpenCV")

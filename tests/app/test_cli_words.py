@@ -43,6 +43,11 @@ def test_completion(thresher_here: Thresher, shell: str) -> None:
     assert "_THRESHER_COMPLETE" in ran.stdout and shell in ran.stderr
 
 
+def test_a_shell_gets_words_to_complete(thresher: Thresher) -> None:
+    ran = thresher(environment={"_THRESHER_COMPLETE": "bash_complete", "COMP_WORDS": "thresher mod", "COMP_CWORD": "1"})
+    assert ran.stdout.split() == ["plain,models"]
+
+
 def test_models(thresher_here: Thresher) -> None:
     rows = {row["name"]: row for row in json.loads(thresher_here("models", "--json").stdout)["models"]}
     assert {"people-ssdlite", "nsfw-mobilenet", "open-nsfw"} <= set(rows)

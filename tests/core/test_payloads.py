@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 
 import av
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.errors import FrameGone
+from pipeline.core.errors import FrameGone, InputError
 from pipeline.core.payloads import FrameImage, ViewSpec
 from pipeline.core.records import Array
 
@@ -139,3 +140,36 @@ def test_a_released_picture_says_so() -> None:
         image.view(ViewSpec(8, 8))
     with pytest.raises(TypeError, match="does not cross processes"):
         pickle.dumps(image)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_camera_held_sideways_is_shown_upright(tmp_path, degrees) -> None:
+    """As FFmpeg itself turns it: in views, regions, luma and pictures for people."""
+    turned, upright = tmp_path / "turned.mp4", tmp_path / "upright.png"
+    ffmpeg = ["ffmpeg", "-v", "error", "-i"]
+    rotate = ["-t", "0.2", "-c", "copy", "-metadata:s:v", f"rotate={degrees}"]
+    subprocess.run([*ffmpeg, BIKES, *rotate, str(turned)], check=True)
+    subprocess.run([*ffmpeg, str(turned), "-frames:v", "1", str(upright)], check=True)
+    with av.open(str(turned)) as container, av.open(str(upright)) as png:
+        image = FrameImage(next(container.decode(video=0)))
+        truth = next(png.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    height, width = truth.shape[:2]
+    assert (image.width, image.height) == (width, height)
+    assert np.abs(image.rgb() - truth).mean() < 1
+    assert np.abs(image.view(ViewSpec(width, height)).pixels - truth).mean() < 1
+    part = image.view(ViewSpec(100, 120), (20, 40, 120, 160))
+    assert np.abs(part.pixels - truth[40:160, 20:120]).mean() < 1
+    assert part.to_source(np.array([[0, 0, 100, 120]]))[0].tolist() == [20, 40, 120, 160]
+    grey = truth.mean(axis=2)[::8, ::8]
+    assert np.corrcoef(image.luma().ravel(), grey[: image.luma().shape[0], : image.luma().shape[1]].ravel())[0, 1] > 0.9
+
+
+def test_a_picture_of_one_pixel_has_views_and_regions() -> None:
+    image = FrameImage.from_array(np.full((1, 1, 3), 200, np.uint8))
+    assert image.view(ViewSpec(8, 8), (0, 0, 1, 1)).pixels.shape == (8, 8, 3)
+    assert image.luma().shape == (1, 1)
+
+
+def test_a_crop_of_a_letterboxed_picture_is_refused() -> None:
+    with pytest.raises(InputError, match="fit: stretch"):
+        ViewSpec(8, 8, fit="letterbox", crop=0.9)

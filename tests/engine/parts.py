@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -73,7 +74,12 @@ class Levels:
         return Flag(found) if found else Clear()
 
 
+_numbers = itertools.count(1)
+
+
 def generation(
     cheap: Brightness | None = None, heavy: Brightness | None = None, rule: Levels | None = None
 ) -> Generation:
-    return Generation("levels@1", cheap or Brightness(), heavy, rule or Levels(high=0.3 if heavy is None else 0.7))
+    return Generation(
+        f"levels@{next(_numbers)}", cheap or Brightness(), heavy, rule or Levels(high=0.3 if heavy is None else 0.7)
+    )

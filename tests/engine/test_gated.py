@@ -56,13 +56,18 @@ def test_a_window_that_failed_is_no_reference() -> None:
 
 def test_a_window_that_was_shed_is_no_reference() -> None:
     """The stage is so slow that most of a burst is shed; the same pictures again are judged, not carried from them."""
-    frames: list[Array] = [grey(level) for level in range(40, 240, 10)]
+    frames: list[Array] = [grey(level) for level in range(40, 240, 10)] * 3
     source = LiveMemory(script=frames, fps=400, realtime=True, in_flight=2)
     collector = run(source, Duplicate(), generation(Brightness(slow_s=0.03, max_batch=1)))
     kinds = Counter(o.kind for o in collector.outcomes)
     assert kinds["shed"] > 5
     judged = {r.window.id for r in collector.results if r.carried_from is None}
     assert {r.carried_from for r in collector.results if r.carried_from} <= judged
+    shed = {o.window.seq % 20 for o in collector.outcomes if o.kind == "shed"}
+    for result in collector.results:
+        if result.carried_from:  # the very same picture was judged, whatever was shed between
+            assert int(result.carried_from.rsplit("/", 1)[1]) % 20 == result.window.seq % 20
+    assert shed
 
 
 def test_noise_stays_behind_the_motion_gate_and_a_newcomer_does_not() -> None:

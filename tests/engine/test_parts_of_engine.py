@@ -30,8 +30,7 @@ def test_sampling_keeps_the_rate_that_was_asked_for(fps: float, wanted: float, j
     taken = [i for i in range(n) if sampler.takes(int(i / fps * 1e9 + (jitter if i % 2 else 0)))]
     expected = min(wanted, fps) * n / fps
     assert len(taken) <= expected * 1.02 + 2
-    # A rate just above what divides the source's own may fall to the next divisor, never below half of what was asked.
-    assert len(taken) >= min(expected * 0.5, n)
+    assert len(taken) >= expected * 0.98 - 2
 
 
 def test_sampling_halves_evenly_and_survives_a_leap() -> None:
@@ -66,7 +65,7 @@ def _stream(budget_ms: float | None, linger_ms: float) -> Stream:
 
 def _job(stream: Stream, seq: int) -> Job:
     now = time.monotonic_ns()
-    return Job(stream.admit(Window("s", "e", seq, seq, seq + 1, now, now)), None, 0, now)
+    return Job(stream.admit(Window("s", "e", seq, seq, seq + 1, now, now)), 0, now)
 
 
 def test_a_full_batch_leaves_at_once_and_a_part_of_one_after_its_linger() -> None:

@@ -123,8 +123,8 @@ def test_nothing_is_lost_when_it_is_stopped_in_the_middle(
     pipeline.start()
     pipeline.wait(stop_after_s)
     began = time.monotonic()
-    pipeline.stop(drain_s=1.0)
-    assert time.monotonic() - began < 10, "a stop has to end"
+    pipeline.stop(drain_s=2.0)
+    assert time.monotonic() - began < 4, "a stop has to end"
     never.set()
     stream = pipeline.snapshot().streams[0]
     check_ledgers(stream, sink.collector)
@@ -196,7 +196,7 @@ def test_a_slow_sink_holds_a_file_and_no_live_stream() -> None:
         backlog = 8
 
     sink = Slow(slow_s=0.3)
-    live = LiveMemory(script=[grey(20)] * 100, fps=200, realtime=True)
+    live = LiveMemory(script=[grey(40 + i) for i in range(100)], fps=200, realtime=True, in_flight=64)
     pipeline = Pipeline([plan(live, name="live"), plan(Memory(script=[grey(20)] * 2000), name="file")], {"slow": sink})
     pipeline.start()
     pipeline.wait(1.0)
@@ -206,8 +206,8 @@ def test_a_slow_sink_holds_a_file_and_no_live_stream() -> None:
     assert by_name["live"].results == 100, "the live stream was judged at its own rate"
     assert by_name["file"].windows < 1500, "the file waited for the sink"
     assert waiting <= 256 + 8 + 2 * 32
-    written = pipeline.snapshot().sinks[0]
-    assert written.written + written.dropped == sum(s.results for s in pipeline.snapshot().streams)
+    final = pipeline.snapshot()
+    assert final.sinks[0].written + final.sinks[0].dropped >= sum(stream.results for stream in final.streams)
 
 
 @pytest.mark.parametrize("script", [("busy", "unacknowledged", "busy"), ("crash", "ok")])
@@ -220,9 +220,11 @@ def test_a_sink_in_trouble_gets_everything_in_the_end(script) -> None:
 
 
 def test_a_refusal_is_counted_and_the_rest_delivered() -> None:
-    snapshot, collector = run([plan(Memory(script=[grey(20)] * 30))], script=("refuse",))
+    """A refused batch is offered item by item: what the sink minds may be one of them."""
+    snapshot, collector = run([plan(Memory(script=[grey(20)] * 30))], script=("refuse", "refuse"))
     assert snapshot.sinks[0].refused + len(collector) == 30
-    assert snapshot.sinks[0].refused > 0
+    assert 1 <= snapshot.sinks[0].refused <= 2
+    assert snapshot.sinks[0].written == len(collector)
 
 
 def test_a_live_source_comes_back_and_a_file_does_not() -> None:
@@ -296,16 +298,15 @@ def test_black_and_frozen_feeds_are_judged_once_and_again_after_the_refresh(leve
     deadline = time.monotonic() + 20
     while len(sink.collector.outcomes) < 201 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert pipeline.states["s"] in {state, SourceState.CONNECTING}
+    seen = pipeline.snapshot().streams[0].decided_by
     pipeline.stop(1.0)
+    assert seen[state.value] >= 150
     results = sink.collector.results
     assert len(results) == 201
-    decided = Counter(r.decided_by for r in results)
     judged = [r for r in results if r.decided_by == "cheap"]
     # Before a feed counts as frozen it has to stay so for two seconds: 40 frames.
     settled = [r for r in judged if r.window.start_ns > 2.6e9]
     assert 1 <= len(settled) <= 3
-    assert decided[state.value] >= 150
     carried = [r for r in results if r.carried_from]
     assert {r.carried_from for r in carried} <= {r.window.id for r in judged}
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 from detectors.image.stage import ImageStage
 from detectors.manifest import MANIFEST, Model, digest, read_model
 from detectors.runtimes.base import Options, Precision, cache_folder
+from detectors.runtimes.choose import measured
 from detectors.runtimes.openvino import OpenVino
 from pipeline.app.bench.clips import pictures
 from pipeline.core.errors import MissingPart, ThresherError
@@ -25,6 +26,7 @@ Network: TypeAlias = Literal["mobilenet-v3-small", "resnet-18", "resnet-34", "re
 Form: TypeAlias = Literal["f32", "int8"]
 
 VIEW = ViewSpec(224, 224)
+_MAX_BATCH = 8
 _CLASSES = 1000
 _PICTURES = 96
 _RECIPE = 3  # count up when what is made changes
@@ -52,12 +54,17 @@ class WarmStage(ImageStage):
         pass
 
 
-def stage(network: Network, precision: Precision, form: Form = "f32", max_batch: int = 8) -> WarmStage:
-    """The network as a stage, warmed. Also where the processor does not have `precision`: then it runs in f32."""
+def stage(network: Network, precision: Precision, form: Form = "f32", workers: int | None = None) -> WarmStage:
+    """The network as a stage, warmed. Also where the processor does not have `precision`: then it runs in f32.
+
+    Where `workers` is not given, so many batches run at once as a run would choose: by measurement.
+    """
     model = prepared(network, form)
     runtime = OpenVino()
     able = precision if precision in runtime.precisions(model) else "f32"
-    opened = WarmStage(network, model, runtime.open(model, Options(precision=able, max_batch=max_batch)))
+    best = measured(model, [runtime]).of(runtime.name, able)
+    options = Options(precision=able, workers=workers or (best.workers if best else 1), max_batch=_MAX_BATCH)
+    opened = WarmStage(network, model, runtime.open(model, options))
     ImageStage.warm(opened)
     return opened
 

@@ -32,8 +32,9 @@ _FAULTS: dict[Line, str] = {"cut": "dies", "choked": "hangs", "dirty": "sends ga
 def rtsp_bench(scale: Scale) -> Report:
     network = stage("mobilenet-v3-small", "bf16")
     seconds = scale.of(30, 2)
-    with server({"cam": _clip(scale)}) as base:
-        cameras = _Cameras([f"{base}/cam"] * _STREAMS, network)
+    mounts = _mounts(scale)
+    with server(mounts) as base:
+        cameras = _Cameras([f"{base}/{name}" for name in mounts], network)
         try:
             cameras.watch(_SETTLE_S)
             seen = cameras.watch(seconds)
@@ -45,7 +46,13 @@ def rtsp_bench(scale: Scale) -> Report:
         Row("rtsp: results of the slowest of 8 streams", slowest, "per s", _FPS, slowest / _FPS, at_least=0.95),
         Row("rtsp: results of the median stream", middle, "per s", _FPS, middle / _FPS),
         Row("rtsp: first packet to outcome, p50", seen.latency_ms(50), "ms"),
-        Row("rtsp: first packet to outcome, p99", seen.latency_ms(99), "ms", at_most=80.0),
+        Row(
+            "rtsp: first packet to outcome, p99",
+            seen.latency_ms(99),
+            "ms",
+            at_most=80.0,
+            note=f"{1000 / _FPS:.0f} ms of it FFmpeg waits for the next picture to begin before it hands one over",
+        ),
         Row("rtsp: longest any stream went without a result", seen.longest_gap_s(), "s", at_most=1.0),
         Row("rtsp: windows shed", float(seen.shed), "windows"),
     ]
@@ -57,13 +64,15 @@ def faults_bench(scale: Scale) -> Report:
     network = stage("mobilenet-v3-small", "bf16")
     seconds = scale.of(20, 2)
     rows: list[Row] = []
-    with server({"cam": _clip(scale)}) as base:
+    mounts = _mounts(scale)
+    with server(mounts) as base:
         parts = urlsplit(base)
         assert parts.hostname is not None
         assert parts.port is not None
         for fault, word in _FAULTS.items():
             tap = Tap((parts.hostname, parts.port))
-            urls = [f"rtsp://127.0.0.1:{tap.port}/cam"] + [f"{base}/cam"] * (_STREAMS - 1)
+            bad, *good = mounts
+            urls = [f"rtsp://127.0.0.1:{tap.port}/{bad}"] + [f"{base}/{name}" for name in good]
             cameras = _Cameras(urls, network)
             try:
                 cameras.watch(_SETTLE_S)
@@ -85,8 +94,10 @@ def faults_bench(scale: Scale) -> Report:
     return Report(rows, {"stage": network.describe(), "streams": _WORDS})
 
 
-def _clip(scale: Scale) -> Path:
-    return Clip("moving", 1280, 720, _FPS, scale.of(10, 2)).made()
+def _mounts(scale: Scale) -> dict[str, Path]:
+    """A camera each with a clock of its own: eight viewers of one would get their pictures at the very same instant."""
+    clip = Clip("moving", 1280, 720, _FPS, scale.of(10, 2)).made()
+    return {f"cam{number}": clip for number in range(_STREAMS)}
 
 
 class _Seen:
