@@ -20,13 +20,14 @@ from pipeline.core.records import Array
 
 State: TypeAlias = Literal["confirmed", "unproven", "broken"]
 
-_ABOVE = np.array([0.25, 0.5, 1, 2, 4, 8, 16])  # the bets that the miss rate is higher
-_BELOW = np.array([0.05, 0.1, 0.2, 0.4, 0.7, 0.97])  # the bets that it is lower
+BETS_ABOVE = np.array([0.25, 0.5, 1, 2, 4, 8, 16])  # the bets that the miss rate is higher
+BETS_BELOW = np.array([0.05, 0.1, 0.2, 0.4, 0.7, 0.97])  # the bets that it is lower
 _STEPS = 60  # of bisection: more than a double holds
 
 
 def coin(key: bytes, unit: str) -> float:
-    """The number in [0, 1) that belongs to a unit's id: the unit is audited where it is below p.
+    """The number in [0, 1) that belongs to a unit's id: the unit is audited where it is below p. Toss it before
+    anything (a gate, an overload) has a say in which units there are.
 
     Whoever does not know `key` (64 bytes at most) cannot tell which units are audited; whoever does can repeat it.
     """
@@ -112,15 +113,15 @@ def log_wealth_above(plan: AuditPlan, m: float, missed: Array, p: Array, caught:
 def log_wealth_below(plan: AuditPlan, m: float, missed: Array, p: Array, caught: Array) -> Array:
     """The logarithm of L(m), the wealth of the bets against "the miss rate is at least `m`"; shapes as above."""
     # in λ·g the factor 1 − m is cancelled by hand, so that m may come close to 1
-    of_miss = np.log1p(-_BELOW * plan.p_min / np.asarray(p)[:, None])
-    of_catch = np.log1p(_BELOW * plan.p_min * (m / (1 - m)))
+    of_miss = np.log1p(-BETS_BELOW * plan.p_min / np.asarray(p)[:, None])
+    of_catch = np.log1p(BETS_BELOW * plan.p_min * (m / (1 - m)))
     return _log_mean(_wealth(missed, of_miss, caught, of_catch))
 
 
 def _bets_above(plan: AuditPlan, m: float, missed: Array, p: Array, caught: Array) -> Array:
     """`[…, U]`: the logarithm of each bet's wealth."""
     most = 0.9 * plan.p_min / m if m > 0 else math.inf
-    stake = np.minimum(_ABOVE * plan.p_ref / (1 - m), most)
+    stake = np.minimum(BETS_ABOVE * plan.p_ref / (1 - m), most)
     of_miss = np.log1p(stake * (1 - m) / np.asarray(p)[:, None])
     return _wealth(missed, of_miss, caught, np.log1p(-stake * m))
 
@@ -193,7 +194,7 @@ class Drift:
     patience: float
     epochs: int = 0
     positives: float = 0.0  # of the epoch that is under way
-    log_bets: Array = field(default_factory=lambda: np.full(len(_ABOVE), -np.inf))
+    log_bets: Array = field(default_factory=lambda: np.full(len(BETS_ABOVE), -np.inf))
 
     @property
     def epoch_positives(self) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.calibration.audit import _BELOW, AuditPlan, log_wealth_above
+from detectors.calibration.audit import BETS_BELOW, AuditPlan, log_wealth_above
 
 _RACES = 1000
 _SEED = 20240610
@@ -53,10 +53,10 @@ def plain_time(seconds: float) -> str:
 
 def _nats(delta: float) -> float:
     """The y at which the mean of exp(κ·y) is 1/δ: 4.5 at δ = 5 %."""
-    low, high = 0.0, 2 * math.log(len(_BELOW) / delta)
+    low, high = 0.0, 2 * math.log(len(BETS_BELOW) / delta)
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if np.exp(_BELOW * middle).mean() < 1 / delta else (low, middle)
+        low, high = (middle, high) if np.exp(BETS_BELOW * middle).mean() < 1 / delta else (low, middle)
     return high
 
 

@@ -196,6 +196,10 @@ def told(done: Calibration, certificate: Certificate) -> Iterator[str]:
     if len(proof.classes) > 1 and not proof.each_class:
         lost = ", ".join(f"{name} up to {percent(one.may_lose)}" for name, one in proof.classes.items())
         yield f"  - nothing about one class: if all that is missed is of one, it loses more ({lost}; --each-class);"
+    settings = certificate.rule.settings
+    cheap_only = [label for label in settings.get("report", ()) if label not in settings["confirm"]]
+    if cheap_only:
+        yield f"  - nothing about {', '.join(cheap_only)}, which only the cheap stage reports;"
     if proof.alpha_false is None:
         yield "  - nothing about false alarms (--max-false certifies those too);"
     yield f"  - and nothing if these data trained a model or chose the ladder of thresholds. You say: {data.split}."

@@ -32,8 +32,8 @@ class Units:
     def __iter__(self) -> Iterator[Unit]:
         raise NotImplementedError
 
-    def _leave_out(self, reason: str) -> None:
-        self.left_out[reason] = self.left_out.get(reason, 0) + 1
+    def _leave_out(self, reason: str, count: int = 1) -> None:
+        self.left_out[reason] = self.left_out.get(reason, 0) + count
 
 
 class Pictures(Units):
@@ -80,7 +80,7 @@ class Frames(Units):
         try:
             for item in reader:
                 if isinstance(item, Gap):
-                    self._leave_out("damaged")
+                    self._leave_out("damaged frames", item.count)
                 elif isinstance(item, Chunk):
                     if due_ns is None or item.pts_ns >= due_ns:
                         due_ns = item.pts_ns + self._every_ns
