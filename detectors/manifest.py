@@ -14,6 +14,7 @@ licence: MIT
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -153,6 +154,14 @@ class Manifest(Settings):
         if not all(label.strip() and label.isprintable() for label in self.labels):
             raise ValueError("labels must be printable words")
         return self
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for everything that a score depends on: all files of the weights, the view, how the graph is fed and
+        read. Two models with the same one are the same."""
+        said = self.model_dump(mode="json", include={"view", "input", "output", "labels"})
+        weights = self.weights.model_dump(mode="json", include={"sha256", "companions", "format", "architecture"})
+        return hashlib.sha256(json.dumps([weights, said], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class ImageStage(Stage):
             "model": manifest.name,
             "version": manifest.version,
             "sha256": manifest.weights.sha256,
+            "fingerprint": manifest.fingerprint,
             "runtime": self.session.runtime,
             "precision": self.session.precision,
             "workers": self.workers,

@@ -80,7 +80,9 @@ def announce(plan: Plan, generations: Mapping[str, Generation]) -> Iterator[str]
     """What judges, in a line per cascade: models, where and how they run, and what is known of their errors."""
     for name, generation in generations.items():
         stages = " → ".join(_told(stage.name, stage.describe()) for stage in generation.stages)
-        word = "certified" if generation.certified else "uncertified: nobody has measured what it misses"
+        word = "uncertified: nobody has measured what it misses"
+        if generation.certified:
+            word = f"certified: {generation.promise}"
         yield f"{name}: {stages} ({word})"
 
 

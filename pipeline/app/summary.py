@@ -49,7 +49,11 @@ def document(snapshot: Snapshot, generations: Iterable[Generation], problems: Se
             for one in snapshot.sinks
         },
         "generations": {
-            one.id: {"certified": one.certified, "stages": [stage.describe() for stage in one.stages]}
+            one.id: {
+                "certified": one.certified,
+                "promise": one.promise,
+                "stages": [stage.describe() for stage in one.stages],
+            }
             for one in generations
         },
         "cpu_percent": round(snapshot.cpu_percent, 1),

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from detectors.choice import ModelChoice, build_stage, find_model
 from detectors.manifest import Model
+from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
 from pipeline.app.config.load import load
 from pipeline.app.config.mistakes import Mistakes
@@ -27,9 +28,31 @@ def prepare(document: Document) -> tuple[Plan, dict[str, Generation]]:
     """Check `document` whole: settings, sources, sinks, models, rules. Raises `InputErrors` with all that is wrong."""
     mistakes = Mistakes(document)
     plan = load(document, mistakes)
+    for source in plan.gates.keys() & plan.watches.keys():
+        if plan.cascades[plan.watches[source]].certificate is not None:
+            mistakes.add(
+                "the certificate of its cascade was made without a gate, and what a gate holds back it does not"
+                " promise: take away the gate, or the certificate",
+                ("sources", source, "gate"),
+            )
     generations = _Builder(mistakes).generations(plan)
     mistakes.raise_if_any()
     return plan, generations
+
+
+def prepare_cascade(document: Document, name: str | None) -> Generation:
+    """The one cascade of `document` that goes by `name`, or its only one, as it is without a certificate; sources and
+    sinks are not looked at. Raises `InputErrors`."""
+    document.data = {key: value for key, value in document.data.items() if key in {"cascade", "cascades"}}
+    mistakes = Mistakes(document)
+    mistakes.unresolved(document.resolve())
+    reader = CascadeReader(document, mistakes, certificates=False)
+    chosen = reader.choose(name, ("--cascade",))
+    mistakes.raise_if_any()
+    generation = None if chosen is None else _Builder(mistakes).generation(reader.read[chosen])
+    mistakes.raise_if_any()
+    assert generation is not None  # or else there was a mistake
+    return generation
 
 
 def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
@@ -62,7 +85,7 @@ class _Builder:
         used = {name: cascade for name, cascade in plan.cascades.items() if name in plan.watches.values()}
         for name in plan.cascades.keys() - used.keys():
             self._look(plan.cascades[name])
-        built = {name: self._generation(cascade) for name, cascade in used.items()}
+        built = {name: self.generation(cascade) for name, cascade in used.items()}
         return {name: generation for name, generation in built.items() if generation is not None}
 
     def _look(self, plan: CascadePlan) -> None:
@@ -71,7 +94,7 @@ class _Builder:
         if cheap is not None and plan.rule is not None and (heavy is None) == (plan.heavy is None):
             self._fits(plan, plan.rule, cheap.manifest.labels, heavy.manifest.labels if heavy is not None else None)
 
-    def _generation(self, plan: CascadePlan) -> Generation | None:
+    def generation(self, plan: CascadePlan) -> Generation | None:
         cheap = self._once(self._stages, build_stage, plan.cheap, (*plan.key, "cheap"))
         heavy = self._once(self._stages, build_stage, plan.heavy, (*plan.key, "heavy"))
         if cheap is None or (heavy is None and plan.heavy is not None):
@@ -83,7 +106,13 @@ class _Builder:
         if not self._fits(plan, rule, cheap.labels, heavy.labels if heavy is not None else None):
             return None
         stages = (cheap,) if heavy is None else (cheap, heavy)
-        return Generation(f"{plan.name}@{_digest(stages, rule)}", cheap, heavy, rule)
+        name = f"{plan.name}@{_digest(stages, rule)}"
+        if plan.certificate is None:
+            return Generation(name, cheap, heavy, rule)
+        differences = plan.certificate.differences(cheap, heavy, rule)
+        for line in differences:
+            self._mistakes.add(f"is not for this cascade: {line}", (*plan.key, "certificate"))
+        return None if differences else Generation(name, cheap, heavy, rule, True, plan.certificate.promise())
 
     def _fits(self, plan: CascadePlan, rule: CheckedRule, cheap: Sequence[str], heavy: Sequence[str] | None) -> bool:
         wrong = rule.check(cheap, heavy)

@@ -121,13 +121,15 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Stages and rule under one id: what a window is pinned to when it is admitted, and the unit that is swapped."""
+    """Stages and rule under one id: what a window is pinned to when it is admitted, and the unit that is swapped.
+    `promise` is what its certificate says, in a line; empty without one."""
 
     id: str
     cheap: Stage
     heavy: Stage | None
     rule: Rule
     certified: bool = False
+    promise: str = ""
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -161,6 +161,7 @@ class Intake:
             generation=judged.generation,
             detections=judged.detections,
             flagged=judged.flagged,
-            certified=judged.certified,
+            # a frozen feed shows the very picture that was judged; what a gate holds back, nobody has certified
+            certified=judged.certified and by == SourceState.FROZEN.value,
             carried_from=judged.window.id,
         )

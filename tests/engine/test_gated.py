@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from parts import Brightness, generation, grey
@@ -37,6 +38,12 @@ def test_what_a_gate_holds_back_gets_the_verdict_of_what_it_resembles() -> None:
         assert (result.carried_from, result.detections) == (dark.window.id, ())
     for result in results[11:]:
         assert (result.carried_from, result.detections) == (bright.window.id, bright.detections)
+
+
+def test_nobody_certified_what_a_gate_holds_back() -> None:
+    certified = replace(generation(), certified=True)
+    results = run(Memory(script=[grey(40)] * 10, in_flight=1), Duplicate(), certified).results
+    assert [r.certified for r in results] == [True] + [False] * 9
 
 
 def test_an_unchanged_scene_is_judged_again_after_the_refresh() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -293,7 +294,7 @@ def test_black_and_frozen_feeds_are_judged_once_and_again_after_the_refresh(leve
         script=[x for frame in frames for x in (frame, Pause(0.002))], fps=20, refresh_s=4.0, in_flight=256
     )
     sink = MemorySink()
-    pipeline = Pipeline([plan(source, generation(stage))], {"memory": sink})
+    pipeline = Pipeline([plan(source, replace(generation(stage), certified=True))], {"memory": sink})
     pipeline.start()
     deadline = time.monotonic() + 20
     while len(sink.collector.outcomes) < 201 and time.monotonic() < deadline:
@@ -309,6 +310,9 @@ def test_black_and_frozen_feeds_are_judged_once_and_again_after_the_refresh(leve
     assert 1 <= len(settled) <= 3
     carried = [r for r in results if r.carried_from]
     assert {r.carried_from for r in carried} <= {r.window.id for r in judged}
+    assert all(r.certified for r in judged)
+    # a frozen feed shows the very picture that was judged, a black one only something as dark
+    assert {r.certified for r in carried} == {state is SourceState.FROZEN}
 
 
 def test_events_open_after_a_few_windows_and_close_after_a_gap() -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import detectors
 from detectors.choice import ZOO, ModelChoice, zoo_names
+from pipeline.app.config.certified import certified
 from pipeline.app.config.document import Document, Key, read
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import CascadePlan, CheckedRule
@@ -32,8 +33,9 @@ def is_path(model: str) -> bool:
 class CascadeReader:
     """Reads each cascade once, when something asks for it."""
 
-    def __init__(self, document: Document, mistakes: Mistakes) -> None:
-        self._document, self._mistakes = document, mistakes
+    def __init__(self, document: Document, mistakes: Mistakes, *, certificates: bool = True) -> None:
+        """Without `certificates`, those that cascades name are not looked at."""
+        self._document, self._mistakes, self._certificates = document, mistakes, certificates
         self.read: dict[str, CascadePlan] = {}
         self._bad: set[str] = set()
         own = document.data.get("cascades")
@@ -83,13 +85,15 @@ class CascadeReader:
         return name if name in self.read else None
 
     def _plan(self, name: str, section: object, key: Key, folder: Path) -> CascadePlan | None:
+        written = section
         if isinstance(section, dict) and isinstance(section.get("base"), str):
             base = section["base"]
             if base not in shipped_cascades():
                 hint = nearest(base, shipped_cascades()) or f" Known: {', '.join(shipped_cascades())}."
                 self._mistakes.add(f'there is no shipped cascade "{base}".{hint}', (*key, "base"))
                 return None
-            section = _merged(_shipped(base), {k: v for k, v in section.items() if k != "base"})
+            written = {k: v for k, v in section.items() if k != "base"}
+            section = _merged(_shipped(base), written)
         before = len(self._mistakes.errors)
         parts = self._mistakes.model(CascadeSections, section, key)
         if parts is None:
@@ -101,7 +105,10 @@ class CascadeReader:
             self._mistakes.add("is needed where there is a heavy stage: it says what goes there", (*key, "rule"))
         if cheap is None or len(self._mistakes.errors) > before:
             return None
-        return CascadePlan(name, cheap, heavy, rule, parts.about, key)
+        plan = CascadePlan(name, cheap, heavy, rule, parts.about, key)
+        if parts.certificate is None or not self._certificates:
+            return plan
+        return certified(plan, folder / Path(parts.certificate).expanduser(), written, self._mistakes)
 
     def _choice(self, section: dict[str, Any], key: Key, folder: Path) -> ModelChoice | None:
         model = section.get("model")

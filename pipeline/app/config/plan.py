@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from detectors.calibration.certificate import Certificate
 from detectors.choice import ModelChoice
 from pipeline.app.config.settings import MetricsSettings
 from pipeline.core.contracts import Rule, Sink, Source
@@ -29,6 +30,7 @@ class CascadePlan:
     rule: CheckedRule | None = None
     about: str = ""
     key: tuple[str, ...] = ()  # where it stands in the document
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,11 @@ class CascadeSections(Settings):
     rule: dict[str, Any] | None = Field(
         default=None, description="what the scores mean; left out, every label of the model is reported from 0.5 on"
     )
+    certificate: str | None = Field(
+        default=None,
+        description="the file that `thresher calibrate` made for this cascade: its thresholds are used, and every"
+        " result says `certified: true`",
+    )
 
 
 class ConfigSections(BaseModel):

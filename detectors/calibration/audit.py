@@ -1,0 +1,234 @@
+"""The audit of a cascade that runs: how often it misses, bounded at any time at which somebody cares to look.
+
+Of the units that a cascade does not report, a keyed hash of the unit's id picks some, with probability p; the heavy
+model judges those as well. A miss that was found so counts 1/p. The bounds are those of a bettor: whoever bets against
+a true claim does not get rich, so great wealth refutes the claim, whenever one looks. Pure statistics, no threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, TypeAlias, cast
+
+import numpy as np
+
+from pipeline.core.records import Array
+
+State: TypeAlias = Literal["confirmed", "unproven", "broken"]
+
+BETS_ABOVE = np.array([0.25, 0.5, 1, 2, 4, 8, 16])  # the bets that the miss rate is higher
+BETS_BELOW = np.array([0.05, 0.1, 0.2, 0.4, 0.7, 0.97])  # the bets that it is lower
+_STEPS = 60  # of bisection: more than a double holds
+
+
+def coin(key: bytes, unit: str) -> float:
+    """The number in [0, 1) that belongs to a unit's id: the unit is audited where it is below p. Toss it before
+    anything (a gate, an overload) has a say in which units there are.
+
+    Whoever does not know `key` (64 bytes at most) cannot tell which units are audited; whoever does can repeat it.
+    """
+    digest = hashlib.blake2b(unit.encode("utf-8", "surrogatepass"), key=key, digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPlan:
+    """What has to stand before the first unit. `p_min` is the least probability with which an unreported unit is
+    audited, `p_ref` the one that misses are expected to have; both are p where there is but one.
+
+    Each bound by itself is ever wrong with probability `delta` at most.
+    """
+
+    alpha: float
+    delta: float
+    p_min: float
+    p_ref: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.alpha < 1 and 0 < self.delta < 1 and 0 < self.p_min <= self.p_ref <= 1):
+            raise ValueError("alpha and delta lie between 0 and 1, and 0 < p_min ≤ p_ref ≤ 1")
+
+
+@dataclass(slots=True)
+class Tally:
+    """All that an audit has to remember: `caught` units that were reported and that the heavy model flags, and by p the
+    `missed` ones, which were not reported, audited, and flagged. `shed` units were neither judged nor audited. Tallies
+    of several workers add up."""
+
+    caught: int = 0
+    missed: Counter[float] = field(default_factory=Counter)
+    shed: int = 0
+
+    def reported(self, flagged: bool) -> None:
+        """A unit was reported; `flagged` is what the heavy model says of the whole of it."""
+        self.caught += flagged
+
+    def audited(self, flagged: bool, p: float) -> None:
+        """A unit was not reported, and the coin, which had the probability `p`, picked it for an audit."""
+        if flagged:
+            self.missed[p] += 1
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.caught + other.caught, self.missed + other.missed, self.shed + other.shed)
+
+    @property
+    def weighted(self) -> float:
+        """ΣX: the misses that there were, as far as the audit can tell."""
+        return math.fsum(count / p for p, count in self.missed.items())
+
+    @property
+    def estimate(self) -> float | None:
+        """The miss rate, ΣX / (ΣX + ΣC); None before the first positive."""
+        positives = self.weighted + self.caught
+        return self.weighted / positives if positives else None
+
+    @property
+    def worst(self) -> float | None:
+        """The same if every shed unit that nobody audited was a positive, and missed: to be shown beside it."""
+        positives = self.weighted + self.caught + self.shed
+        return (self.weighted + self.shed) / positives if positives else None
+
+    def to_document(self) -> dict[str, Any]:
+        missed = [[p, count] for p, count in sorted(self.missed.items())]
+        return {"caught": self.caught, "missed": missed, "shed": self.shed}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        missed = Counter({float(p): int(count) for p, count in document["missed"]})
+        return cls(int(document["caught"]), missed, int(document["shed"]))
+
+
+def log_wealth_above(plan: AuditPlan, m: float, missed: Array, p: Array, caught: Array) -> Array:
+    """The logarithm of K(m), the wealth of the bets against "the miss rate is at most `m`".
+
+    `missed` `[…, P]` counts the misses by the probabilities `p` `[P]`, `caught` `[…]` the rest → `[…]`.
+    """
+    return _log_mean(_bets_above(plan, m, missed, p, caught))
+
+
+def log_wealth_below(plan: AuditPlan, m: float, missed: Array, p: Array, caught: Array) -> Array:
+    """The logarithm of L(m), the wealth of the bets against "the miss rate is at least `m`"; shapes as above."""
+    # in λ·g the factor 1 − m is cancelled by hand, so that m may come close to 1
+    of_miss = np.log1p(-BETS_BELOW * plan.p_min / np.asarray(p)[:, None])
+    of_catch = np.log1p(BETS_BELOW * plan.p_min * (m / (1 - m)))
+    return _log_mean(_wealth(missed, of_miss, caught, of_catch))
+
+
+def _bets_above(plan: AuditPlan, m: float, missed: Array, p: Array, caught: Array) -> Array:
+    """`[…, U]`: the logarithm of each bet's wealth."""
+    most = 0.9 * plan.p_min / m if m > 0 else math.inf
+    stake = np.minimum(BETS_ABOVE * plan.p_ref / (1 - m), most)
+    of_miss = np.log1p(stake * (1 - m) / np.asarray(p)[:, None])
+    return _wealth(missed, of_miss, caught, np.log1p(-stake * m))
+
+
+def _wealth(missed: Array, of_miss: Array, caught: Array, of_catch: Array) -> Array:
+    return cast(Array, np.asarray(missed) @ of_miss + np.asarray(caught)[..., None] * of_catch)
+
+
+def _log_mean(bets: Array) -> Array:
+    most = bets.max(axis=-1, keepdims=True)
+    return cast(Array, most[..., 0] + np.log(np.exp(bets - most).mean(axis=-1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of the miss rate. `broken` needs proof that it is above α: an upper bound above α only says that little is known,
+    which is how every audit begins."""
+
+    lower: float
+    upper: float
+    estimate: float | None
+    state: State
+
+
+def bounds(plan: AuditPlan, tally: Tally) -> Bounds:
+    """What the tally proves by now. It may be asked after every unit: the bounds hold at all times at once."""
+    levels = sorted(tally.missed)
+    if levels and levels[0] < plan.p_min:
+        raise ValueError(f"a unit was audited with p = {levels[0]}, below the plan's {plan.p_min}")
+    p = np.array(levels or [plan.p_ref])
+    missed = np.array([tally.missed[level] for level in levels] or [0])
+    caught = np.array(tally.caught)
+    rich = -math.log(plan.delta)
+
+    def refuted_at_most(m: float) -> bool:
+        return bool(log_wealth_above(plan, m, missed, p, caught) >= rich)
+
+    def refuted_at_least(m: float) -> bool:
+        return bool(log_wealth_below(plan, m, missed, p, caught) >= rich)
+
+    lower = _turn(lambda m: not refuted_at_most(m))[0]  # K falls as m grows
+    upper = _turn(refuted_at_least)[1]  # L rises
+    state: State = "broken" if lower > plan.alpha else "confirmed" if upper <= plan.alpha else "unproven"
+    return Bounds(lower, upper, tally.estimate, state)
+
+
+def _turn(holds: Callable[[float], bool]) -> tuple[float, float]:
+    """The last share of 1 where a claim does not hold and the first where it does, as close as they get."""
+    if holds(0.0):
+        return 0.0, 0.0
+    low, high = 0.0, 1.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if middle in {low, high}:
+            break
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return low, high
+
+
+@dataclass(slots=True)
+class Drift:
+    """Notices that a miss rate which was fine has passed α, however long it was fine before.
+
+    At the beginning of every epoch of 1/(p·α) positives a bet of 1 joins each of the bets against "at most α", and all
+    of them grow by the same factors. The alarm comes when their mean over the kinds of bet passes `patience`: while the
+    rate is at most α, that takes `patience` epochs on average, or longer.
+    """
+
+    plan: AuditPlan
+    patience: float
+    epochs: int = 0
+    positives: float = 0.0  # of the epoch that is under way
+    log_bets: Array = field(default_factory=lambda: np.full(len(BETS_ABOVE), -np.inf))
+
+    @property
+    def epoch_positives(self) -> float:
+        return 1 / (self.plan.p_ref * self.plan.alpha)
+
+    def add(self, news: Tally) -> bool:
+        """What was counted since the last call; says whether the alarm goes off. Call it often: epochs begin between
+        calls."""
+        if not self.epochs:
+            self._begin(1)
+        levels = sorted(news.missed) or [self.plan.p_ref]
+        missed = np.array([news.missed[level] for level in levels])
+        grown = _bets_above(self.plan, self.plan.alpha, missed, np.array(levels), np.array(news.caught))
+        self.log_bets = self.log_bets + grown
+        alarm = self.alarm
+        self.positives += news.caught + news.weighted
+        whole, self.positives = divmod(self.positives, self.epoch_positives)
+        self._begin(int(whole))
+        return alarm
+
+    @property
+    def alarm(self) -> bool:
+        return bool(_log_mean(self.log_bets) >= math.log(self.patience))
+
+    def _begin(self, epochs: int) -> None:
+        if epochs:
+            self.epochs += epochs
+            self.log_bets = np.logaddexp(self.log_bets, math.log(epochs))
+
+    def to_document(self) -> dict[str, Any]:
+        bets = [None if math.isinf(bet) else bet for bet in self.log_bets.tolist()]
+        return {"epochs": self.epochs, "positives": self.positives, "log_bets": bets}
+
+    @classmethod
+    def from_document(cls, plan: AuditPlan, patience: float, document: Mapping[str, Any]) -> Self:
+        bets = np.array([-np.inf if bet is None else float(bet) for bet in document["log_bets"]])
+        return cls(plan, patience, int(document["epochs"]), float(document["positives"]), bets)

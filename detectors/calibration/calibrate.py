@@ -1,0 +1,244 @@
+"""Calibrates a cascade: the heavy model judges every whole unit, the deployed path is replayed at every threshold of
+the ladder, and the boldest threshold is taken that is still proved to miss no more than was asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from detectors.calibration.bounds import Test, evidence, fixed_sequence, missing_positives, positives_needed, provable
+from detectors.calibration.paths import Path, Step, Verdict
+from pipeline.core.contracts import Escalate, Stage
+from pipeline.core.payloads import Image, View
+from pipeline.core.records import Array, Box, Findings
+
+Place = Box | None
+"""What the heavy stage looks at: a box in source pixels, or the whole unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One independent thing to judge. `digest` stands for its content; `true` says whether it is truly a positive,
+    where somebody knows."""
+
+    id: str
+    digest: str
+    image: Image
+    true: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is to be proved: at most `alpha` of the positives are missed (with `each_class`, of those of each class; and
+    at most `alpha_false` of the others are reported), except with probability `delta`."""
+
+    alpha: float
+    delta: float
+    test: Test = "exact"
+    alpha_false: float | None = None
+    each_class: bool = False
+
+
+@dataclass
+class Group:
+    """Some of the positives: how many there are, and how many of them each threshold misses `[T]`."""
+
+    misses: Array
+    count: int = 0
+
+
+@dataclass
+class Measured:
+    """What calibration saw. The arrays `[T]` have an entry per threshold. Seconds are service times of the stages."""
+
+    thresholds: tuple[float, ...]
+    labels: tuple[str, ...] = ()  # that the heavy stage can flag
+    units: list[str] = field(default_factory=list)  # "digest id" of each
+    positives: int = 0
+    misses: Array = field(init=False)
+    classes: dict[str, Group] = field(init=False)  # of units in which the heavy stage flags the label
+    truth: Group = field(init=False)  # of units that are truly positive, as far as somebody said
+    truth_unflagged: int = 0  # how many of those the heavy stage itself does not flag
+    false_alarms: Array = field(init=False)
+    escalated: Array = field(init=False)  # units that the heavy stage sees
+    heavy_s: Array = field(init=False)  # its time for them
+    whole_s: float = 0.0  # its time for every whole unit
+    cheap_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        count = len(self.thresholds)
+        self.misses, self.false_alarms, self.escalated = (np.zeros(count, np.int64) for _ in range(3))
+        self.heavy_s = np.zeros(count)
+        self.classes = {label: Group(np.zeros(count, np.int64)) for label in self.labels}
+        self.truth = Group(np.zeros(count, np.int64))
+
+    @property
+    def negatives(self) -> int:
+        return len(self.units) - self.positives
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Too few to prove the claim, whatever the misses: nobody looked at them. `provable` is what these many would prove
+    without a single miss."""
+
+    what: str  # "positives", "positives of scratch", "negatives"
+    alpha: float  # what was to be proved
+    there: int
+    missing: int
+    provable: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The outcome of the fixed sequence. `chosen` is an index into the thresholds; None: not even the most cautious one
+    held. `p` is the evidence for each threshold. `truth` says whether at the chosen one the same α and δ hold against
+    the truth as well, by a sequence of its own; None where nobody knows the truth."""
+
+    chosen: int | None
+    p: tuple[float, ...]
+    truth: bool | None = None
+
+
+def measure(
+    cheap: Stage, heavy: Stage, path: Path, units: Iterable[Unit], progress: Callable[[int], None] = lambda done: None
+) -> Measured:
+    """Judge every unit by the heavy stage as a whole and by the deployed path at every threshold. `progress` is told
+    how many units are done. Raises `StageError`."""
+    measured = Measured(tuple(step.threshold for step in path.steps), tuple(path.confirm))
+    rest = iter(units)
+    while group := list(islice(rest, max(cheap.max_batch, heavy.max_batch))):
+        try:
+            _group(cheap, heavy, path, group, measured)
+        finally:
+            for unit in group:
+                unit.image.release()
+        progress(len(measured.units))
+    return measured
+
+
+def lacks(measured: Measured, claim: Claim) -> list[Lack]:
+    """Why the claim cannot be proved with so few units. It looks at no miss and no false alarm, so it costs no δ."""
+    asked = [("positives", measured.positives, claim.alpha)]
+    if claim.each_class:
+        asked += [(f"positives of {label}", group.count, claim.alpha) for label, group in measured.classes.items()]
+    if claim.alpha_false is not None:
+        asked.append(("negatives", measured.negatives, claim.alpha_false))
+    return [
+        Lack(what, alpha, there, missing, provable(0, there, claim.delta, claim.test))
+        for what, there, alpha in asked
+        if (missing := missing_positives(there, alpha, claim.delta, claim.test))
+    ]
+
+
+def verify(measured: Measured, claim: Claim) -> Verified:
+    """The fixed-sequence test. It looks at the misses: with `exact`, once and for all."""
+    claims = [_p_values(measured.misses, measured.positives, claim.alpha, claim.test)]
+    if claim.each_class:
+        claims += [_p_values(group.misses, group.count, claim.alpha, claim.test) for group in measured.classes.values()]
+    if claim.alpha_false is not None:
+        claims.append(_p_values(measured.false_alarms, measured.negatives, claim.alpha_false, claim.test))
+    p = tuple(max(column) for column in zip(*claims, strict=True))
+    chosen, truth = fixed_sequence(p, claim.delta), None
+    if measured.truth.count and chosen is not None:
+        last = fixed_sequence(
+            _p_values(measured.truth.misses, measured.truth.count, claim.alpha, claim.test), claim.delta
+        )
+        truth = last is not None and last >= chosen
+    return Verified(chosen, p, truth)
+
+
+def _p_values(misses: Array, count: int, alpha: float, test: Test) -> list[float]:
+    return [evidence(lost, count, alpha, test) for lost in misses.tolist()]
+
+
+def curve(measured: Measured, claim: Claim) -> list[dict[str, float | int]]:
+    """What each threshold costs and finds. `provable` holds for that threshold had it been the only one looked at."""
+    count = max(len(measured.units), 1)
+    rows: list[dict[str, float | int]] = []
+    for index, threshold in enumerate(measured.thresholds):
+        misses = int(measured.misses[index])
+        rows.append(
+            {
+                "threshold": threshold,
+                "misses": misses,
+                "recall": 1 - misses / measured.positives if measured.positives else 0.0,
+                "provable": provable(misses, measured.positives, claim.delta, claim.test),
+                "positives_needed": positives_needed(claim.alpha, claim.delta, misses, claim.test),
+                "false_alarms": int(measured.false_alarms[index]),
+                "heavy_units": float(measured.escalated[index] / count),
+                "heavy_time": float(measured.heavy_s[index] / measured.whole_s) if measured.whole_s else 0.0,
+            }
+        )
+    return rows
+
+
+def _group(cheap: Stage, heavy: Stage, path: Path, group: Sequence[Unit], measured: Measured) -> None:
+    findings, cheap_s = _scored(cheap, [unit.image.view(cheap.spec) for unit in group])
+    measured.cheap_s += sum(cheap_s)
+    asked = [_asked(path.steps, found) for found in findings]
+    jobs: list[tuple[int, Place]] = []
+    for index, steps in enumerate(asked):
+        places: dict[Place, None] = {None: None}  # the reference first: the heavy stage on the whole unit
+        places.update({place: None for decided in steps if isinstance(decided, tuple) for place in decided})
+        jobs += [(index, place) for place in places]
+    views = [group[index].image.view(heavy.spec, place) for index, place in jobs]
+    answers, seconds = _scored(heavy, views)
+    heard = dict(zip(jobs, zip(answers, seconds, strict=True), strict=True))
+    for index, unit in enumerate(group):
+        measured.units.append(f"{unit.digest} {unit.id}")
+        measured.whole_s += heard[index, None][1]
+        flagged = path.flagged(heard[index, None][0])
+        measured.positives += bool(flagged)
+        by_label = {label: [one for one in flagged if one.label == label] for label in {one.label for one in flagged}}
+        for label in by_label:
+            measured.classes[label].count += 1
+        measured.truth.count += unit.true is True
+        measured.truth_unflagged += unit.true is True and not flagged
+        for at, (step, decided) in enumerate(zip(path.steps, asked[index], strict=True)):
+            if isinstance(decided, tuple):
+                verdict = step.rule.merge(findings[index], [heard[index, place][0] for place in decided])
+                measured.escalated[at] += 1
+                measured.heavy_s[at] += sum(heard[index, place][1] for place in decided)
+            else:
+                verdict = decided
+            if flagged:
+                measured.misses[at] += not path.reports(flagged, verdict)
+            else:
+                measured.false_alarms[at] += path.reports_any(verdict)
+            for label, ones in by_label.items():
+                measured.classes[label].misses[at] += not path.reports(ones, verdict)
+            if unit.true:
+                measured.truth.misses[at] += not path.reports_any(verdict)
+
+
+def _asked(steps: Sequence[Step], findings: Findings) -> list[Verdict | tuple[Place, ...]]:
+    """What the cheap stage alone decides at each step, or where the heavy stage has to look."""
+    out: list[Verdict | tuple[Place, ...]] = []
+    for step in steps:
+        decision = step.rule.decide(findings)
+        if isinstance(decision, Escalate):
+            out.append(tuple(region.box for region in decision.regions) or (None,))
+        else:
+            out.append(decision)
+    return out
+
+
+def _scored(stage: Stage, views: Sequence[View]) -> tuple[list[Findings], list[float]]:
+    """Findings and service time of each view; a batch's time is shared evenly."""
+    findings: list[Findings] = []
+    seconds: list[float] = []
+    for part in _batches(views, stage.max_batch):
+        began = time.perf_counter()
+        findings += stage.score(part)
+        seconds += [(time.perf_counter() - began) / len(part)] * len(part)
+    return findings, seconds
+
+
+def _batches(views: Sequence[View], size: int) -> Iterator[Sequence[View]]:
+    for start in range(0, len(views), size):
+        yield views[start : start + size]

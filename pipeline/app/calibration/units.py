@@ -1,0 +1,128 @@
+"""What to calibrate on: each picture of a folder is a unit, or frames of a film that lie far enough apart."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detectors.calibration.calibrate import Unit
+from detectors.manifest import digest
+from pipeline.core.catalogue import nearest
+from pipeline.core.errors import InputError
+from pipeline.core.payloads import FrameImage
+from pipeline.core.records import Chunk, Gap
+from sources.decoding import MAX_PIXELS
+from sources.file import File, content_digest
+from sources.folder import Folder
+from sources.pictures import BadPicture, read_picture
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Units:
+    """Iterate it once; then `left_out` says what was not counted, and why. `expected` is about how many there are."""
+
+    what: str
+    expected: int | None
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Unit]:
+        raise NotImplementedError
+
+    def _leave_out(self, reason: str, count: int = 1) -> None:
+        self.left_out[reason] = self.left_out.get(reason, 0) + count
+
+
+class Pictures(Units):
+    """The pictures of a folder. A second copy of a picture is no second unit."""
+
+    def __init__(self, folder: Path, truth: Path | None = None) -> None:
+        plan = Folder.model_validate({"path": folder})
+        plan.check()
+        self._paths = plan.pictures()
+        self._true = None if truth is None else _names(truth, {path.name for path in self._paths})
+        super().__init__("a picture", len(self._paths))
+
+    def __iter__(self) -> Iterator[Unit]:
+        seen: set[str] = set()
+        for path in self._paths:
+            try:
+                content = digest(path)
+                if content in seen:
+                    self._leave_out("copies of another")
+                    continue
+                frame = read_picture(path, MAX_PIXELS)
+            except (BadPicture, InputError) as error:
+                log.warning("%s: %s", path, error.message if isinstance(error, InputError) else error)
+                self._leave_out("unreadable")
+                continue
+            seen.add(content)
+            true = None if self._true is None else path.name in self._true
+            yield Unit(path.name, content, FrameImage(frame), true)
+
+
+class Frames(Units):
+    """Frames of a film that lie `every_s` seconds apart."""
+
+    def __init__(self, film: Path, every_s: float) -> None:
+        self._plan = File.model_validate({"path": film, "threads": 1})
+        self._plan.check()
+        self._every_ns = int(every_s * 1e9)
+        super().__init__(f"a frame, {every_s:g} s from the next", None)
+
+    def __iter__(self) -> Iterator[Unit]:
+        reader = self._plan.open("film")
+        content = content_digest(self._plan.path)
+        due_ns: int | None = None
+        try:
+            for item in reader:
+                if isinstance(item, Gap):
+                    self._leave_out("damaged frames", item.count)
+                elif isinstance(item, Chunk):
+                    if due_ns is None or item.pts_ns >= due_ns:
+                        due_ns = item.pts_ns + self._every_ns
+                        yield Unit(str(item.seq), content, item.payload)
+                    else:
+                        item.payload.release()
+        finally:
+            reader.close()
+
+
+def _names(file: Path, known: set[str]) -> set[str]:
+    """The names of pictures in `file`, one a line. Raises `InputError` for one that is not there."""
+    try:
+        names = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is no text in UTF-8"
+        raise InputError(f"{file}: {reason}", "--truth") from None
+    for number, name in enumerate(names, 1):
+        if name not in known:
+            raise InputError(
+                f'{file}:{number}: there is no picture "{name}" in --data.{nearest(name, known)}', "--truth"
+            )
+    if not names:
+        raise InputError(f"{file} names no picture", "--truth")
+    return set(names)
+
+
+def units_of(data: Path, every_s: float | None, truth: Path | None = None) -> Units:
+    """Raises `InputError`, also for a film of which nobody says how far apart its frames are independent."""
+    if not data.exists():
+        raise InputError(f"there is no such folder: {data}", "--data")
+    if data.is_dir():
+        if every_s is not None:
+            raise InputError("is for a film; every picture of a folder counts as a unit", "--every")
+        return Pictures(data, truth)
+    if every_s is None:
+        raise InputError(
+            f"{data} is a single file. Neighbouring frames of a film are not independent units: they show the same"
+            " thing again, and a proof that counts them proves nothing. Give a folder of pictures taken independently,"
+            " or say with --every how many seconds lie between frames that have nothing to do with each other",
+            "--data",
+        )
+    if truth is not None:
+        raise InputError("names pictures of a folder; the frames of a film have no names", "--truth")
+    return Frames(data, every_s)

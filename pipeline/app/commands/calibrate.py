@@ -1,0 +1,199 @@
+"""`thresher calibrate`: prove how much a cascade misses of what its heavy model flags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.app.commands.options import duration, json_option, print_json, set_option
+
+if TYPE_CHECKING:
+    from detectors.calibration.calibrate import Claim
+    from pipeline.app.calibration.document import Calibration
+    from pipeline.app.calibration.units import Units
+    from pipeline.app.config.document import Document
+    from pipeline.core.contracts import Generation
+
+_RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+@click.command(short_help="Prove how much a cascade misses of what its heavy model flags.")
+@click.argument("config", metavar="CONFIG")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A folder of pictures, each a unit.")
+@click.option("--max-miss", type=_RATE, default=0.02, show_default=True, help="The miss rate to promise.")
+@click.option("--delta", type=_RATE, default=0.05, show_default=True, help="How likely the promise may be wrong.")
+@click.option("--max-false", type=_RATE, help="Certify this rate of false alarms as well.")
+@click.option("--each-class", is_flag=True, help="Promise it of each class of the heavy model by itself.")
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Names of the true positives, a line each: shows both.",
+)
+@click.option("--every", "every_s", callback=duration, metavar="TIME", help="Of a film: frames so far apart are units.")
+@click.option(
+    "--topped-up", is_flag=True, help="Data may be added after a look: a test that allows it, and needs more."
+)
+@click.option("--match-iou", type=_RATE, default=0.5, show_default=True, help="From what overlap boxes are the same.")
+@click.option("--split", default="not said", help="What these data were to the models, for the certificate.")
+@click.option("--cascade", metavar="NAME", help="Which one, where the config has several.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: CONFIG's name.certificate.yaml")
+@set_option
+@json_option
+def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
+    config: str,
+    data: Path,
+    max_miss: float,
+    delta: float,
+    max_false: float | None,
+    each_class: bool,
+    truth: Path | None,
+    every_s: float | None,
+    topped_up: bool,
+    match_iou: float,
+    split: str,
+    cascade: str | None,
+    out: Path | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Find the boldest threshold of the cascade in CONFIG (or of a shipped one, by name) at which it provably misses at
+    most --max-miss of what its heavy model flags, and write the certificate.
+
+    The heavy model judges every whole unit in --data, so that takes as long as it does without a cascade. Exit status 2
+    says how many positives are missing, 1 that no threshold could be proved.
+    """
+    from detectors.calibration.calibrate import Claim
+    from pipeline.app.calibration.document import certificate_of, document, not_held, refusal, told
+    from pipeline.app.calibration.units import units_of
+    from pipeline.app.wiring import prepare_cascade
+    from pipeline.core.errors import ThresherError
+
+    _needs_scipy()
+    units = units_of(data, every_s, truth)
+    out = out or Path(f"{Path(config).stem}.certificate.yaml")
+    _writable(out)
+    generation = prepare_cascade(_document(config, assignments), cascade)
+    claim = Claim(max_miss, delta, "e-value" if topped_up else "exact", max_false, each_class)
+    done = _calibrated(generation, units, claim, match_iou=match_iou, data=data, split=split)
+    if done.verified is None:
+        if as_json:
+            print_json(document(done, {}))
+        for line in refusal(done):
+            click.echo(f"thresher: --data: {line}", err=True)
+        return 2
+    files = _curve_files(done, out)
+    if done.chosen is not None:
+        certificate = certificate_of(done)
+        certificate.save(out)
+        files["certificate"] = str(out)
+    if as_json:
+        print_json(document(done, files))
+    if done.chosen is None:
+        raise ThresherError(not_held(done))
+    if not as_json:
+        for line in told(done, certificate):
+            click.echo(line)
+        click.echo(f"\nwritten: {', '.join(name for name in files.values() if name)}")
+        click.echo(f"Run it:  name it in the config (cascade: {{…, certificate: {out}}}), then thresher run")
+    return 0
+
+
+def _document(config: str, assignments: tuple[str, ...]) -> Document:
+    from pipeline.app.config.document import Document, read
+    from pipeline.app.config.targets import is_config
+
+    document = read(Path(config)) if is_config(config) else Document({"cascade": config}, Path.cwd())
+    if isinstance(document.data.get("cascade"), str) and any(one.startswith("cascade.") for one in assignments):
+        document.data["cascade"] = {"base": document.data["cascade"]}
+    for assignment in assignments:
+        document.set(assignment)
+    return document
+
+
+def _calibrated(
+    generation: Generation, units: Units, claim: Claim, *, match_iou: float, data: Path, split: str
+) -> Calibration:
+    from detectors.calibration.calibrate import lacks, measure, verify
+    from detectors.calibration.paths import path_of
+    from pipeline.app.calibration.document import Calibration, data_of
+    from pipeline.core.errors import InputError
+
+    if generation.heavy is None:
+        raise InputError("this cascade has no heavy stage, so there is nothing it could be measured against", "CONFIG")
+    path = path_of(generation.rule, decides_alone=claim.alpha_false is not None, match_iou=match_iou)
+    for stage in generation.stages:
+        stage.warm()
+    with _progress(units.expected) as progress:
+        measured = measure(generation.cheap, generation.heavy, path, units, progress)
+    if not measured.units:
+        raise InputError(f"{data} holds no picture that can be decoded", "--data")
+    short = lacks(measured, claim)
+    described = data_of(data, split, units.what, measured, units.left_out)
+    verified = None if short else verify(measured, claim)
+    return Calibration(generation, path, claim, match_iou, described, measured, short, verified)
+
+
+def _curve_files(done: Calibration, out: Path) -> dict[str, str | None]:
+    """The curve beside the certificate; the picture only where it can be drawn, or a word why not."""
+    from detectors.calibration.calibrate import curve
+    from pipeline.app.calibration.plot import draw
+    from pipeline.core.errors import InputError, MissingPart
+
+    rows = curve(done.measured, done.claim)
+    table, picture = out.with_suffix(".curve.json"), out.with_suffix(".curve.png")
+    try:
+        table.write_text(json.dumps({"chosen": done.chosen, "curve": rows}, indent=1) + "\n", encoding="utf-8")
+        draw(rows, done.chosen, picture)
+    except MissingPart as error:
+        click.echo(f"the curve was not drawn: {error.message}", err=True)
+        return {"curve": str(table), "picture": None}
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", str(table)) from None
+    return {"curve": str(table), "picture": str(picture)}
+
+
+@contextmanager
+def _progress(expected: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar where somebody watches, a line now and then elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        click.echo(f"the heavy model judges {expected or 'the'} whole units …", err=True)
+        yield lambda done: None
+        return
+    columns = (TextColumn("units"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=expected)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _needs_scipy() -> None:
+    from pipeline.core.errors import MissingPart
+
+    try:
+        import scipy.stats  # noqa: F401
+    except ImportError:
+        raise MissingPart("needs scipy: pip install 'thresher[calibrate]'", "calibrate") from None
+
+
+def _writable(out: Path) -> None:
+    """Found out before the long work, not after it."""
+    from pipeline.core.errors import InputError
+
+    if out.is_dir():
+        raise InputError(f"{out} is a folder", "--out")
+    try:
+        with out.open("ab"):
+            pass
+        if out.stat().st_size == 0:
+            out.unlink()
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}", "--out") from None
