@@ -69,7 +69,7 @@ def status_line(snapshot: Snapshot) -> str:
     said = [
         duration(snapshot.elapsed_s),
         counted(states) or "no streams",
-        f"{rate:.1f} per s",
+        f"{rate:.1f} frames/s",
         f"P50 {milliseconds(snapshot.latency.p50_ms)} ms, P99 {milliseconds(snapshot.latency.p99_ms)} ms",
         ", ".join(f"{name} {share}" for name, share in shares(decided)),
         f"{sum(stream.flagged for stream in snapshot.streams):,} flagged",
@@ -87,7 +87,7 @@ def _headline(snapshot: Snapshot) -> Text:
     line.append(duration(snapshot.elapsed_s))
     if not snapshot.ready:
         line.append("  warming up", style="yellow")
-    line.append(f"   {rate:.1f} per s", style="bold")
+    line.append(f"   {rate:.1f} frames/s", style="bold")
     line.append(f"   P50 {milliseconds(snapshot.latency.p50_ms)} ms  P99 {milliseconds(snapshot.latency.p99_ms)} ms")
     line.append(f"   CPU {snapshot.cpu_percent:.0f} %  {mebibytes(snapshot.rss_bytes)}", style="dim")
     return line
@@ -129,7 +129,7 @@ def _streams(streams: Sequence[StreamSnapshot], deciders: Sequence[str], wide: b
         1 if crowded else 2,
         ("stream", 32),
         ("state", 10),
-        ("per s", 7),
+        ("in/s", 7),
         ("P50 ms" if wide else "P50", 7),
         ("P99 ms" if wide else "P99", 7),
         *([("in flight", 9), ("frames", 13)] if wide else []),

@@ -182,6 +182,7 @@ def _result_row(outcome: Outcome) -> Row:
         # SQLite takes no lone surrogates, which file names of another age bring into reasons
         None if reason is None else reason.encode("utf-8", "backslashreplace").decode(),
         document.get("carried_from"),
+        document.get("file"),
     )
 
 

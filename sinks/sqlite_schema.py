@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS results (                -- one row a window: its ver
     flagged      INTEGER NOT NULL,    -- something to act on
     latency_ms   REAL NOT NULL,
     reason       TEXT,                -- of shed and failed
-    carried_from TEXT                 -- the window whose verdict this one repeats
+    carried_from TEXT,                -- the window whose verdict this one repeats
+    file         TEXT                 -- the picture's name, where each has one of its own
 ) STRICT;
 CREATE INDEX IF NOT EXISTS results_by_stream ON results (stream, time);
 CREATE INDEX IF NOT EXISTS results_by_time ON results (time);
@@ -82,7 +83,7 @@ GROUP BY stream, decided_by;
 
 _RESULT = (
     "id, stream, epoch, seq, pts_s, time, outcome, decided_by, generation, certified, flagged, latency_ms, reason, "
-    "carried_from"
+    "carried_from, file"
 )
 _EVENT = (
     "id, stream, label, start_time, end_time, start_s, end_s, seconds, count, windows, open, best_score, x1, y1, x2, y2"

@@ -22,12 +22,23 @@ def clock(wall_ns: int) -> str:
 
 
 def sentence(event: Event) -> str:
-    """`person, 12:00:04 to 12:00:31 (up to 4 at once)`."""
-    label, start, end = printable(event.label), clock(event.start_wall_ns), clock(event.end_wall_ns)
+    """`person, 12:00:04 to 12:00:31 (up to 4 at once)`; by the film's own time, `0:04 to 0:31`, where a film was read
+    faster or slower than it plays."""
+    label, (start, end) = printable(event.label), _span(event)
     at_once = f" (up to {event.count} at once)" if event.count > 1 else ""
     if event.kind != "end":
         return f"{label} since {start}{at_once}"
     return f"{label} at {start}{at_once}" if start == end else f"{label}, {start} to {end}{at_once}"
+
+
+_REAL_TIME_NS = 2_000_000_000  # by so much may a stream's clock and the one on the wall differ over an event
+
+
+def _span(event: Event) -> tuple[str, str]:
+    passed_ns = event.end_wall_ns - event.start_wall_ns
+    if abs(passed_ns - (event.end_ns - event.start_ns)) <= _REAL_TIME_NS:
+        return clock(event.start_wall_ns), clock(event.end_wall_ns)
+    return duration(event.start_ns / 1e9), duration(event.end_ns / 1e9)
 
 
 def milliseconds(value: float) -> str:

@@ -101,7 +101,8 @@ class _Shelf:
             return Gap(self._stream, "undecoded", 1)
         log.debug("%s/%s/%d is %s", self._stream, self._epoch, seq, path)
         self.judged += 1
-        return Chunk(self._stream, self._epoch, seq, pts_ns, duration_ns, mono_ns, wall_ns, FrameImage(frame))
+        name = path.name.encode("utf-8", "replace").decode()  # a name on disk may be no text
+        return Chunk(self._stream, self._epoch, seq, pts_ns, duration_ns, mono_ns, wall_ns, FrameImage(frame), name)
 
 
 class FolderReader:

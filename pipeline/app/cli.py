@@ -56,6 +56,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="thresher", prog_name="thresher")
 @click.option("-v", "--verbose", is_flag=True, help="Say more about what goes on.")
 @click.option("--debug", is_flag=True, help="Say everything, and show the full trace of an unexpected error.")
 def thresher(verbose: bool, debug: bool) -> None:

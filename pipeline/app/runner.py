@@ -41,6 +41,7 @@ class Report:
 
     status: int
     document: dict[str, Any]
+    results: tuple[str, ...] = ()  # where the sinks wrote
 
     def tell(self) -> None:
         """Print the summary, unless there is nothing to sum up."""
@@ -50,6 +51,8 @@ class Report:
             click.echo()
         for line in summary.lines(self.document):
             click.echo(line)
+        if self.results:
+            click.echo(f"{'results:':<12} {', '.join(self.results)}")
 
 
 def execute(plan: Plan, generations: Mapping[str, Generation], document: Document, options: RunOptions) -> Report:
@@ -73,7 +76,13 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
     for line in failures:
         click.echo(f"thresher: {redact(line)}", err=True)
     status = 2 if problems else 1 if failures else 0
-    return Report(status, summary.document(final, generations.values(), problems + failures))
+    return Report(status, summary.document(final, generations.values(), problems + failures), _written(plan))
+
+
+def _written(plan: Plan) -> tuple[str, ...]:
+    """The files that the sinks write, as the config names them."""
+    paths = (getattr(sink, "path", None) for sink in plan.sinks.values())
+    return tuple(redact(path) for path in paths if path is not None and str(path) != "-")
 
 
 def announce(plan: Plan, generations: Mapping[str, Generation]) -> Iterator[str]:

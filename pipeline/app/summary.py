@@ -87,6 +87,11 @@ def lines(doc: Mapping[str, Any]) -> list[str]:
         bad = [f"{one[name]} {name}" for name in ("dropped", "refused", "waiting") if one[name]]
         if bad:
             out.append(_line("sink", f"{sink}: {one['written']} written", *bad))
+    for name, one in doc["streams"].items():
+        if not one["connects"]:
+            out.append(
+                _line("not seen", f"{name} was never connected" + (f": {one['detail']}" if one["detail"] else ""))
+            )
     uncertified = [name for name, one in doc["generations"].items() if not one["certified"]]
     if uncertified:
         out.append(_line("uncertified", f"{', '.join(uncertified)}: nobody has bounded what the cheap stage lets slip"))

@@ -8,8 +8,7 @@ import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
 
@@ -20,8 +19,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f' Did you mean "{close[0]}"?' if close else ""
 
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+
 @cache
-def _entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    from importlib import metadata  # 40 ms, for which most starts have no need
+
     return {point.name: point for point in metadata.entry_points(group=group)}
 
 

@@ -38,6 +38,7 @@ class Chunk:
     mono_ns: int
     wall_ns: int
     payload: Payload
+    file: str = ""  # the name of the picture, where each has one of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Window:
     end_ns: int
     mono_ns: int
     wall_ns: int
+    file: str = ""
 
     @property
     def id(self) -> str:
@@ -237,6 +239,8 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         "outcome": outcome.kind,
         "latency_ms": round(outcome.latency_ns / 1e6, 3),
     }
+    if window.file:
+        document["file"] = window.file
     if isinstance(outcome, Result):
         document |= {
             "decided_by": outcome.decided_by,

@@ -111,7 +111,7 @@ def _event(kind: Literal["new", "update", "end"], label: str, entry: _Open) -> E
         start_ns=first.start_ns,
         end_ns=last.end_ns,
         start_wall_ns=first.wall_ns,
-        end_wall_ns=first.wall_ns + (last.end_ns - first.start_ns),
+        end_wall_ns=last.wall_ns + (last.end_ns - last.start_ns),
         windows=entry.windows,
         count=entry.count,
         best=entry.best,

@@ -99,7 +99,14 @@ class Intake:
             self._stream.sampled_out()
             return
         window = Window(
-            chunk.stream, chunk.epoch, chunk.seq, pts_ns, pts_ns + chunk.duration_ns, chunk.mono_ns, chunk.wall_ns
+            chunk.stream,
+            chunk.epoch,
+            chunk.seq,
+            pts_ns,
+            pts_ns + chunk.duration_ns,
+            chunk.mono_ns,
+            chunk.wall_ns,
+            chunk.file,
         )
         if self._feed is None:
             self._stream.state = SourceState.LIVE

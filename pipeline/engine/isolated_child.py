@@ -101,7 +101,7 @@ class _Child:
                 image = item.payload
                 self._keep(item.seq, image)
                 times = (item.pts_ns, item.duration_ns, item.mono_ns, item.wall_ns)
-                self.send("chunk", (item.seq, *times, image.width, image.height, image.luma()))
+                self.send("chunk", (item.seq, *times, image.width, image.height, image.luma(), item.file))
             else:
                 self.send("item", item)
             if self.stopping.is_set():

@@ -96,10 +96,10 @@ class IsolatedReader:
                 continue
             kind, body = message
             if kind == "chunk":
-                seq, pts_ns, duration_ns, mono_ns, wall_ns, width, height, luma = body
+                seq, pts_ns, duration_ns, mono_ns, wall_ns, width, height, luma, file = body
                 last_pts_ns = pts_ns
                 image = RemoteImage(link, seq, width, height, luma)
-                yield Chunk(stream, self.epoch, seq, pts_ns, duration_ns, mono_ns, wall_ns, image)
+                yield Chunk(stream, self.epoch, seq, pts_ns, duration_ns, mono_ns, wall_ns, image, file)
                 del image  # or it would be held until the next one comes
                 link.acknowledge()
             elif kind == "item":

@@ -1,7 +1,8 @@
 """Where views of all streams wait for one stage, and where micro-batches form.
 
 Earliest deadline first. A batch leaves when it is full, when its most pressing job has to start to be in time (deadline
-less the measured service time), or when it has lingered as long as its stream allows, whichever comes first. The queue
+less the measured service time), or when it has lingered as long as its stream allows, whichever comes first. Streams
+that can wait get what the live ones leave, but never less than one view a batch every quarter of a second. The queue
 needs no size of its own: every stream lets in a bounded number of windows, and its rule names a bounded number of
 regions in each.
 """
@@ -20,6 +21,7 @@ from pipeline.engine.ticket import Job
 _MARGIN = 1.5  # of the usual service time: what a batch may take when it goes slowly
 _MEMORY = 0.1  # share of the latest batch in the usual service time
 _NEVER_NS = 1 << 62
+_LEAST_NS = 250_000_000  # between two views of streams that can wait, while live ones take all there is
 _COMPACT_AT = 256
 
 
@@ -32,6 +34,7 @@ class StageQueue:
         self._idle = 0
         self._wake_ns = _NEVER_NS  # when the next idle worker wakes by itself
         self._compact_at = _COMPACT_AT
+        self._waited_ns = 0  # when a stream that can wait last had its turn
         self._usual_s = 0.0
         self._service = Histogram()
         self._batch_sizes: dict[int, int] = {}
@@ -106,11 +109,21 @@ class StageQueue:
 
     def _pop(self) -> list[Job]:
         batch: list[Job] = []
+        now = time.monotonic_ns()
+        if now - self._waited_ns > _LEAST_NS and len(self._heap) > self.max_batch:
+            patient = min((job for job in self._heap if job.can_wait and job.ticket.outcome is None), default=None)
+            if patient is not None:
+                self._heap.remove(patient)
+                heapq.heapify(self._heap)
+                patient.ticket.running = True
+                batch.append(patient)
         while self._heap and len(batch) < self.max_batch:
             job = heapq.heappop(self._heap)
             if job.ticket.outcome is None:
                 job.ticket.running = True
                 batch.append(job)
+        if any(job.can_wait for job in batch):
+            self._waited_ns = now
         if self._heap and self._idle:
             self._changed.notify()  # another worker may have the rest
         return batch

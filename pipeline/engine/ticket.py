@@ -68,21 +68,22 @@ class Ticket:
 class Job:
     """One view that waits for a stage: of the window, or of the region with this index that a rule asked for."""
 
-    __slots__ = ("index", "launch_ns", "ticket", "urgency_ns")
+    __slots__ = ("can_wait", "index", "launch_ns", "ticket", "urgency_ns")
 
     def __init__(self, ticket: Ticket, index: int, now_ns: int) -> None:
         self.ticket = ticket
         self.index = index
         # Where the stream has no place left, no other window of it can come to fill the batch: then why linger?
         self.launch_ns = now_ns if ticket.stream.full else now_ns + ticket.linger_ns
-        # A deadline is when a window is given up; what is live is wanted long before. What can wait ages as if it had
-        # a lax deadline, so that it is served, after what is pressing.
-        lax_ns = now_ns + WAITING_NS if ticket.stream.block else ticket.window.mono_ns + LIVE_NS
-        self.urgency_ns = lax_ns if ticket.deadline_ns is None else min(lax_ns, ticket.deadline_ns)
+        # A deadline is when a window is given up; what is live is wanted long before. What can wait gets what is left,
+        # and a little of the rest (see `StageQueue`).
+        self.can_wait = ticket.stream.block and ticket.deadline_ns is None
+        soon_ns = now_ns + NEVER_NS if self.can_wait else ticket.window.mono_ns + LIVE_NS
+        self.urgency_ns = soon_ns if ticket.deadline_ns is None else min(soon_ns, ticket.deadline_ns)
 
     def __lt__(self, other: Job) -> bool:
         return self.urgency_ns < other.urgency_ns
 
 
-WAITING_NS = 2_000_000_000
 LIVE_NS = 250_000_000
+NEVER_NS = 1 << 60

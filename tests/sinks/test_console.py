@@ -109,14 +109,14 @@ def test_figures_are_worded_so_that_they_do_not_mislead() -> None:
 
 def test_a_stream_is_one_line_that_fits_80_columns() -> None:
     lines = drawn(snapshot(stream()), [event("end", 700)])
-    assert words(lines[0]) == "thresher 1:23 24.9 per s P50 7.9 ms P99 32 ms CPU 143 % 412 MiB"
-    assert words(lines[2]) == "stream state per s P50 P99 ssdlite motion resnet flagged"
+    assert words(lines[0]) == "thresher 1:23 24.9 frames/s P50 7.9 ms P99 32 ms CPU 143 % 412 MiB"
+    assert words(lines[2]) == "stream state in/s P50 P99 ssdlite motion resnet flagged"
     assert words(lines[3]) == "door live 24.9 7.4 31 61 % 33 % 6 % 132"
     assert words(line_of(lines, " 43 %")) == "ssdlite 2.4 12 49 3 43 % 0"
     assert words(line_of(lines, "log")) == "sinks log 12,345"
     assert lines[-1] == f"○ {at(28)} door: person, {at(0)} to {at(28)} (up to 2 at once)"
     assert words(drawn(snapshot(stream()), width=150)[2]) == (
-        "stream state per s P50 ms P99 ms in flight frames ssdlite motion resnet flagged"
+        "stream state in/s P50 ms P99 ms in flight frames ssdlite motion resnet flagged"
     )
 
 
@@ -179,7 +179,7 @@ def test_the_status_line_says_it_all() -> None:
         sinks=(SinkSnapshot("db", "ok", "", 0, 12000, 4, 0, 3),),
     )
     assert status_line(shown) == (
-        "1:23 · 1 live, 1 connecting · 24.9 per s · P50 7.9 ms, P99 32 ms · ssdlite 61 %, motion 33 %, resnet 6 % · "
+        "1:23 · 1 live, 1 connecting · 24.9 frames/s · P50 7.9 ms, P99 32 ms · ssdlite 61 %, motion 33 %, resnet 6 % · "
         "132 flagged · lost: 12 overload · db 4 dropped · CPU 143 %, 412 MiB"
     )
 

@@ -236,3 +236,8 @@ def test_a_watched_folder_that_goes_away(watched: Folder) -> None:
         watched.path.rmdir()
         with pytest.raises(SourceLost, match="is gone"):
             settle(items, 1)
+
+
+def test_results_name_the_picture(tmp_path: Path) -> None:
+    with closing(Folder(path=fill(tmp_path, "b.png", "a.png")).open("s")) as reader:
+        assert [item.file for item in reader if isinstance(item, Chunk)] == ["a.png", "b.png"]

@@ -74,6 +74,8 @@ def _tell_model(console: Console, found: Mapping[str, Any]) -> None:
 
 
 def _tell_parts(console: Console, document: Mapping[str, Any]) -> None:
+    from rich.markup import escape  # a hint may hold [brackets]
+
     def listed(known: Mapping[str, bool]) -> str:
         return "  ".join(f"{name} ✓" if there else f"[dim]{name} ✗[/dim]" for name, there in known.items())
 
@@ -85,4 +87,4 @@ def _tell_parts(console: Console, document: Mapping[str, Any]) -> None:
         if one["missing"] is None:
             console.print(f"  [green]✓[/green] {one['part']}: {one['serves']}")
         else:
-            console.print(f"  [yellow]✗[/yellow] {one['part']}: {one['serves']}; get it with: {one['get']}")
+            console.print(f"  [yellow]✗[/yellow] {one['part']}: {one['serves']}; get it with: {escape(one['get'])}")
