@@ -24,9 +24,9 @@ _REPORTED_FROM = 0.5
 T = TypeVar("T")
 
 
-def prepare(document: Document) -> tuple[Plan, dict[str, Generation]]:
+def prepare(document: Document, mistakes: Mistakes | None = None) -> tuple[Plan, dict[str, Generation]]:
     """Check `document` whole: settings, sources, sinks, models, rules. Raises `InputErrors` with all that is wrong."""
-    mistakes = Mistakes(document)
+    mistakes = mistakes or Mistakes(document)
     plan = load(document, mistakes)
     for source in plan.gates.keys() & plan.watches.keys():
         if plan.cascades[plan.watches[source]].certificate is not None:

@@ -15,12 +15,15 @@ from pipeline.app.commands.options import detect_option, json_option, print_json
 def validate(targets: tuple[str, ...], detect: str | None, assignments: tuple[str, ...], as_json: bool) -> int:
     """Check CONFIG (or what else `thresher run` takes) whole, models included, and start nothing."""
     from pipeline.app.assemble import assemble
+    from pipeline.app.config.mistakes import Mistakes
     from pipeline.app.runner import announce
     from pipeline.app.wiring import prepare
     from pipeline.core.errors import InputError, InputErrors
 
     try:
-        plan, generations = prepare(assemble(targets, detect=detect, assignments=assignments))
+        document = assemble(targets, detect=detect, assignments=assignments)
+        mistakes = Mistakes(document, elsewhere=True)
+        plan, generations = prepare(document, mistakes)
     except InputError as error:
         if not as_json:
             raise
@@ -28,10 +31,13 @@ def validate(targets: tuple[str, ...], detect: str | None, assignments: tuple[st
         print_json({"valid": False, "mistakes": [{"place": one.place, "message": one.message} for one in errors]})
         return 2
     if as_json:
-        print_json({"valid": True, "mistakes": []})
+        notes = [{"place": one.place, "message": one.message} for one in mistakes.notes]
+        print_json({"valid": True, "mistakes": [], "notes": notes})
         return 0
     for line in announce(plan, generations):
         click.echo(line)
+    for note in mistakes.notes:
+        click.echo(f"{note}: a run will need it")
     counted = [
         _count(len(plan.sources), "source"),
         _count(len(generations), "cascade"),
@@ -61,7 +67,7 @@ def graph(targets: tuple[str, ...], detect: str | None, assignments: tuple[str, 
     from pipeline.app.graph import mermaid
 
     document = assemble(targets, detect=detect, assignments=assignments)
-    mistakes = Mistakes(document)
+    mistakes = Mistakes(document, elsewhere=True)
     plan = load(document, mistakes)
     mistakes.raise_if_any()
     click.echo(mermaid(plan, document))

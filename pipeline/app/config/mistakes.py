@@ -18,10 +18,16 @@ _NAME = TypeAdapter(Name)
 
 
 class Mistakes:
-    """The mistakes of one document, each with its place."""
+    """The mistakes of one document, each with its place.
 
-    def __init__(self, document: Document) -> None:
+    With `elsewhere`, the document is looked at where it is not going to run: references to an environment and to files
+    of secrets that lead nowhere are `notes` then, not mistakes.
+    """
+
+    def __init__(self, document: Document, elsewhere: bool = False) -> None:
         self._document = document
+        self._elsewhere = elsewhere
+        self.notes: list[InputError] = []
         self._unresolved: set[Key] = set()
         self.errors: list[InputError] = []
 
@@ -43,7 +49,7 @@ class Mistakes:
     def unresolved(self, errors: Mapping[Key, InputError]) -> None:
         """References that lead nowhere. What stands there is not looked at any further."""
         self._unresolved |= errors.keys()
-        self.errors.extend(errors.values())
+        (self.notes if self._elsewhere else self.errors).extend(errors.values())
 
     def is_resolved(self, key: Sequence[str]) -> bool:
         """Whether every reference at and below `key` led somewhere."""
@@ -82,7 +88,8 @@ class Mistakes:
 
     def raise_if_any(self) -> None:
         if self.errors:
-            raise InputErrors(self.errors) if len(self.errors) > 1 else self.errors[0]
+            told = self.errors + self.notes  # who mends the ones will want to know of the others
+            raise InputErrors(told) if len(told) > 1 else told[0]
 
 
 def _told(kind: type[BaseModel], detail: Any) -> str:
