@@ -55,7 +55,7 @@ class Weights(Settings):
     sha256: str = Field(pattern=r"^[0-9a-f]{8,64}$")
     format: WeightsFormat
     url: str | None = Field(default=None, pattern=r"^https?://")
-    companions: dict[str, str] = Field(default_factory=dict)
+    companions: dict[Annotated[str, Field(pattern=r"^[\w][\w.-]*$")], str] = Field(default_factory=dict)
     architecture: str | None = None
     precision: Literal["f32", "f16", "int8"] = Field(default="f32", description="how the file stores them")
 

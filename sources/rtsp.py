@@ -41,7 +41,9 @@ class Rtsp(Source):
 
     url: str = Field(repr=False, description="where the stream is; keep the password out of here with ${VARIABLE}")
     transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP carries the picture; udp may lose parts")
-    connect_s: PositiveFloat = Field(3.0, description="give up a connection attempt after this long, at most doubled")
+    connect_s: PositiveFloat = Field(
+        3.0, le=600, description="give up a connection attempt after this long, at most doubled"
+    )
     max_pixels: int = Field(MAX_PIXELS, gt=0, description="refuse pictures with more pixels")
 
     def model_post_init(self, _context: object) -> None:
@@ -81,6 +83,11 @@ class Rtsp(Source):
         if "://" not in self.url or parts.scheme not in _PROTOCOLS:
             hint = nearest(parts.scheme, _PROTOCOLS) if parts.scheme else ""
             raise InputError(f"the URL must begin with one of {', '.join(f'{s}://' for s in _PROTOCOLS)}.{hint}")
+        if "@" in parts.path + parts.query + parts.fragment and (parts.username or parts.scheme == "rtsp"):
+            raise InputError(
+                "there is an @ behind the host: percent-encode / ? # @ in the password (%2F %3F %23 %40), and an @ that"
+                " belongs to the path as %40"
+            )
         if not host and parts.scheme != "udp":
             raise InputError("the URL names no host")
         return parts

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 import click
@@ -33,6 +35,8 @@ COMMANDS = {
     "version": "pipeline.app.commands.about:version",
 }
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+_USERS = {errno.ENAMETOOLONG, errno.EACCES, errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+"""What a path that somebody gave may be wrong with."""
 
 
 class _Commands(click.Group):
@@ -85,6 +89,8 @@ def program() -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  # a return per kind of end
     """Run one command; returns the exit status. Nothing that is printed holds a secret or, without --debug, a trace."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for good
     try:
         status = thresher.main(args=argv, prog_name="thresher", standalone_mode=False)
         sys.stdout.flush()
@@ -111,6 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  # a r
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:
+        if error.filename is None or error.errno not in _USERS:
+            _say(_unexpected(error, shown="--debug" in argv))
+            return FAILED
+        _say(f"{error.filename}: {error.strerror}")
+        return WRONG_INPUT
     except Exception as error:  # noqa: BLE001  # the last net: a person gets a line, and the trace where it helps
         _say(_unexpected(error, shown="--debug" in argv))
         return FAILED

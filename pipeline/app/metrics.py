@@ -148,8 +148,9 @@ class Endpoint:
         host, port = address
         try:
             self._server, self._thread = start_http_server(port, addr=host, registry=registry(snapshot))
-        except OSError as error:
-            raise InputError(f"cannot listen on {host}:{port}: {error.strerror or error}", place) from error
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "this is no address"
+            raise InputError(f"cannot listen on {host}:{port}: {reason}", place) from error
         self.port: int = self._server.server_port
 
     def __enter__(self) -> Self:

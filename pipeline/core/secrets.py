@@ -1,7 +1,9 @@
 """Keeps passwords out of everything that a person or a program may read.
 
 Two nets: every secret that was resolved from the environment or a file, or that stood in a URL, is remembered and
-replaced by text; and any URL's user part is replaced by shape, known or not.
+replaced by text; and any URL's user part is replaced by shape, known or not: up to the last `@` that could end it, also
+where the URL is malformed, lost a slash on its way through a path, or lost its scheme. Control characters go as well:
+what comes from outside must not steer a terminal.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from urllib.parse import quote, unquote, urlsplit
 HIDDEN = "***"
 _known: set[str] = set()
 _lock = threading.Lock()
-_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s?#'\"]*@")
+_USERINFO = re.compile(r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*:[/\\]+)[^\s'\"]*@")
+_NO_SCHEME = re.compile(r"(?<![^\s'\"/])[^\s'\"/@]+:(?![/\\]+\*\*\*@)[^\s'\"]+@(?=[\w\[.*-])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _QUERY = re.compile(
     r"(?i)(?P<key>[?&](?:[\w.-]*(?:token|password|passwd|pwd|secret|key|auth|signature|sig))=)[^&\s#'\"]+"
 )
@@ -41,12 +45,13 @@ def remember_url(url: str) -> None:
 
 def redact(text: object) -> str:
     """`text` without any secret that was remembered and without the user part of any URL."""
-    out = str(text)
+    out = _CONTROL.sub("", str(text))
     with _lock:
         known: Iterable[str] = sorted(_known, key=len, reverse=True)
     for secret in known:
         out = out.replace(secret, HIDDEN)
     out = _USERINFO.sub(lambda m: f"{m['scheme']}{HIDDEN}@", out)
+    out = _NO_SCHEME.sub(f"{HIDDEN}@", out)
     return _QUERY.sub(lambda m: f"{m['key']}{HIDDEN}", out)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+LONGEST_S = 1e6  # a time that somebody may mean: eleven days
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """A name that is safe in ids, file names, metric labels and topics."""
 
@@ -13,25 +14,31 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 class Settings(BaseModel):
     """Frozen; an unknown key is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, hide_input_in_errors=True
+    )
 
 
 class GateChoice(Settings):
     """Which gate stands before the first queue, and how often it lets an unchanged scene through."""
 
     kind: str
-    refresh_s: PositiveFloat = Field(default=10.0, description="judge an unchanged scene again after this many seconds")
+    refresh_s: PositiveFloat = Field(
+        default=10.0, le=LONGEST_S, description="judge an unchanged scene again after this many seconds"
+    )
 
 
 class StreamSettings(Settings):
     """What every source can be told, whatever it reads."""
 
     cascade: str | None = Field(default=None, description="which cascade judges it; needed where there are several")
-    max_fps: PositiveFloat | None = Field(
-        default=None, description="judge at most this many frames a second of media time"
+    max_fps: float | None = Field(
+        default=None, ge=0.001, le=100_000, description="judge at most this many frames a second of media time"
     )
     latency_budget_ms: PositiveFloat | None = Field(
-        default=None, description="a window without a verdict this long after its first packet is shed"
+        default=None,
+        le=LONGEST_S * 1e3,
+        description="a window without a verdict this long after its first packet is shed",
     )
     overflow: Literal["block", "drop_oldest"] | None = Field(
         default=None, description="when the pipeline is full: wait, or let the oldest go (default: live sources drop)"
@@ -45,7 +52,9 @@ class StreamSettings(Settings):
     )
     isolation: Literal["thread", "process"] = Field(default="thread", description="where it is decoded")
     gate: GateChoice | None = None
-    refresh_s: PositiveFloat = Field(default=10.0, description="a frozen or black feed is judged again this often")
+    refresh_s: PositiveFloat = Field(
+        default=10.0, le=LONGEST_S, description="a frozen or black feed is judged again this often"
+    )
     silence_s: PositiveFloat = Field(
-        default=8.0, description="a live source that sends nothing for so long is opened again"
+        default=8.0, le=LONGEST_S, description="a live source that sends nothing for so long is opened again"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +43,31 @@ def test_log_lines_and_their_traces_are_redacted() -> None:
             "x", 40, "f", 1, "opening %s", ("rtsp://u:topsecret@cam/",), (type(error), error, None)
         )
     assert "topsecret" not in formatter.format(record)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://u:a/Tr0ub4dor&3@h/",
+        "rtsp://u:a#Tr0ub4dor&3@h/x",
+        "rtsp://u:a?Tr0ub4dor&3@h/",
+        "/home/me/rtsp:/u:Tr0ub4dor&3@h: there is no such model",
+        "u:Tr0ub4dor&3@h",
+        "//u:Tr0ub4dor&3@h/x",
+        "rtsp:u:Tr0ub4dor&3@h/x",
+        "rtsp:\\\\u:Tr0ub4dor&3@h\\x",
+        "ssh:/u:Tr0ub4dor&3@h",
+    ],
+)
+def test_a_url_that_is_none_keeps_its_password_all_the_same(text: str) -> None:
+    assert "Tr0ub" not in redact(text)
+    assert "Tr0ub" not in redact(f"thresher: sources.door.url: {text}: the URL is malformed")
+
+
+def test_nothing_from_outside_steers_the_terminal() -> None:
+    assert redact("\x1b]0;PWN\x07x\n\ty") == "]0;PWNx\n\ty"
+
+
+def test_generations_and_places_are_no_passwords() -> None:
+    for text in ("uncertified: people@2e0dfcfd: nobody", "c.yaml:3: sources.b.url: x", "people@1, moderation@2"):
+        assert redact(text) == text

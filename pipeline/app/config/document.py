@@ -19,7 +19,8 @@ Key: TypeAlias = tuple[str, ...]
 
 _REFERENCE = re.compile(r"\$\$(?=\{)|\$\{(?P<name>[^}]*)\}")
 _MOST_NODES = 100_000  # an anchor that repeats anchors grows without bound
-_LARGEST_BYTES = 4 << 20
+_LARGEST_BYTES = 1 << 20
+_LARGEST_SECRET = 64 << 10
 
 
 @dataclass
@@ -130,7 +131,14 @@ def _load(text: str, origin: str, lines: dict[Key, int]) -> Any:
         raise InputError(secrets.redact(problem), place) from None
     except YAMLError as error:
         raise InputError(secrets.redact(str(error).splitlines()[0]), origin) from None
-    return _Plain(origin, lines).of(loaded, ())
+    except RecursionError:
+        raise InputError("this is nested too deeply to be a config", origin) from None
+    except (AttributeError, TypeError, ValueError) as error:  # what the parser stumbles over by itself
+        raise InputError(f"this cannot be read as a config: {secrets.redact(error)}", origin) from None
+    try:
+        return _Plain(origin, lines).of(loaded, ())
+    except RecursionError:
+        raise InputError("this is nested too deeply to be a config (an anchor inside itself?)", origin) from None
 
 
 class _Plain:
@@ -153,6 +161,8 @@ class _Plain:
             return node
         for plain in (int, float, str):
             if isinstance(node, plain):
+                if "\0" in str(node):
+                    raise InputError("a text holds a zero byte", f"{self.origin}: {'.'.join(path)}")
                 return plain(node)
         if type(node).__name__ == "ScalarBoolean":
             return bool(node)
@@ -200,8 +210,11 @@ def _looked_up(name: str, environment: Mapping[str, str]) -> str:
     if name.startswith("file:"):
         path = Path(name.removeprefix("file:"))
         try:
-            value = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            if path.exists() and not path.is_file():
+                raise InputError(f"the file {path} of ${{{name}}}: is no regular file")
+            with path.open("rb") as file:
+                value = file.read(_LARGEST_SECRET).decode("utf-8").strip()
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "is no text in UTF-8"
             raise InputError(f"the file {path} of ${{{name}}}: {reason}") from None
     else:

@@ -36,7 +36,8 @@ class _Loader:
         chosen = {
             name: cascades.choose(source.cascade, ("sources", name, "cascade")) for name, source in sources.items()
         }
-        if not data.get("sources"):
+        named = data.get("sources")
+        if not named or (isinstance(named, dict) and all(section is None for section in named.values())):
             self._mistakes.add("nothing to watch: name a source, or give a target on the command line", ("sources",))
         if data.get("cascade") is not None:
             cascades.choose(None, ("cascade",))  # looked at even where every source names its own

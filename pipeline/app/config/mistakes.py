@@ -14,6 +14,7 @@ from pipeline.core.secrets import redact
 from pipeline.core.settings import Name
 
 M = TypeVar("M", bound=BaseModel)
+_MOST_TOLD = 100
 _NAME = TypeAdapter(Name)
 
 
@@ -89,6 +90,8 @@ class Mistakes:
     def raise_if_any(self) -> None:
         if self.errors:
             told = self.errors + self.notes  # who mends the ones will want to know of the others
+            if len(told) > _MOST_TOLD:
+                told = [*told[:_MOST_TOLD], InputError(f"and {len(told) - _MOST_TOLD} mistakes more")]
             raise InputErrors(told) if len(told) > 1 else told[0]
 
 

@@ -50,15 +50,17 @@ def _source_of(target: str, taken: Iterable[str]) -> tuple[str, dict[str, Any]]:
     if _URL.match(target):
         secrets.remember_url(target)
         return _name(_url_name(target), taken), {"kind": "rtsp", "url": target}
-    if target.isdigit():
+    if target.isdecimal() and target.isascii():
         return _name(f"webcam-{target}", taken), {"kind": "webcam", "device": int(target)}
     path = Path(target)
-    if target.startswith("/dev/"):
+    if target.startswith("/dev/video"):
         return _name(path.name, taken), {"kind": "webcam", "device": target}
     if path.is_dir():
         return _name(path.resolve().name, taken), {"kind": "folder", "path": target}
     if not path.exists():
         raise InputError(_absent(path), secrets.redact(target))
+    if not path.is_file() and not path.is_fifo():
+        raise InputError("is no file that could hold a film, and no camera", secrets.redact(target))
     return _name(path.stem, taken), {"kind": "file", "path": target}
 
 
