@@ -143,6 +143,16 @@ class FileReader:
         except FFmpegError as error:
             log.warning("%s: broken off at frame %d: %s", self._place, decoder.received, plain(error))
         yield decoder.flush()
+        self._compare((decoder.next_pts_ns - start_ns) / 1e9)
+
+    def _compare(self, seconds: float) -> None:
+        """Say so if the film was cut off: its container knows how long it was meant to be."""
+        duration, base = self._video.duration, self._video.time_base
+        meant_s = float(duration * base) if duration is not None and base is not None else 0.0
+        if not meant_s and self._container is not None and self._container.duration is not None:
+            meant_s = self._container.duration / 1e6
+        if meant_s - seconds > max(1.0, 0.02 * meant_s):
+            log.warning("%s: ends after %.1f s of the %.1f s that it should have", self._place, seconds, meant_s)
 
     def _let_go(self) -> None:
         container, self._container = self._container, None

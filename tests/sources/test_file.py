@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import shutil
+import subprocess
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -202,3 +203,19 @@ def test_a_playlist_leads_to_no_other_protocol(tmp_path: Path) -> None:
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
     with pytest.raises(InputError):
         suite.read(File(path=path))
+
+
+def test_a_film_that_was_cut_off_is_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = Path("tests/data/bikes.mp4")
+    moved = tmp_path / "index-first.mp4"
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", str(whole), "-c", "copy", "-movflags", "+faststart", str(moved)], check=True
+    )
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(moved.read_bytes()[: moved.stat().st_size // 3])
+    for film, expected in ((moved, False), (cut, True)):
+        caplog.clear()
+        reader = File(path=film).open("s")
+        assert sum(isinstance(item, Chunk) for item in reader) > 5
+        reader.close()
+        assert any("that it should have" in line for line in caplog.messages) is expected
