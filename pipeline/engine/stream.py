@@ -120,7 +120,7 @@ class Stream:
         ticket = Ticket(self, window)
         ticket.lease = lease
         ticket.luma = luma
-        ticket.linger_ns = self._linger_ns
+        ticket.linger_ns = self._linger_ns if self._windows else 0  # the very first verdict is waited for
         if self.budget_ns is not None:
             ticket.deadline_ns = window.mono_ns + self.budget_ns
         with self._lock:

@@ -56,11 +56,14 @@ def test_quantiles_are_within_a_bucket(values: list[float]) -> None:
 
 
 def _stream(budget_ms: float | None, linger_ms: float) -> Stream:
-    return Stream(
+    stream = Stream(
         "s", "c", generation(), lambda *_: None,
         in_flight=100, block=True,
         budget_ns=None if budget_ms is None else int(budget_ms * 1e6), linger_ns=int(linger_ms * 1e6),
     )  # fmt: skip
+    now = time.monotonic_ns()
+    stream.admit(Window("s", "e", 0, 0, 1, now, now))  # the very first window lingers nowhere
+    return stream
 
 
 def _job(stream: Stream, seq: int) -> Job:
