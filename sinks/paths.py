@@ -18,8 +18,8 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise InputError("is a folder; give the name of a file in it", str(path))
     if path.exists():
-        if path.is_fifo() or path.is_socket():
-            raise InputError("is a pipe or a socket, and a sink keeps what it writes; give a file", str(path))
+        if path.is_socket():
+            raise InputError("is a socket; give the name of a file", str(path))
         if not os.access(path, os.W_OK):
             raise InputError("this file cannot be written; check its permissions", str(path))
         return
