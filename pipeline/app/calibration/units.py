@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,15 +23,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Units:
+class Units(ABC):
     """Iterate it once; then `left_out` says what was not counted, and why. `expected` is about how many there are."""
 
     what: str
     expected: int | None
     left_out: dict[str, int] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[Unit]:
-        raise NotImplementedError
+    @abstractmethod
+    def __iter__(self) -> Iterator[Unit]: ...
 
     def _leave_out(self, reason: str, count: int = 1) -> None:
         self.left_out[reason] = self.left_out.get(reason, 0) + count
