@@ -25,7 +25,7 @@ _TICK_S = 0.5
 _PATIENCE_S = 0.3
 _BEHIND_NS = 2_000_000_000
 
-_Arrived: TypeAlias = "tuple[Packet[VideoStream], int, int]"  # mono_ns, wall_ns
+_Arrived: TypeAlias = "tuple[Packet[VideoStream], int, int, int]"  # mono_ns, wall_ns, when FFmpeg handed it over
 
 
 class _Pump(threading.Thread):
@@ -52,7 +52,7 @@ class _Pump(threading.Thread):
                 if packet.dts is None and packet.size == 0:
                     break  # PyAV's mark of the end: on a live stream, a disconnect
                 now = time.monotonic_ns(), time.time_ns()
-                if not self._put((packet, *(before if before and self._held_back else now))):
+                if not self._put((packet, *(before if before and self._held_back else now), now[0])):
                     break
                 before = now
         except FFmpegError as error:
@@ -126,7 +126,7 @@ class LiveReader:
 
     def __iter__(self) -> Iterator[Item]:
         decoder, pump = self.decoder, self._pump
-        heard, behind = time.monotonic(), False
+        heard, behind, has_keys = time.monotonic(), False, False
         while not self._closed:
             try:
                 arrived = pump.take()
@@ -139,8 +139,11 @@ class LiveReader:
                 yield Watermark(self._stream, decoder.last_pts_ns)
                 continue
             heard = time.monotonic()
-            packet, mono_ns, wall_ns = arrived
-            behind = time.monotonic_ns() - mono_ns > _BEHIND_NS or (behind and not packet.is_keyframe)
+            packet, mono_ns, wall_ns, handed_ns = arrived
+            # how long it waited for us: its age would blame us for a slow camera
+            has_keys = has_keys or packet.is_keyframe  # where none is marked, there is none to wait for
+            waits = behind and has_keys and not packet.is_keyframe
+            behind = waits or time.monotonic_ns() - handed_ns > _BEHIND_NS
             if behind:
                 yield decoder.refuse()
             else:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pipeline.core.errors import SourceLost
-from pipeline.core.records import Item, Watermark
+from pipeline.core.records import Chunk, Gap, Item, Watermark
 from sources.ffmpeg import open_video
 from sources.live import LiveReader
 from tests.contracts import source_suite as suite
@@ -65,3 +65,29 @@ def test_silence_is_said_and_ends_nothing() -> None:
     live.close()
     assert sum(isinstance(item, Watermark) for item in items) >= 3
     suite.check_items(items, received=2)
+
+
+def test_what_waited_too_long_is_passed_over_and_counted() -> None:
+    live = reader("testsrc2=size=64x48:rate=25")
+    items = list(suite.until(live, 1))
+    time.sleep(2.5)  # the queue is full of what came at once, and old by now
+    more = list(suite.until(live, 150))
+    gaps = [item for item in more if isinstance(item, Gap)]
+    assert sum(gap.count for gap in gaps) >= 60
+    assert {gap.reason for gap in gaps} == {"undecoded"}
+    assert isinstance(more[-1], Chunk), "and then it is with the present again"
+    assert sum(map(suite.count, [*items, *more])) == 151
+    chunks = [item.seq for item in [*items, *more] if isinstance(item, Chunk)]
+    assert chunks[-1] == 150, "gaps count in the numbering"
+    live.close()
+
+
+@pytest.mark.slow
+def test_a_slow_camera_is_not_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One frame in two and a half seconds, each stamped with the moment the one before was handed over."""
+    monkeypatch.setattr("sources.live.held_back", lambda container, video: True)
+    live = reader("testsrc2=size=64x48:rate=0.4,realtime=limit=10")
+    items = list(suite.until(live, 4))
+    live.close()
+    assert sum(isinstance(item, Chunk) for item in items) == 4
+    assert not any(isinstance(item, Gap) for item in items)
