@@ -30,7 +30,7 @@ from pipeline.core.settings import Name, Settings
 
 MANIFEST = "manifest.yaml"
 WeightsFormat: TypeAlias = Literal["onnx", "ir", "tensorflow", "safetensors", "torchvision"]
-OutputKind: TypeAlias = Literal["classification", "ssd", "yolo", "torchvision"]
+OutputKind: TypeAlias = Literal["classification", "ssd", "yolo", "torchvision", "heatmap"]
 Triple: TypeAlias = tuple[float, float, float]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 

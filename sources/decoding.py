@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Literal, TypeAlias
 
-from av.codec.context import CodecContext, ThreadType
+from av.codec.context import ThreadType
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -14,22 +14,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.core.payloads import FrameImage
+from pipeline.core.pictures import MAX_PIXELS, guard
 from pipeline.core.records import Chunk, Gap, Item
-
-MAX_PIXELS = 8192 * 8192
-"""A picture with more is refused before memory is taken for it."""
 
 _SECOND = 1_000_000_000
 _DEFAULT_RATE = Fraction(25)
 _Arrival: TypeAlias = tuple[int, int, int, bool]  # number of the packet, mono_ns, wall_ns, whether it came damaged
 _REORDERED = 20  # packets a decoder may sit on beside one a thread: 16 pictures of reordering (H.264, HEVC), and some
-
-
-def guard(codec: CodecContext, max_pixels: int, *, strict: bool = False) -> None:
-    """Refuse larger pictures in the decoder itself, and, if `strict`, damaged ones too, which it else patches up.
-    Call it before the first packet."""
-    options = {**codec.options, "max_pixels": str(max_pixels)}
-    codec.options = {**options, "err_detect": "explode"} if strict else options
 
 
 class Decoder:

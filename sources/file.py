@@ -15,8 +15,9 @@ from pydantic import Field
 
 from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError
+from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.records import Item, Watermark
-from sources.decoding import MAX_PIXELS, Decoder
+from sources.decoding import Decoder
 from sources.ffmpeg import open_video, plain
 from sources.pace import Pace
 

@@ -14,10 +14,9 @@ from pydantic import Field, PositiveFloat
 from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.payloads import FrameImage
+from pipeline.core.pictures import MAX_PIXELS, SUFFIXES, BadPicture, read_picture
 from pipeline.core.records import Chunk, Gap, Item, Watermark
-from sources.decoding import MAX_PIXELS
 from sources.ffmpeg import new_epoch
-from sources.pictures import SUFFIXES, BadPicture, read_picture
 from sources.watching import Watch
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,10 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from pipeline.core.errors import SourceLost
+from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.records import Item, Watermark
 from pipeline.core.secrets import redact
-from sources.decoding import MAX_PIXELS, Decoder
+from sources.decoding import Decoder
 from sources.ffmpeg import new_epoch, plain
 
 _HELD = 64  # packets between network and decoder; a full queue slows the sender down (TCP) or loses at its socket (UDP)

@@ -11,8 +11,8 @@ from pydantic import Field, PositiveFloat
 from pipeline.core.catalogue import nearest
 from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError, SourceLost
+from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.secrets import remember_url
-from sources.decoding import MAX_PIXELS
 from sources.ffmpeg import open_video, plain
 from sources.live import LiveReader
 

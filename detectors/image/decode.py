@@ -225,11 +225,49 @@ class Torchvision(Boxes):
         return tensors["boxes"][index][kept], scores[kept], classes
 
 
+class Heatmap(Boxes):
+    """Maps `[N, C, h, w]`: of each label, how likely it is that something's middle lies in a cell, local maxima alone.
+    Four more channels, where there are any, are the distances in view pixels from a cell's middle to the left, top,
+    right and bottom of its box; without them a finding is as large as three cells."""
+
+    cell_radius: ClassVar[float] = 1.5
+
+    def check(self, shapes: Shapes) -> None:
+        shape = shapes[self._name(list(shapes))]
+        c = len(self.labels)
+        if shape and (len(shape) != 4 or shape[1] not in {c, c + 4, None}):
+            raise self.mismatch(shape, f"maps [N, {c}, h, w] or [N, {c + 4}, h, w] are expected")
+
+    def _name(self, names: list[str]) -> str:
+        return self.pick(names, self.output.scores, ["maps", names[0]])
+
+    def read(self, tensors: Tensors, views: Sequence[View]) -> list[Findings]:
+        maps = tensors[self._name(list(tensors))]
+        return [self._findings(*self._peaks(maps[i], view.pixels.shape), view) for i, view in enumerate(views)]
+
+    def candidates(self, tensors: Tensors, index: int) -> tuple[Array, Array, Array]:
+        return self._peaks(tensors[self._name(list(tensors))][index], (self.height, self.width))
+
+    def _peaks(self, maps: Array, pixels: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        c = len(self.labels)
+        scores = self.scores(maps[:c])
+        kinds, rows, columns = np.nonzero(scores >= self.output.score_floor)
+        down, across = pixels[0] / maps.shape[1], pixels[1] / maps.shape[2]
+        middles = np.stack([(columns + 0.5) * across, (rows + 0.5) * down], 1)
+        if len(maps) == c:
+            reach = np.full((len(rows), 4), self.cell_radius) * [across, down, across, down]
+        else:
+            reach = maps[c:, rows, columns].T
+        boxes = np.concatenate([middles - reach[:, :2], middles + reach[:, 2:]], 1).astype(np.float32)
+        return boxes, scores[kinds, rows, columns], kinds
+
+
 _DECODERS: dict[OutputKind, type[Decoder]] = {
     "classification": Classification,
     "ssd": Ssd,
     "yolo": Yolo,
     "torchvision": Torchvision,
+    "heatmap": Heatmap,
 }
 
 

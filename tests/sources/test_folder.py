@@ -20,9 +20,9 @@ from av.video.frame import VideoFrame
 
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.payloads import FrameImage
+from pipeline.core.pictures import BadPicture, decode_picture
 from pipeline.core.records import Chunk, Gap, Item, Watermark
 from sources.folder import Folder
-from sources.pictures import BadPicture, decode_picture
 from tests.contracts import source_suite as suite
 
 CODECS = {"jpg": "mjpeg", "png": "png", "bmp": "bmp", "tiff": "tiff", "webp": "libwebp"}

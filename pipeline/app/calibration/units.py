@@ -13,11 +13,10 @@ from detectors.manifest import digest
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import FrameImage
+from pipeline.core.pictures import MAX_PIXELS, BadPicture, read_picture
 from pipeline.core.records import Chunk, Gap
-from sources.decoding import MAX_PIXELS
 from sources.file import File, content_digest
 from sources.folder import Folder
-from sources.pictures import BadPicture, read_picture
 
 log = logging.getLogger(__name__)
 

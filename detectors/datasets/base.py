@@ -1,0 +1,110 @@
+"""What every format of data set is read into."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pipeline.core.errors import InputError
+from pipeline.core.payloads import FrameImage
+from pipeline.core.pictures import BadPicture, read_beside, read_picture
+from pipeline.core.records import Array
+
+NO_BOXES = np.zeros((0, 4), np.float32)
+NO_CLASSES = np.zeros(0, np.int64)
+GOOD = frozenset({"good", "ok", "pass", "free", "normal", "accept"})
+"""Names of classes that say that nothing is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture and what is known of it.
+
+    `boxes` float32 `[n, 4]` (x1 y1 x2 y2, source pixels) with `classes` int `[n]`; or, where no place is known, one
+    class and no box; or a `mask`, a picture of the same size that is not black where something is. `group` names what
+    it has in common with others (a board, a camera, a day): what is split, is split between groups.
+    """
+
+    name: str
+    picture: Path
+    group: str = ""
+    boxes: Array = field(default_factory=lambda: NO_BOXES)
+    classes: Array = field(default_factory=lambda: NO_CLASSES)
+    reference: Path | None = None
+    mask: Path | None = None
+
+    def image(self) -> FrameImage:
+        """The picture, beside its reference if it has one. Raises `BadPicture`."""
+        if self.reference is None:
+            return FrameImage(read_picture(self.picture))
+        return FrameImage(read_beside(self.picture, self.reference))
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """`left_out` counts by reason what a format's reader could not use, `remarks` says the first few in words."""
+
+    labels: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    left_out: Counter[str] = field(default_factory=Counter)
+    remarks: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def groups(self) -> dict[str, int]:
+        return dict(Counter(sample.group for sample in self.samples))
+
+    def where(self, kept: Callable[[Sample], bool]) -> Self:
+        return replace(self, samples=tuple(sample for sample in self.samples if kept(sample)))
+
+    def bad(self, sample: Sample) -> bool:
+        """Whether the sample shows anything but a good part. A mask is looked at."""
+        if sample.mask is not None:
+            return bool(mask_of(sample).any())
+        return any(self.labels[int(index)].lower() not in GOOD for index in sample.classes)
+
+    def without(self, groups: Sequence[str]) -> tuple[Self, Self]:
+        """Those outside `groups`, and those inside. Raises `InputError` for a group that is not there."""
+        known = self.groups
+        for group in groups:
+            if group not in known:
+                raise InputError(f'there is no group "{group}"; there are {", ".join(sorted(known))}', "hold_out")
+        return self.where(lambda s: s.group not in groups), self.where(lambda s: s.group in groups)
+
+
+def mask_of(sample: Sample) -> Array:
+    """bool `[h, w]`: where something is. Raises `BadPicture`."""
+    assert sample.mask is not None
+    return np.asarray(read_picture(sample.mask).reformat(format="gray").to_ndarray() > 127)
+
+
+class Reading:
+    """What readers share: mistakes are counted by reason, and the first few are said in words."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.samples: list[Sample] = []
+        self.left_out: Counter[str] = Counter()
+        self.remarks: list[str] = []
+
+    def leave_out(self, reason: str, detail: str) -> None:
+        self.left_out[reason] += 1
+        if self.left_out[reason] <= 3:
+            self.remarks.append(f"{detail}: left out")
+
+    def done(self, labels: Sequence[str]) -> DataSet:
+        """Raises `InputError` where nothing is left."""
+        if not self.samples:
+            why = "; ".join(self.remarks) or "no picture was found"
+            raise InputError(f"holds nothing to learn or measure from ({why})", str(self.place))
+        return DataSet(tuple(labels), tuple(self.samples), self.left_out, tuple(self.remarks))
+
+
+__all__ = ["BadPicture", "DataSet", "Reading", "Sample", "mask_of"]

@@ -1,0 +1,1 @@
+"""How good models are: figures from findings and truth. No torch, no runtime, no files."""

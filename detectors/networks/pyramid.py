@@ -1,0 +1,148 @@
+"""A backbone, a feature pyramid over it, and one head: what is trained here.
+
+Every network takes float32 `[N, 3, H, W]` in 0…1 (H and W multiples of 32) and answers with raw numbers: logits, and
+distances in pixels. `Reading` turns those into what a runtime answers: probabilities, peaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectors.networks.classifiers import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD
+from pipeline.core.settings import Settings
+
+Head = Literal["classification", "heatmap", "boxes"]
+Backbone = Literal["mobilenet-v3-small", "resnet-18", "resnet-34", "resnet-50"]
+_RARE = -4.6  # the logit of 1 %: what a map says before it has learned anything
+_REACH = 16.0  # pixels: how far a box reaches before anything was learned
+
+
+class Architecture(Settings):
+    """What a network is made of: enough to build it again around its weights."""
+
+    backbone: Backbone = "resnet-18"
+    head: Head = "boxes"
+    stride: Literal[4, 8, 16, 32] = Field(default=4, description="pixels of the view a cell of the maps stands for")
+    channels: int = Field(default=96, ge=8, le=512, description="of every level of the pyramid")
+    classes: int = Field(default=1, ge=1)
+    pretrained: bool = Field(default=False, description="begin with torchvision's ImageNet weights")
+
+
+class Pyramid(nn.Module):  # type: ignore[misc]  # torch is untyped to the checker
+    """Feature pyramid (Lin et al. 2017, arXiv 1612.03144), merged down to its finest level: what is small is seen
+    there, and what is large has come down from above."""
+
+    def __init__(self, widths: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
+        self.smooth = nn.ModuleList(_block(channels, channels) for _ in widths[1:])
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """`features` finest first → `[N, channels, h, w]` of the finest."""
+        top = self.lateral[-1](features[-1])
+        for index in range(len(features) - 2, -1, -1):
+            upper = F.interpolate(top, scale_factor=2.0, mode="nearest")
+            top = self.smooth[index](self.lateral[index](features[index]) + upper)
+        return top
+
+
+class Network(nn.Module):  # type: ignore[misc]
+    """float32 `[N, 3, H, W]` in 0…1 →
+
+    - `classification`: logits `[N, classes]`
+    - `heatmap`: logits `[N, classes, H/stride, W/stride]`
+    - `boxes`: the same with four more channels, the distances in pixels from a cell's middle to the box's left, top,
+      right and bottom (Tian et al. 2019, FCOS, arXiv 1904.01355)
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.stages, widths = _backbone(architecture)
+        self.checkpointing = False
+        channels, classes = architecture.channels, architecture.classes
+        if architecture.head == "classification":
+            self.head = nn.Linear(widths[-1], classes)
+            return
+        self.first = {4: 0, 8: 1, 16: 2, 32: 3}[architecture.stride]
+        self.pyramid = Pyramid(widths[self.first :], channels)
+        self.maps = nn.Sequential(_block(channels, channels), nn.Conv2d(channels, classes, 1))
+        nn.init.constant_(self.maps[-1].bias, _RARE)
+        if architecture.head == "boxes":
+            self.reach = nn.Sequential(_block(channels, channels), nn.Conv2d(channels, 4, 1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features = self._features((pictures - self.mean) / self.std)
+        if self.architecture.head == "classification":
+            return self.head(features[-1].mean((2, 3)))
+        finest = self.pyramid(features[self.first :])
+        maps = self.maps(finest)
+        if self.architecture.head == "heatmap":
+            return maps
+        return torch.cat([maps, F.softplus(self.reach(finest)) * _REACH], 1)
+
+    def _features(self, pictures: Tensor) -> list[Tensor]:
+        features = []
+        for stage in self.stages:
+            if self.checkpointing and self.training:
+                pictures = torch.utils.checkpoint.checkpoint(stage, pictures, use_reentrant=False)
+            else:
+                pictures = stage(pictures)
+            features.append(pictures)
+        return features
+
+
+class Reading(nn.Module):  # type: ignore[misc]
+    """A network as it is exported: float32 `[N, 3, H, W]` in 0…1 → probabilities `[N, classes]`, or maps
+    `[N, classes (+ 4), h, w]` in which only local maxima are left of the scores (a 3×3 maximum filter takes the place
+    of suppressing boxes: Zhou et al. 2019, arXiv 1904.07850)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.classes = network.architecture.classes
+        self.head = network.architecture.head
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        answer = self.network(pictures)
+        if self.head == "classification":
+            return torch.softmax(answer, 1)
+        scores = torch.sigmoid(answer[:, : self.classes])
+        peaks = scores * (F.max_pool2d(scores, 3, 1, 1) == scores).float()
+        return peaks if self.head == "heatmap" else torch.cat([peaks, answer[:, self.classes :]], 1)
+
+
+def _block(width: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+    )
+
+
+def _backbone(architecture: Architecture) -> tuple[nn.ModuleList, list[int]]:
+    """torchvision's, cut into the stages whose outputs have strides 4, 8, 16 and 32, and how wide those are."""
+    import torchvision
+
+    weights = "DEFAULT" if architecture.pretrained else None
+    name = ARCHITECTURES[architecture.backbone]
+    whole = torchvision.models.get_model(name, weights=weights)
+    if architecture.backbone == "mobilenet-v3-small":
+        layers = list(whole.features)
+        return nn.ModuleList(
+            [
+                nn.Sequential(*layers[:2]),
+                nn.Sequential(*layers[2:4]),
+                nn.Sequential(*layers[4:9]),
+                nn.Sequential(*layers[9:]),
+            ]
+        ), [16, 24, 48, 576]
+    stem = nn.Sequential(whole.conv1, whole.bn1, whole.relu, whole.maxpool, whole.layer1)
+    widths = [64, 128, 256, 512] if architecture.backbone != "resnet-50" else [256, 512, 1024, 2048]
+    return nn.ModuleList([stem, whole.layer2, whole.layer3, whole.layer4]), widths

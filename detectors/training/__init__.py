@@ -1,0 +1,1 @@
+"""Makes models. Needs torch; what comes out of it does not."""

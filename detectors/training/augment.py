@@ -1,0 +1,156 @@
+"""From a labelled picture to what a network learns from: one crop, turned, scaled, seen by another sensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from pydantic import Field
+
+from detectors.datasets.boards import repaired, sensed
+from detectors.manifest import ViewSettings
+from pipeline.core.payloads import FrameImage
+from pipeline.core.records import Array
+from pipeline.core.settings import Settings
+
+_TOUCHED = 32  # of 255: of a pixel's area, how much has to be masked for it to be
+_VISIBLE = 0.6  # share of a box that has to be in the crop; of a smaller share nothing is learned, either way
+
+
+class Augmentation(Settings):
+    """Chances are drawn anew for every picture. `sensor` and `repair` need references."""
+
+    crop: int | None = Field(default=None, ge=32, description="side of what is cut out, pixels of the view")
+    aim: float = Field(default=0.7, ge=0, le=1, description="share of crops that are aimed at something labelled")
+    flip: bool = True
+    turn: bool = Field(default=True, description="by quarter turns, where the picture is square or cropped")
+    scale: float = Field(default=0.2, ge=0, le=0.8, description="crops are up to this share larger or smaller")
+    light: float = Field(default=0.1, ge=0, le=1, description="brightness and contrast change by up to this share")
+    noise: float = Field(default=4.0, ge=0, le=64, description="up to so much normal noise, of 255")
+    sensor: float = Field(default=0.0, ge=0, le=1, description="share seen by a simulated line camera")
+    repair: float = Field(default=0.0, ge=0, le=1, description="share with one defect left, or none")
+    adversarial: float = Field(
+        default=0.0,
+        ge=0,
+        le=16,
+        description="FGSM on half of a batch: a step of so many of 255",
+    )
+
+
+@dataclass(slots=True)
+class Example:
+    """Picture uint8 `[h, w, 3]`; boxes float32 `[n, 4]` in its pixels with classes `[n]`; `ignored` boxes, of which too
+    little is seen; bool `mask` `[h, w]` where the data set has masks."""
+
+    picture: Array
+    boxes: Array
+    classes: Array
+    ignored: Array = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    mask: Array | None = None
+
+
+def augmented(
+    example: Example, how: Augmentation, view: ViewSettings, rng: np.random.Generator, *, has_reference: bool = False
+) -> Example:
+    """An example at its picture's own size → one of the crop's size, or of the view's."""
+    boxes, classes, picture = example.boxes, example.classes, example.picture
+    if has_reference and len(boxes) and rng.random() < how.repair:
+        kept = rng.permutation(len(boxes))[: rng.integers(0, 2)]
+        picture, boxes, classes = repaired(picture, boxes, kept), boxes[kept], classes[kept]
+    example = replace(example, picture=picture, boxes=boxes, classes=classes)
+    seen = has_reference and rng.random() < how.sensor
+    if how.crop is not None:
+        example = _cropped(plain(example, view), how, rng)  # cut out before it is seen by the sensor: less to see
+        example = replace(example, picture=sensed(example.picture, rng)) if seen else example
+    else:
+        example = plain(replace(example, picture=sensed(picture, rng)) if seen else example, view)
+    _turned(example, how, rng)
+    example.picture = _lit(example.picture, how, rng, noisy=not seen)
+    return example
+
+
+def plain(example: Example, view: ViewSettings) -> Example:
+    """An example as the model will see it, nothing left to chance: the one preprocessing."""
+    picture, boxes, mask = example.picture, example.boxes, example.mask
+    height, width = picture.shape[:2]
+    if (width, height) == (view.width, view.height):
+        return replace(example)
+    seen = FrameImage.from_array(picture).view(view.spec())
+    boxes = (boxes - [seen.left, seen.top] * 2) / ([seen.step_x, seen.step_y] * 2)
+    if mask is not None:
+        import cv2
+
+        inner = (round(width / seen.step_x), round(height / seen.step_y))
+        small = cv2.resize(mask.astype(np.uint8) * 255, inner, interpolation=cv2.INTER_AREA) > _TOUCHED
+        top, left = round(-seen.top / seen.step_y), round(-seen.left / seen.step_x)
+        mask = np.zeros((view.height, view.width), bool)
+        mask[top : top + inner[1], left : left + inner[0]] = small
+    return Example(seen.pixels, boxes.astype(np.float32), example.classes, example.ignored, mask)
+
+
+def _cropped(example: Example, how: Augmentation, rng: np.random.Generator) -> Example:
+    import cv2
+
+    assert how.crop is not None
+    height, width = example.picture.shape[:2]
+    side = min(round(how.crop / rng.uniform(1 - how.scale, 1 + how.scale)), height, width)
+    if len(example.boxes) and rng.random() < how.aim:
+        x1, y1, x2, y2 = example.boxes[rng.integers(len(example.boxes))]
+        left, top = (x1 + x2) / 2 - rng.uniform(0.1, 0.9) * side, (y1 + y2) / 2 - rng.uniform(0.1, 0.9) * side
+    else:
+        left, top = rng.uniform(0, width - side + 1), rng.uniform(0, height - side + 1)
+    left, top = int(np.clip(left, 0, width - side)), int(np.clip(top, 0, height - side))
+    cut = example.picture[top : top + side, left : left + side]
+    zoom = how.crop / side
+    if side != how.crop:
+        cut = cv2.resize(cut, (how.crop, how.crop), interpolation=cv2.INTER_LINEAR if zoom > 1 else cv2.INTER_AREA)
+    mask = None
+    if example.mask is not None:
+        piece = example.mask[top : top + side, left : left + side].astype(np.uint8)
+        mask = cv2.resize(piece, (how.crop, how.crop), interpolation=cv2.INTER_NEAREST).astype(bool)
+    moved = (example.boxes - np.array([left, top, left, top], np.float32)) * zoom
+    inside = np.clip(moved, 0, how.crop)
+    share = _area(inside) / np.maximum(_area(moved), 1e-6)
+    whole = share >= _VISIBLE
+    return Example(cut, inside[whole], example.classes[whole], inside[(share > 0) & ~whole], mask)
+
+
+def _area(boxes: Array) -> Array:
+    return np.asarray(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1))
+
+
+def _turned(example: Example, how: Augmentation, rng: np.random.Generator) -> None:
+    height, width = example.picture.shape[:2]
+    turns = int(rng.integers(4)) if how.turn and height == width else 0
+    flips = how.flip and rng.random() < 0.5
+    for _ in range(turns):  # counter-clockwise: (x, y) → (y, width - x)
+        example.boxes = _quarter(example.boxes, width)
+        example.ignored = _quarter(example.ignored, width)
+    example.picture = np.rot90(example.picture, turns)
+    example.mask = None if example.mask is None else np.rot90(example.mask, turns)
+    if flips:
+        example.picture = example.picture[:, ::-1]
+        example.mask = None if example.mask is None else example.mask[:, ::-1]
+        example.boxes = _mirrored(example.boxes, width)
+        example.ignored = _mirrored(example.ignored, width)
+
+
+def _quarter(boxes: Array, width: float) -> Array:
+    return np.stack([boxes[:, 1], width - boxes[:, 2], boxes[:, 3], width - boxes[:, 0]], 1)
+
+
+def _mirrored(boxes: Array, width: float) -> Array:
+    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+
+
+def _lit(picture: Array, how: Augmentation, rng: np.random.Generator, noisy: bool) -> Array:
+    """Another light and another sensor; all channels alike, as a camera's are."""
+    if not how.light and not (noisy and how.noise):
+        return np.ascontiguousarray(picture)
+    gain, offset = 1 + rng.uniform(-how.light, how.light), 127 * rng.uniform(-how.light, how.light)
+    levels = np.clip((np.arange(256) - 127.0) * gain + 127 + offset, 0, 255)
+    seen = levels.astype(np.float32)[picture]
+    if noisy and how.noise:
+        grain = rng.standard_normal((*picture.shape[:2], 1), dtype=np.float32)
+        seen += grain * np.float32(rng.uniform(0, how.noise))
+    return np.clip(seen, 0, 255).astype(np.uint8)

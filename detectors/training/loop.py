@@ -1,0 +1,315 @@
+"""The training loop, to be read from top to bottom.
+
+A batch is a function of the seed and the step's number, so that a run which was killed goes on where it was as if
+nothing had happened, and several processes share a batch without talking about it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from detectors.datasets.base import Sample, mask_of
+from detectors.networks.pyramid import Network
+from detectors.training.augment import Example, augmented
+from detectors.training.losses import Targets, distilled, loss_of
+from detectors.training.recipe import Recipe
+from pipeline.core.errors import InputError
+from pipeline.core.pictures import BadPicture
+from pipeline.core.records import Array
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+_NORMS = 500  # gradient norms that are remembered
+_CACHE_BYTES = 4 << 30
+
+Evaluate = Callable[[nn.Module], dict[str, float]]
+"""Figures of a network on held-out pictures; the first is the one that counts, and larger is better."""
+Progress = Callable[[dict[str, float]], None]
+
+
+class Training:
+    """Trains one network.
+
+    `samples` are what it learns from; `evaluate` looks at others. `folder` keeps the checkpoint: where one of the same
+    recipe and samples lies there, it goes on from it. `teacher` (float32 `[N, 3, H, W]` in 0…1 of the full-size
+    pictures' own augmented crop → logits as the network's own) is distilled where the recipe says so.
+    """
+
+    def __init__(
+        self, recipe: Recipe, samples: Sequence[Sample], folder: Path, evaluate: Evaluate, *,
+        labelled: bool = True, teacher: Callable[[Tensor], Tensor] | None = None, progress: Progress = lambda row: None,
+    ) -> None:  # fmt: skip
+        self.recipe = recipe
+        self.pictures = Pictures(samples)
+        self.folder = folder
+        self.evaluate = evaluate
+        self.labelled = labelled
+        self.teacher = teacher
+        self.progress = progress
+        self.rank, self.world = _place()
+        torch.manual_seed(recipe.seed)
+        self.network = Network(recipe.network).to(memory_format=torch.channels_last)
+        self.network.checkpointing = recipe.checkpointing
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(_groups(self.network, recipe.decay), lr=recipe.rate)
+        self.step, self.best, self.since_best = 0, -math.inf, 0
+        self.norms: list[float] = []
+        self.best_weights: dict[str, Tensor] = {}
+        self.history: list[dict[str, float]] = []
+
+    def run(self) -> Network:
+        """Train to the last step, or until nothing gets better; the best averaged network, in evaluation mode."""
+        self.resume()
+        network = self.network if self.world == 1 else nn.parallel.DistributedDataParallel(self.network)
+        recipe, saved, seen_loss = self.recipe, time.monotonic(), 0.0
+        while self.step < recipe.steps and self.since_best < recipe.patience:
+            self.network.train()
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.rate(self.step)
+            loss = self.backward(network, self.step)
+            self.clip()
+            self.optimiser.step()
+            self.optimiser.zero_grad(set_to_none=True)
+            self.step += 1
+            self.follow()
+            seen_loss += (loss - seen_loss) / min(self.step, 50)
+            if self.step % recipe.evaluate_every == 0 or self.step == recipe.steps:
+                self.look(seen_loss)
+            if time.monotonic() - saved > recipe.save_every_s or self.step == recipe.steps:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+        best: Network = copy.deepcopy(self.average)
+        best.load_state_dict(self.best_weights or self.average.state_dict())
+        best.eval()
+        return best
+
+    def backward(self, network: nn.Module, step: int) -> float:
+        """Gradients of one step's batch, of this process' share of it; the loss."""
+        recipe, total = self.recipe, 0.0
+        parts = self.world * recipe.accumulate
+        share = recipe.batch // parts
+        for part in range(recipe.accumulate):
+            first = (part * self.world + self.rank) * share
+            examples = [self.example(step, first + index) for index in range(share)]
+            pictures = stacked(examples)
+            targets = Targets(examples, recipe.network)
+            if recipe.augment.adversarial and share > 1:
+                self.attack(pictures[: share // 2], Targets(examples[: share // 2], recipe.network))
+            loss = self.loss(network, pictures, targets) / recipe.accumulate
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def loss(self, network: nn.Module, pictures: Tensor, targets: Targets) -> Tensor:
+        recipe = self.recipe
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+            answer = network(pictures)
+        share = recipe.distill if self.teacher is not None else 0.0
+        loss = loss_of(answer, targets, recipe.network) * (1 - share) if self.labelled else answer.sum() * 0
+        if self.teacher is not None and share:
+            with torch.no_grad():
+                word = self.teacher(pictures)
+            loss = loss + distilled(answer, word, recipe.network.classes, recipe.network.head) * share
+        return loss
+
+    def attack(self, pictures: Tensor, targets: Targets) -> None:
+        """Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572), in place."""
+        moved = pictures.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
+            answer = self.network(moved)
+        (slope,) = torch.autograd.grad(loss_of(answer, targets, self.recipe.network), moved)
+        pictures += slope.sign() * (self.recipe.augment.adversarial / 255)
+        pictures.clamp_(0, 1)
+
+    def example(self, step: int, index: int) -> Example:
+        """The `index`-th example of a step: always the same."""
+        rng = np.random.default_rng([self.recipe.seed, step, index])
+        epoch_order = np.random.default_rng(
+            [self.recipe.seed, (step * self.recipe.batch + index) // len(self.pictures)]
+        )
+        position = (step * self.recipe.batch + index) % len(self.pictures)
+        sample, picture, mask = self.pictures[int(epoch_order.permutation(len(self.pictures))[position])]
+        whole = Example(picture, sample.boxes, sample.classes, mask=mask)
+        has_reference = sample.reference is not None
+        return augmented(whole, self.recipe.augment, self.recipe.view, rng, has_reference=has_reference)
+
+    def rate(self, step: int) -> float:
+        """Up in a line, down in a half cosine."""
+        recipe = self.recipe
+        rising = max(1, int(recipe.warmup * recipe.steps))
+        if step < rising:
+            return recipe.rate * (step + 1) / rising
+        return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rising) / (recipe.steps - rising))))
+
+    def clip(self) -> None:
+        """Dynamic gradient clipping by a percentile of the norms so far (Seetharaman et al. 2020, AutoClip,
+        arXiv 2007.14469)."""
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters]))
+        if not math.isfinite(norm):
+            raise InputError(
+                f"step {self.step}: the gradient is not finite; lower `rate`, or set `bf16: false`", "train"
+            )
+        self.norms = [*self.norms[-_NORMS + 1 :], norm]
+        torch.nn.utils.clip_grads_with_norm_(
+            parameters, float(np.percentile(self.norms, self.recipe.clip)), torch.tensor(norm)
+        )
+
+    def follow(self) -> None:
+        """The average goes after the weights, quickly at first."""
+        decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mine, theirs in zip(
+                self.average.state_dict().values(), self.network.state_dict().values(), strict=True
+            ):
+                if mine.dtype.is_floating_point:
+                    mine.lerp_(theirs, 1 - decay)
+                else:
+                    mine.copy_(theirs)
+
+    def look(self, loss: float) -> None:
+        """At the held-out pictures; the first process does, the others wait for its word."""
+        figures = self.evaluate(self.average.eval()) if self.rank == 0 else {}
+        score = next(iter(figures.values()), -loss)
+        if self.world > 1:
+            told = torch.tensor([score])
+            dist.broadcast(told, 0)
+            score = float(told)
+        if score > self.best:
+            self.best, self.since_best = score, 0
+            self.best_weights = {k: v.clone() for k, v in self.average.state_dict().items()}
+        else:
+            self.since_best += 1
+        self.history.append({"step": self.step, "loss": loss, "rate": self.rate(self.step), **figures})
+        self.progress(self.history[-1])
+
+    # What outlives a kill.
+
+    @property
+    def fingerprint(self) -> str:
+        return json.dumps([self.recipe.model_dump(mode="json"), [s.name for s in self.pictures.samples]])
+
+    def save(self) -> None:
+        """Whole or not at all: an older checkpoint stays until the new one is complete. Raises `InputError`."""
+        if self.rank:
+            return
+        state = {
+            "fingerprint": self.fingerprint, "step": self.step, "best": self.best, "since_best": self.since_best,
+            "norms": self.norms, "history": self.history, "network": self.network.state_dict(),
+            "average": self.average.state_dict(), "best_weights": self.best_weights,
+            "optimiser": self.optimiser.state_dict(),
+        }  # fmt: skip
+        part = self.folder / f".{CHECKPOINT}.part"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.folder / CHECKPOINT)
+        except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError where the disk is full
+            part.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or "could not be written whole: is the disk full?"
+            raise InputError(
+                f"{reason}. The last whole checkpoint is kept; make room and give the same command to go on",
+                str(self.folder / CHECKPOINT),
+            ) from None
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if it is this training's."""
+        file = self.folder / CHECKPOINT
+        if not file.is_file():
+            return False
+        try:
+            state: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+        except Exception as error:  # noqa: BLE001  # a damaged archive raises nearly anything
+            raise InputError(f"is damaged ({type(error).__name__}); remove it to begin anew", str(file)) from None
+        if state["fingerprint"] != self.fingerprint:
+            raise InputError(
+                "is of another recipe or other data; remove it to begin anew, or choose another name", str(file)
+            )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.best_weights, self.history, self.norms = state["best_weights"], state["history"], state["norms"]
+        self.step, self.best, self.since_best = state["step"], state["best"], state["since_best"]
+        log.info("%s: goes on from step %d", file, self.step)
+        return True
+
+
+class Pictures:
+    """Samples with their pixels, decoded once as far as memory goes. Unreadable ones are left out, and counted."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples: list[Sample] = []
+        self.left_out: list[str] = []
+        self._kept: dict[int, tuple[Array, Array | None]] = {}
+        self._bytes = 0
+        for sample in samples:
+            try:
+                content = self._read(sample)
+            except (BadPicture, InputError) as error:
+                self.left_out.append(f"{sample.name}: {error}")
+                log.warning("%s: %s: left out", sample.picture, error)
+                continue
+            size = content[0].nbytes + (0 if content[1] is None else content[1].nbytes)
+            if self._bytes + size <= _CACHE_BYTES:
+                self._kept[len(self.samples)] = content
+                self._bytes += size
+            self.samples.append(sample)
+        if not self.samples:
+            raise InputError("no picture of the training data can be read", "data")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Sample, Array, Array | None]:
+        sample = self.samples[index]
+        picture, mask = self._kept.get(index) or self._read(sample)
+        return sample, picture, mask
+
+    @staticmethod
+    def _read(sample: Sample) -> tuple[Array, Array | None]:
+        picture = sample.image().rgb()
+        mask = None if sample.mask is None else mask_of(sample)
+        if mask is not None and mask.shape != picture.shape[:2]:
+            raise BadPicture(f"its mask is {mask.shape[1]}×{mask.shape[0]}, not {picture.shape[1]}×{picture.shape[0]}")
+        return picture, mask
+
+
+def stacked(examples: Sequence[Example]) -> Tensor:
+    """float32 `[N, 3, H, W]` in 0…1."""
+    pictures = torch.from_numpy(np.stack([e.picture for e in examples])).permute(0, 3, 1, 2)
+    return pictures.float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Norms and biases do not decay."""
+    heavy = [p for p in network.parameters() if p.ndim > 1]
+    light = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": heavy, "weight_decay": decay}, {"params": light, "weight_decay": 0.0}]
+
+
+def _place() -> tuple[int, int]:
+    """This process' number and how many there are, as `torchrun` says it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    return dist.get_rank(), dist.get_world_size()

@@ -1,0 +1,120 @@
+"""What a network is told to answer, and how wrong it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from detectors.networks.pyramid import Architecture
+from detectors.training.augment import Example
+from pipeline.core.records import Array
+
+_SHARE = 0.54  # of a box's half side that is near enough its middle to answer for it (TTFNet)
+_BOX_WEIGHT = 5.0
+
+
+class Targets:
+    """Of a batch: `heat` float32 `[N, C, h, w]` with 1 where something's middle is; `weight` `[N, 1, h, w]`, 0 where
+    nothing is to be learned; for boxes, `reach` `[N, 4, h, w]` in pixels and how much each cell answers for its box,
+    `share` `[N, h, w]`; for whole pictures `labels` `[N]`."""
+
+    def __init__(self, examples: Sequence[Example], architecture: Architecture) -> None:
+        self.labels = torch.tensor([int(e.classes[0]) if len(e.classes) else 0 for e in examples])
+        if architecture.head == "classification":
+            return
+        stride, classes = architecture.stride, architecture.classes
+        height, width = (side // stride for side in examples[0].picture.shape[:2])
+        heat = np.zeros((len(examples), classes, height, width), np.float32)
+        weight = np.ones((len(examples), 1, height, width), np.float32)
+        reach = np.zeros((len(examples), 4, height, width), np.float32)
+        share = np.zeros((len(examples), height, width), np.float32)
+        for index, example in enumerate(examples):
+            for x1, y1, x2, y2 in (example.ignored / stride).round().astype(int):
+                weight[index, 0, y1:y2, x1:x2] = 0
+            if example.mask is not None:
+                cells = example.mask[: height * stride, : width * stride].reshape(height, stride, width, stride)
+                heat[index, 0] = cells.any((1, 3))
+            else:
+                _place(example, stride, (heat[index], reach[index], share[index]))
+        self.heat, self.weight = torch.from_numpy(heat), torch.from_numpy(weight)
+        self.reach, self.share = torch.from_numpy(reach), torch.from_numpy(share)
+
+
+def _place(example: Example, stride: int, maps: tuple[Array, Array, Array]) -> None:
+    """One peak a thing, wide as the box is wide and high as it is high; where boxes overlap, the smaller one has the
+    cell (Liu et al. 2020, TTFNet, arXiv 1909.00700)."""
+    heat, reach, share = maps
+    classes, height, width = heat.shape
+    sizes = (example.boxes[:, 2] - example.boxes[:, 0]) * (example.boxes[:, 3] - example.boxes[:, 1])
+    for index in np.argsort(-sizes):
+        box = example.boxes[index]
+        middle = (box[:2] + box[2:]) / 2 / stride
+        column, row = (int(min(max(m, 0), side - 1)) for m, side in zip(middle, (width, height), strict=True))
+        across, down = (max(int(_SHARE * (box[k + 2] - box[k]) / 2 / stride), 1) for k in (0, 1))
+        xs = np.arange(max(column - across, 0), min(column + across + 1, width))
+        ys = np.arange(max(row - down, 0), min(row + down + 1, height))
+        bell = np.exp(
+            -((xs[None] - column) ** 2) / (2 * ((2 * across + 1) / 6) ** 2)
+            - (ys[:, None] - row) ** 2 / (2 * ((2 * down + 1) / 6) ** 2)
+        ).astype(np.float32)
+        kind = int(example.classes[index]) if classes > 1 else 0
+        area = np.ix_(ys, xs)
+        heat[kind][area] = np.maximum(heat[kind][area], bell)
+        share[area] = bell / bell.sum()
+        middles_x, middles_y = (xs + 0.5) * stride, (ys + 0.5) * stride
+        reach[0][area], reach[2][area] = middles_x[None] - box[0], box[2] - middles_x[None]
+        reach[1][area], reach[3][area] = middles_y[:, None] - box[1], box[3] - middles_y[:, None]
+
+
+def loss_of(answer: Tensor, targets: Targets, architecture: Architecture) -> Tensor:
+    """The mean over what there is to find in the batch, a scalar."""
+    if architecture.head == "classification":
+        return F.cross_entropy(answer.float(), targets.labels, label_smoothing=0.05)
+    classes = architecture.classes
+    heat = focal(answer[:, :classes].float(), targets.heat, targets.weight)
+    if architecture.head == "heatmap":
+        return heat
+    return heat + _BOX_WEIGHT * _box_loss(answer[:, classes:].float(), targets)
+
+
+def focal(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
+    """Penalty-reduced focal loss (Law & Deng 2018, CornerNet, arXiv 1808.01244; α = 2, β = 4), a middle."""
+    p = torch.sigmoid(logits)
+    hit = heat >= 1
+    here = F.logsigmoid(logits) * (1 - p) ** 2 * hit
+    elsewhere = F.logsigmoid(-logits) * p**2 * (1 - heat) ** 4 * ~hit
+    return -((here + elsewhere) * weight).sum() / hit.sum().clamp(min=1)
+
+
+def _box_loss(reach: Tensor, targets: Targets) -> Tensor:
+    """Generalised IoU (Rezatofighi et al. 2019, arXiv 1902.09630) of boxes that share their cell."""
+    share = targets.share
+    cells = share > 0
+    if not cells.any():
+        return reach.sum() * 0
+    mine = reach.permute(0, 2, 3, 1)[cells]
+    true = targets.reach.permute(0, 2, 3, 1)[cells]
+    inner = torch.minimum(mine, true)
+    outer = torch.maximum(mine, true)
+    common = (inner[:, 0] + inner[:, 2]).clamp(min=0) * (inner[:, 1] + inner[:, 3]).clamp(min=0)
+    areas = [(r[:, 0] + r[:, 2]).clamp(min=0) * (r[:, 1] + r[:, 3]).clamp(min=0) for r in (mine, true)]
+    hull = ((outer[:, 0] + outer[:, 2]) * (outer[:, 1] + outer[:, 3])).clamp(min=1e-6)
+    union = (areas[0] + areas[1] - common).clamp(min=1e-6)
+    giou = common / union - (hull - union) / hull
+    return ((1 - giou) * share[cells]).sum() / share[cells].sum().clamp(min=1e-6)
+
+
+def distilled(answer: Tensor, teacher: Tensor, classes: int, head: str) -> Tensor:
+    """How far `answer` is from what the teacher says of the same pictures (logits both), as soft targets: Hinton et al.
+    2015, arXiv 1503.02531."""
+    if head == "classification":
+        soft = torch.softmax(teacher.float() / 2, 1)
+        return -(soft * torch.log_softmax(answer.float() / 2, 1)).sum(1).mean() * 4
+    soft = torch.sigmoid(teacher.float())
+    loss = F.binary_cross_entropy_with_logits(answer[:, :classes].float(), soft, reduction="none")
+    focus = (torch.sigmoid(answer[:, :classes].float()) - soft).abs() ** 2  # quality focal loss, arXiv 2006.04388
+    return (loss * focus.detach()).sum() / soft.amax(1).gt(0.3).sum().clamp(min=1)

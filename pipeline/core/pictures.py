@@ -1,0 +1,109 @@
+"""Still pictures, decoded by FFmpeg like everything else, so that one resizer makes all views: those that a source
+hands over, and those that models are trained, measured and certified on.
+
+Where what is inspected has a reference picture (a clean board, a golden part), both travel as one picture: the part in
+its red channel, the reference in green and blue. Views, crops, models and sinks need to know nothing of it, and who
+looks at it sees in red what is too bright, and in cyan what is too dark.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from av.codec.context import CodecContext
+from av.error import ArgumentError, FFmpegError
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from pipeline.core.records import Array
+from pipeline.core.secrets import redact
+
+MAX_PIXELS = 8192 * 8192
+"""A picture with more is refused before memory is taken for it."""
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+_CODECS = {
+    b"\xff\xd8\xff": "mjpeg",
+    b"\x89PNG": "png",
+    b"BM": "bmp",
+    b"RIFF": "webp",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+}
+_LARGEST = 256 << 20
+
+
+class BadPicture(ValueError):
+    """Why a picture was not decoded."""
+
+
+def guard(codec: CodecContext, max_pixels: int, *, strict: bool = False) -> None:
+    """Refuse larger pictures in the decoder itself, and, if `strict`, damaged ones too, which it else patches up.
+    Call it before the first packet."""
+    options = {**codec.options, "max_pixels": str(max_pixels)}
+    codec.options = {**options, "err_detect": "explode"} if strict else options
+
+
+def beside(part: Array, reference: Array) -> Array:
+    """A part and its reference, uint8 `[h, w]` both, as one picture `[h, w, 3]`: see above."""
+    return np.dstack([part, reference, reference])
+
+
+def read_beside(path: Path, reference: Path, max_pixels: int = MAX_PIXELS) -> VideoFrame:
+    """The picture in `path` beside the one in `reference`, as one. Raises `BadPicture`, also where sizes differ."""
+    part = _grey(read_picture(path, max_pixels))
+    try:
+        clean = _grey(read_picture(reference, max_pixels))
+    except BadPicture as error:
+        raise BadPicture(f"its reference {reference.name} {error}") from None
+    if part.shape != clean.shape:
+        sizes = f"{part.shape[1]}×{part.shape[0]} and {clean.shape[1]}×{clean.shape[0]}"
+        raise BadPicture(f"and its reference {reference.name} differ in size: {sizes}")
+    return VideoFrame.from_ndarray(beside(part, clean), format="rgb24")
+
+
+def _grey(frame: VideoFrame) -> Array:
+    return cast(Array, frame.reformat(format="gray").to_ndarray())
+
+
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> VideoFrame:
+    """Decode the picture in `path`. Raises `BadPicture` if it is cut off, damaged, none at all, or larger than
+    `max_pixels`, which is found out before memory is taken for it.
+
+    The frame carries the orientation that a camera wrote into a JPEG's EXIF, quarter turns only: FFmpeg takes the
+    mirrored ones for plain turns.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise BadPicture("is larger than 256 MiB")
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadPicture(f"cannot be read: {error.strerror}") from None
+    return decode_picture(data, max_pixels)
+
+
+def decode_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> VideoFrame:
+    """The same from memory."""
+    if not data:
+        raise BadPicture("is empty")
+    name = next((codec for magic, codec in _CODECS.items() if data.startswith(magic)), None)
+    if name is None:
+        raise BadPicture("is not a JPEG, PNG, BMP, WebP or TIFF picture")
+    if name == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # FFmpeg fills up what is missing
+        raise BadPicture("is cut off")
+    codec = CodecContext.create(name, "r")
+    assert isinstance(codec, VideoCodecContext)
+    codec.thread_count = 1
+    guard(codec, max_pixels, strict=name != "tiff")  # which would refuse tags that it does not know, too
+    try:
+        frames = codec.decode(Packet(data)) + codec.decode(None)
+    except ArgumentError:
+        raise BadPicture(f"has more than {max_pixels} pixels, or none") from None
+    except FFmpegError as error:
+        raise BadPicture(f"cannot be decoded: {redact(error.strerror or error)}") from None
+    if not frames or frames[0].is_corrupt:
+        raise BadPicture("is damaged")
+    return frames[0]
