@@ -116,7 +116,8 @@ def _cropped(example: Example, how: Augmentation, rng: np.random.Generator) -> E
 
 
 def _area(boxes: Array) -> Array:
-    return np.asarray(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1))
+    area: Array = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1)
+    return area
 
 
 def _turned(example: Example, how: Augmentation, rng: np.random.Generator) -> None:
