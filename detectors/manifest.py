@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -29,6 +29,7 @@ from pipeline.core.secrets import redact
 from pipeline.core.settings import Name, Settings
 
 MANIFEST = "manifest.yaml"
+SAMPLES = "samples"
 WeightsFormat: TypeAlias = Literal["onnx", "ir", "tensorflow", "safetensors", "torchvision"]
 OutputKind: TypeAlias = Literal["classification", "ssd", "yolo", "torchvision", "heatmap"]
 Triple: TypeAlias = tuple[float, float, float]
@@ -84,9 +85,16 @@ class ViewSettings(Settings):
     fit: Fit = "stretch"
     resize: Resize = "bilinear"
     crop: float = Field(default=1.0, gt=0.0, le=1.0)
+    tile: int | None = Field(
+        default=None, ge=32, le=4096, description="regions are seen as squares of so many source pixels, not resized"
+    )
 
     def spec(self) -> ViewSpec:
-        return ViewSpec(self.width, self.height, self.colour, self.fit, self.resize, self.crop)
+        return ViewSpec(self.width, self.height, self.colour, self.fit, self.resize, self.crop, self.tile)
+
+    def of_tiles(self) -> ViewSettings:
+        """The view of a model that sees nothing but such squares."""
+        return self.model_copy(update={"width": self.tile, "height": self.tile})
 
 
 class Input(Settings):
@@ -174,6 +182,16 @@ class Model:
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @property
+    def samples(self) -> Path | None:
+        """Pictures of its own kind that came with it: what other forms of it are compared on."""
+        folder = self.weights.parent / SAMPLES
+        return folder if folder.is_dir() else None
+
+    def of_tiles(self) -> Model:
+        """The same model as one that sees nothing but the tiles of its view."""
+        return replace(self, manifest=self.manifest.model_copy(update={"view": self.manifest.view.of_tiles()}))
 
 
 def refuse_pickle(file: str | Path) -> None:
