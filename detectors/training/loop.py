@@ -51,9 +51,15 @@ class Training:
     """
 
     def __init__(
-        self, recipe: Recipe, samples: Sequence[Sample], folder: Path, evaluate: Evaluate, *,
-        labelled: bool = True, teacher: Callable[[Tensor], Tensor] | None = None, progress: Progress = lambda row: None,
-    ) -> None:  # fmt: skip
+        self,
+        recipe: Recipe,
+        samples: Sequence[Sample],
+        folder: Path,
+        evaluate: Evaluate,
+        *,
+        taught: Mapping[str, Lesson] | None = None,
+        progress: Progress = lambda row: None,
+    ) -> None:
         self.recipe = recipe
         self.pictures = Pictures(samples)
         self.folder = folder

@@ -51,7 +51,9 @@ def _shares(example: Example, classes: int) -> Array:
     if example.shares is not None:
         return example.shares.astype(np.float32)
     kind = int(example.classes[0]) if len(example.classes) else 0
-    return np.eye(classes, dtype=np.float32)[kind]
+    shares = np.zeros(classes, np.float32)
+    shares[kind] = 1
+    return shares
 
 
 def _place(example: Example, stride: int, maps: tuple[Array, Array, Array, Array]) -> None:

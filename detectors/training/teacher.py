@@ -1,4 +1,4 @@
-"""Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531): what a heavy stage says becomes what a cheap one learns.
+"""Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531): what a heavy stage says is what a cheap one learns.
 
 The teacher looks at every picture once, before the training, in whatever runtime is fastest here. Labels are optional:
 with a share of 1 a cheap stage learns nothing but the teacher's word, on a stream that nobody labelled.
