@@ -241,6 +241,17 @@ def read_manifest(file: Path) -> Manifest:
     return validated(document, str(file))
 
 
+def write_manifest(manifest: Manifest, file: Path) -> None:
+    """What is as it is by default is left out. Raises `OSError`."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its own annotation says None
+    with file.open("w", encoding="utf-8") as out:
+        yaml.dump(manifest.model_dump(mode="json", exclude_defaults=True), out)
+
+
 def validated(document: Mapping[str, Any], place: str) -> Manifest:
     """The manifest that `document` describes. Raises `InputErrors`."""
     try:

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from detectors.networks.pyramid import Network
 from detectors.training.augment import Example, augmented
 from detectors.training.losses import Targets, loss_of
 from detectors.training.recipe import Recipe
-from detectors.training.teacher import untaught
+from detectors.training.teacher import Lesson, untaught
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array

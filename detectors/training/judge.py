@@ -1,0 +1,93 @@
+"""A network under training, on held-out pictures: the figure that decides which of its states is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from detectors.datasets.base import GOOD, DataSet, Sample
+from detectors.datasets.parts import Part, parts_of
+from detectors.evaluation.boxes import Boxes, ranked
+from detectors.evaluation.ranks import auroc, named, suspicion
+from detectors.image.decode import decoder
+from detectors.manifest import Manifest
+from detectors.networks.pyramid import Network, Reading
+from pipeline.core.pictures import BadPicture
+from pipeline.core.records import Findings
+
+_GROWN = 8.0  # source pixels around a true box in which a suspicion still means it
+
+
+class Judge:
+    """Calls of it take a network of `manifest`'s kind and give its figures, the telling one first: `map` for boxes,
+    `auroc` of parts for everything else. At most `most` pictures are looked at, evenly spread."""
+
+    def __init__(self, data: DataSet, manifest: Manifest, most: int = 100, bf16: bool = True) -> None:
+        self._data = data
+        self._spec = manifest.view.spec()
+        self._labels = manifest.labels
+        self._decoder = decoder(manifest)
+        self._boxes = manifest.task == "detection" and len(manifest.labels) > 1
+        parts = [] if self._boxes else parts_of(data)
+        count = len(data.samples) if self._boxes else len(parts)
+        chosen = range(0, count, max(1, -(-count // most)))
+        self._samples = [data.samples[index] for index in chosen] if self._boxes else []
+        self._parts = [parts[index] for index in chosen] if parts else []
+        self._bf16 = bf16
+
+    def __call__(self, network: nn.Module) -> dict[str, float]:
+        assert isinstance(network, Network)
+        reading = Reading(network).eval()
+        return self._found(reading) if self._boxes else self._told_apart(reading)
+
+    def _found(self, reading: Reading) -> dict[str, float]:
+        found, true = [], []
+        for sample in self._samples:
+            findings = self._findings(reading, sample)
+            assert findings.boxes is not None
+            found.append(Boxes(findings.boxes, findings.classes, findings.scores))
+            true.append(Boxes(sample.boxes, sample.classes, np.ones(len(sample.boxes))))
+        order = ranked(found, true, len(self._labels))
+        threshold = order.best_threshold()
+        return {
+            "map": float(np.nanmean(order.average_precision())),
+            "f": order.at(threshold)[2],
+            "threshold": threshold,
+        }
+
+    def _told_apart(self, reading: Reading) -> dict[str, float]:
+        """Good parts against bad ones; where the places of defects are known, against each defect's own score."""
+        good: list[float] = []
+        bad: list[float] = []
+        for part in self._parts:
+            try:
+                findings = self._findings(reading, part)
+            except BadPicture:
+                continue
+            if not part.bad:
+                good.append(suspicion(findings, tuple(GOOD)))
+            elif len(part.boxes) and findings.boxes is not None:
+                grown = part.boxes + np.array([-_GROWN, -_GROWN, _GROWN, _GROWN], np.float32)
+                bad += named(findings, grown).tolist()
+            else:
+                bad.append(suspicion(findings, tuple(GOOD)))
+        lowest = float(np.quantile(bad, 0.01)) if bad else 0.0
+        return {"auroc": auroc(np.array(bad), np.array(good)), "false_at_99": float(np.mean(np.array(good) >= lowest))}
+
+    def _findings(self, reading: Reading, item: Part | Sample) -> Findings:
+        view = item.image().view(self._spec)
+        pictures = torch.from_numpy(np.array(view.pixels)).permute(2, 0, 1)[None].float() / 255
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            answer = reading(pictures).float().numpy()
+        return self._decoder.read({"output": answer}, [view])[0]
+
+
+def labels_of(data: DataSet, classes: int, head: str) -> Sequence[str]:
+    """The labels of a network of that many classes on these data."""
+    if classes == len(data.labels):
+        return data.labels
+    return ("suspicious",) if head == "heatmap" and classes == 1 else data.labels[:classes]
