@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
-from detectors.datasets.base import GOOD, DataSet, Sample
-from detectors.datasets.parts import Part, parts_of
+from detectors.datasets.base import GOOD, DataSet
+from detectors.datasets.parts import parts_of
 from detectors.evaluation.boxes import Boxes, ranked
 from detectors.evaluation.ranks import auroc, named, suspicion
 from detectors.image.decode import decoder
 from detectors.manifest import Manifest
 from detectors.networks.pyramid import Network, Reading
+from pipeline.core.payloads import View
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Findings
 
@@ -22,8 +23,9 @@ _GROWN = 8.0  # source pixels around a true box in which a suspicion still means
 
 
 class Judge:
-    """Calls of it take a network of `manifest`'s kind and give its figures, the telling one first: `map` for boxes,
-    `auroc` of parts for everything else. At most `most` pictures are looked at, evenly spread."""
+    """Gives the figures of a model of `manifest`'s kind, the telling one first: `map` for boxes, `auroc` of parts for
+    everything else. At most `most` pictures are looked at, evenly spread. A call takes a network under training,
+    `figures` whatever judges a view."""
 
     def __init__(self, data: DataSet, manifest: Manifest, most: int = 100, bf16: bool = True) -> None:
         self._data = data
@@ -41,12 +43,15 @@ class Judge:
     def __call__(self, network: nn.Module) -> dict[str, float]:
         assert isinstance(network, Network)
         reading = Reading(network).eval()
-        return self._found(reading) if self._boxes else self._told_apart(reading)
+        return self.figures(lambda view: self._read(reading, view))
 
-    def _found(self, reading: Reading) -> dict[str, float]:
+    def figures(self, score: Callable[[View], Findings]) -> dict[str, float]:
+        return self._found(score) if self._boxes else self._told_apart(score)
+
+    def _found(self, score: Callable[[View], Findings]) -> dict[str, float]:
         found, true = [], []
         for sample in self._samples:
-            findings = self._findings(reading, sample)
+            findings = score(sample.image().view(self._spec))
             assert findings.boxes is not None
             found.append(Boxes(findings.boxes, findings.classes, findings.scores))
             true.append(Boxes(sample.boxes, sample.classes, np.ones(len(sample.boxes))))
@@ -58,13 +63,13 @@ class Judge:
             "threshold": threshold,
         }
 
-    def _told_apart(self, reading: Reading) -> dict[str, float]:
+    def _told_apart(self, score: Callable[[View], Findings]) -> dict[str, float]:
         """Good parts against bad ones; where the places of defects are known, against each defect's own score."""
         good: list[float] = []
         bad: list[float] = []
         for part in self._parts:
             try:
-                findings = self._findings(reading, part)
+                findings = score(part.image().view(self._spec))
             except BadPicture:
                 continue
             if not part.bad:
@@ -77,17 +82,9 @@ class Judge:
         lowest = float(np.quantile(bad, 0.01)) if bad else 0.0
         return {"auroc": auroc(np.array(bad), np.array(good)), "false_at_99": float(np.mean(np.array(good) >= lowest))}
 
-    def _findings(self, reading: Reading, item: Part | Sample) -> Findings:
-        view = item.image().view(self._spec)
+    def _read(self, reading: Reading, view: View) -> Findings:
         pictures = torch.from_numpy(np.array(view.pixels)).permute(2, 0, 1)[None].float() / 255
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             answer = reading(pictures).float().numpy()
         return self._decoder.read({"output": answer}, [view])[0]
-
-
-def labels_of(data: DataSet, classes: int, head: str) -> Sequence[str]:
-    """The labels of a network of that many classes on these data."""
-    if classes == len(data.labels):
-        return data.labels
-    return ("suspicious",) if head == "heatmap" and classes == 1 else data.labels[:classes]

@@ -29,6 +29,7 @@ COMMANDS = {
     "graph": "pipeline.app.commands.config:graph",
     "doctor": "pipeline.app.commands.doctor:doctor",
     "models": "pipeline.app.commands.models:models",
+    "train": "pipeline.app.commands.train:train",
     "calibrate": "pipeline.app.commands.calibrate:calibrate",
     "bench": "pipeline.app.commands.bench:bench",
     "completion": "pipeline.app.commands.about:completion",
