@@ -15,7 +15,7 @@ from detectors.evaluation.ranks import auroc, named, suspicion
 from detectors.image.decode import decoder
 from detectors.manifest import Manifest
 from detectors.networks.pyramid import Network, Reading
-from pipeline.core.payloads import View
+from pipeline.core.payloads import Image, View
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Findings
 
@@ -41,9 +41,11 @@ class Judge:
         self._bf16 = bf16
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        assert isinstance(network, Network)
-        reading = Reading(network).eval()
-        return self.figures(lambda view: self._read(reading, view))
+        return self.figures(lambda view: self._read(network, view))
+
+    def look(self, network: nn.Module, image: Image) -> Findings:
+        """What it says of one picture."""
+        return self._read(network, image.view(self._spec))
 
     def figures(self, score: Callable[[View], Findings]) -> dict[str, float]:
         return self._found(score) if self._boxes else self._told_apart(score)
@@ -82,7 +84,9 @@ class Judge:
         lowest = float(np.quantile(bad, 0.01)) if bad else 0.0
         return {"auroc": auroc(np.array(bad), np.array(good)), "false_at_99": float(np.mean(np.array(good) >= lowest))}
 
-    def _read(self, reading: Reading, view: View) -> Findings:
+    def _read(self, network: nn.Module, view: View) -> Findings:
+        assert isinstance(network, Network)
+        reading = Reading(network).eval()
         pictures = torch.from_numpy(np.array(view.pixels)).permute(2, 0, 1)[None].float() / 255
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):

@@ -129,9 +129,8 @@ class Maker:
         part = self.project.heavy
         if part is None:
             return None
-        return self._make(
-            part, part.name or f"{self.project.name}-{part.recipe.network.backbone}", self.whole.labels, {}
-        )
+        labels = _SPOTS if part.recipe.network.classes == 1 else self.whole.labels
+        return self._make(part, self.project.heavy_name, labels, {})
 
     def cheap(self, teacher: Stage | None) -> Made | None:
         part = self.project.cheap

@@ -92,8 +92,8 @@ def _write_config(project: Project, cheap: Made, heavy: Made) -> Path:
     try:
         with path.open("w", encoding="utf-8") as file:
             file.write(
-                f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate {path}` has proved"
-                " it;\n# then name the certificate under `cascade`. Set sources.*.path to where the parts come from.\n"
+                f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate {path}` has\n"
+                "# proved it; then name the certificate under `cascade`. Set sources.*.path to where parts come from.\n"
             )
             yaml.dump(document, file)
     except OSError as error:

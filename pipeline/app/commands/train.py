@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--folds", type=click.IntRange(2, 20), default=3, show_default=True, help="For --check-labels.")
 @set_option
 @json_option
-def train(
+def train(  # noqa: PLR0917  # each is an option, and click calls it by name
     data: str,
     name: str | None,
     data_format: str | None,
