@@ -30,6 +30,8 @@ COMMANDS = {
     "doctor": "pipeline.app.commands.doctor:doctor",
     "models": "pipeline.app.commands.models:models",
     "calibrate": "pipeline.app.commands.calibrate:calibrate",
+    "eval": "pipeline.app.commands.evaluate:evaluate",
+    "replay": "pipeline.app.commands.replay:replay",
     "bench": "pipeline.app.commands.bench:bench",
     "completion": "pipeline.app.commands.about:completion",
     "version": "pipeline.app.commands.about:version",
