@@ -35,11 +35,27 @@ Figures = dict[str, Any]
 def figures(subject: Subject, units: Sequence[Judged]) -> tuple[Figures, list[str]]:
     """The figures, and remarks on what they leave out. Raises `InputError` where the labels do not fit, or where the
     rule asks about places that were not kept."""
+    check_labels(subject)
     played = play(subject, units)
     flagged = np.array([isinstance(one.verdict, Flag) for one in played], bool)
     if subject.heavy is None:
         return _of_a_model(subject, units, flagged)
     return _of_a_cascade(subject, units, played, flagged)
+
+
+def check_labels(subject: Subject) -> None:
+    """Raises `InputError` where the labels do not fit: of a model by itself all have to, of a cascade those of one
+    stage, by which its parts can be told good or bad."""
+    if subject.heavy is None:
+        matched(subject.cheap, subject.data)
+        return
+    try:
+        matched(subject.confirmed, subject.data)
+    except InputError as error:
+        try:
+            matched(subject.watched, subject.data)
+        except InputError:
+            raise error from None
 
 
 def play(subject: Subject, units: Sequence[Judged]) -> list[Played]:
@@ -93,7 +109,6 @@ def _of_a_model(subject: Subject, units: Sequence[Judged], flagged: Array) -> tu
             "confusion": {"labels": list(subject.data), "table": table.tolist()},
         }
         return (out | {"parts": parts}, []) if both_kinds else (out, _no_good_part(units))
-    matched(subject.cheap, subject.data)
     if answers[0].findings.boxes is None and len(subject.watched) == len(subject.cheap):
         raise InputError(
             f"none of its labels ({', '.join(subject.cheap)}) says that a part is good, so their sum tells nothing:"
@@ -211,7 +226,8 @@ def curve_thresholds(subject: Subject) -> list[tuple[float, Subject]]:
     if subject.heavy is None or not isinstance(subject.rule, (Scores, Boxes)):
         return []
     steps = path_of(subject.rule, decides_alone=True).steps
-    return [(s.threshold, Subject(s.rule, subject.cheap, subject.heavy, subject.data)) for s in steps[::4]]
+    some = [*steps[:-1:4], steps[-1]]
+    return [(step.threshold, Subject(step.rule, subject.cheap, subject.heavy, subject.data)) for step in some]
 
 
 def cost_curve(

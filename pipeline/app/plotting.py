@@ -11,9 +11,9 @@ from pipeline.core.errors import InputError, MissingPart
 
 
 @contextmanager
-def chart(path: Path) -> Iterator[Any]:
-    """Axes to draw on, which become the PNG at `path`. Raises `MissingPart` without matplotlib, and `InputError` where
-    it cannot be written."""
+def chart(path: Path, legend: str = "lower right") -> Iterator[Any]:
+    """Axes to draw on, which become the PNG at `path`, the legend in that corner. Raises `MissingPart` without
+    matplotlib, and `InputError` where it cannot be written."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ def chart(path: Path) -> Iterator[Any]:
     axes = figure.subplots()
     yield axes
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc=legend)
     try:
         FigureCanvasAgg(figure).print_png(path)
     except OSError as error:

@@ -61,6 +61,7 @@ def evaluate(  # noqa: PLR0917  # each is an option, and click calls it by name
     Prints figures, and leaves curves and all scores in --out: `thresher replay` answers from those what another
     threshold would have found, without models or pictures.
     """
+    from detectors.evaluation.figures import check_labels
     from pipeline.app.evaluation.document import told
     from pipeline.app.evaluation.subject import measured_subject
     from pipeline.app.evaluation.units import Skipped, chosen, judge, kind_of, units_of
@@ -68,6 +69,7 @@ def evaluate(  # noqa: PLR0917  # each is an option, and click calls it by name
 
     labelled = chosen(_labelled(data, kind_of_data), groups, only, limit)
     measured = measured_subject(subject, assignments, cascade)
+    check_labels(measured.against(labelled.labels))
     if measured.heavy is not None:
         needs_scipy("eval")
     kind = kind_of(labelled, parts, cascade=measured.heavy is not None)

@@ -94,7 +94,7 @@ def _drawn(files: dict[str, str], remarks: list[str], what: str, draw: Any) -> N
 
 
 def _draw_precision_recall(series: Mapping[str, Rows], point: Mapping[str, Any], path: Path) -> None:
-    with chart(path) as axes:
+    with chart(path, "lower left") as axes:
         for name, rows in series.items():
             bold = name.startswith(("all", "parts"))
             recall, precision = ([row[key] for row in rows] for key in ("recall", "precision"))
