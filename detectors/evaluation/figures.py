@@ -287,25 +287,34 @@ def _against_heavy(subject: Subject, units: Sequence[Judged], played: Sequence[P
 def _boxes_of_a_cascade(
     subject: Subject, units: Sequence[Judged], played: Sequence[Played]
 ) -> tuple[Figures, list[str]]:
-    """The boxes that the cascade reports, and those of the heavy stage on the whole, as far as labels fit."""
+    """The boxes that the cascade reports, and those of the heavy stage on the whole, as far as labels fit: what the
+    heavy stage confirms, or else what the cheap one reports."""
     assert subject.heavy is not None
     whole = [unit.seen.heavy[None] for unit in units]
     if not any(len(unit.boxes) for unit in units):
         return {}, []
     out: Figures = {}
     remarks: list[str] = []
+    names, confirmed = subject.confirmed, True
     try:
-        matching = matched(subject.confirmed, subject.data)
+        matching = matched(names, subject.data)
     except InputError as error:
-        return {}, [f"boxes were not measured: {error.message}"]
-    kinds = {label: int(kind) for label, kind in zip(subject.confirmed, matching.mine, strict=True)}
+        remarks.append(f"boxes of the heavy stage were not measured: {error.message}")
+        if not isinstance(subject.rule, Boxes):
+            return {}, remarks
+        names, confirmed = tuple(subject.rule.report), False
+        try:
+            matching = matched(names, subject.data)
+        except InputError:
+            return {}, remarks
+    kinds = {label: int(kind) for label, kind in zip(names, matching.mine, strict=True)}
     if all(_placed(one) for one in played):
         found: list[BoxesOfOne] = reported_boxes([one.verdict.detections for one in played], kinds)
         rank = ranked(found, true_boxes(units, matching), len(matching.labels))
         precision, recall, f = rank.at(0.0)
         out["boxes"] = {"precision": precision, "recall": recall, "f": f, "iou": IOU}
         remarks += _unknown_truth(units, matching)
-    if located(units, whole) and isinstance(subject.rule, (Scores, Boxes)):
+    if confirmed and located(units, whole) and isinstance(subject.rule, (Scores, Boxes)):
         of_all = Matching(
             matching.labels, np.array([kinds.get(label, -1) for label in subject.heavy], np.int64), matching.data
         )

@@ -1,9 +1,10 @@
 """Whether a model looks at parts, or at how their files came about.
 
 The reference of a board, put through the same simulated sensor, is a part without a fault; so is a board whose faults
-were repaired. Nothing that is a fault tells them apart, so a model that does has learned the file format: an AUC of
-about 0.5 is honest. The trap itself stands beside it: in raw files the share of mid-grey pixels tells a clean template
-from a repaired board every time, after the sensor it should not.
+were repaired. Nothing that is a fault tells them apart, so a model that does looks at how files came about: an AUC of
+about 0.5 is honest. (Not quite 0.5 for whoever compares pixels: a real board differs from its template a little besides
+its faults, at edges, which repair leaves as they are.) The trap itself stands beside it: in raw files the share of
+mid-grey pixels tells a clean template from a repaired board every time, after the sensor it should not.
 """
 
 from __future__ import annotations

@@ -122,8 +122,19 @@ class TestCascade:
 
     def test_labels_that_do_not_fit_leave_the_parts_to_be_measured(self) -> None:
         metrics, remarks = figures(Subject(RULE, CASCADE.cheap, DATA, ("open", "hole")), UNITS)
-        assert "boxes" not in metrics and metrics["recall"] == pytest.approx(1 / 3)
+        assert "heavy_boxes" not in metrics and metrics["recall"] == pytest.approx(1 / 3)
         assert "no spur" in remarks[0]
+
+    def test_what_the_cheap_stage_reports_where_the_data_know_that_alone(self) -> None:
+        rule = Boxes(report={"open": 0.5}, escalate={"open": 0.5}, confirm={"unsafe": 0.5}, grow=0.0)
+        heavy = {place: Heard(scored(("unsafe",), 0.1), 1.0) for place in (None, LEFT)}
+        units = [
+            unit(str(i), Seen(Heard(found(("open",), ("open", score, LEFT)), 0.1), heavy), (("open", LEFT),))
+            for i, score in enumerate((0.9, 0.2))
+        ]
+        metrics, remarks = figures(Subject(rule, ("open",), ("unsafe",), DATA), units)
+        assert metrics["boxes"]["recall"] == 0.5 and "heavy_boxes" not in metrics
+        assert "no unsafe" in remarks[0]
 
 
 def test_recall_by_the_number_of_defects() -> None:
