@@ -143,7 +143,7 @@ def _answer(heard: Heard) -> dict[str, Any]:
         "s": _floats(findings.scores),
         "c": findings.classes.tolist(),
         "b": None if findings.boxes is None else _floats(findings.boxes),
-        "t": round(heard.seconds, 9),
+        "t": heard.seconds,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.evaluation.boxes import IOU, Boxes, ranked
@@ -126,6 +126,7 @@ def plain_average_precision(found: list[Boxes], true: list[Boxes], kind: int) ->
     return total / count
 
 
+@settings(deadline=None)
 @given(pictures(scores))
 def test_it_is_what_a_plain_implementation_says(data: list[tuple[Picture, Picture]]) -> None:
     found, true = different_scores(data)
@@ -135,6 +136,7 @@ def test_it_is_what_a_plain_implementation_says(data: list[tuple[Picture, Pictur
         assert np.isnan(average[kind]) if plain is None else average[kind] == pytest.approx(plain)
 
 
+@settings(deadline=None)
 @given(pictures(scores))
 def test_a_share_of_one_and_fewer_findings_from_a_higher_threshold(data: list[tuple[Picture, Picture]]) -> None:
     found, true = different_scores(data)
@@ -147,6 +149,7 @@ def test_a_share_of_one_and_fewer_findings_from_a_higher_threshold(data: list[tu
     assert all(best >= rank.at(threshold)[2] - 1e-12 for threshold in rank.scores)
 
 
+@settings(deadline=None)
 @given(pictures(scores))
 def test_perfect_findings_are_perfect(data: list[tuple[Picture, Picture]]) -> None:
     true = [boxes_of(theirs) for _, theirs in data]
@@ -157,6 +160,7 @@ def test_perfect_findings_are_perfect(data: list[tuple[Picture, Picture]]) -> No
         assert rank.at(0.5) == pytest.approx((1, 1, 1))
 
 
+@settings(deadline=None)
 @given(pictures(scores), st.randoms(use_true_random=False))
 def test_no_order_matters(data: list[tuple[Picture, Picture]], random: object) -> None:
     found, true = different_scores(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.evaluation.classes import accuracy, auroc, confusion, f1_weighted, precision_recall
@@ -30,6 +30,7 @@ def test_auroc_by_hand() -> None:
     assert auroc(np.zeros(0), np.zeros(0, bool)) is None
 
 
+@settings(deadline=None)
 @given(scored)
 def test_auroc_is_the_share_of_pairs_in_order(units: list[tuple[float, bool]]) -> None:
     pairs = [(a, b) for a, bad in units if bad for b, other in units if not other]
@@ -51,6 +52,7 @@ def test_a_confusion_by_hand() -> None:
     assert accuracy(np.zeros((2, 2), int)) is None and f1_weighted(np.zeros((2, 2), int)) is None
 
 
+@settings(deadline=None)
 @given(verdicts)
 def test_f1_is_what_a_plain_implementation_says(units: list[tuple[int, int]]) -> None:
     total = 0.0
@@ -65,6 +67,7 @@ def test_f1_is_what_a_plain_implementation_says(units: list[tuple[int, int]]) ->
     assert accuracy(table) == pytest.approx(sum(t == s for t, s in units) / len(units))
 
 
+@settings(deadline=None)
 @given(scored)
 def test_precision_and_recall_at_each_score(units: list[tuple[float, bool]]) -> None:
     scores, positive = arrays(units)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.evaluation.figures import cost_curve, cost_figures, figures, play, recall_by_defects
@@ -149,6 +149,7 @@ def test_recall_by_the_number_of_defects() -> None:
     assert recall_by_defects(units[:1], flagged[:1])["7+"] == {"parts": 0, "found": 0, "recall": None}
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=8),
     st.floats(0, 1),

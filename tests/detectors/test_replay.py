@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.replay import Heard, Seen, Unheard, places_at_any_threshold, replay
@@ -54,6 +54,7 @@ def test_a_place_that_was_not_kept_is_refused_and_not_guessed() -> None:
         replay(always, Seen(Heard(cheap([0.5], [0]), 0.0), {}))
 
 
+@settings(deadline=None)
 @given(
     found=st.lists(st.tuples(st.floats(0, 1, width=32), st.integers(0, 2)), max_size=12),
     thresholds=st.tuples(st.floats(0, 1), st.floats(0, 1)),
