@@ -11,17 +11,17 @@ from typing import ClassVar, TypeAlias, cast
 import numpy as np
 
 from detectors.image.boxes import between
+from detectors.replay import Verdict
 from detectors.rules.boxes import Boxes
 from detectors.rules.picking import Thresholds, above
 from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
-from pipeline.core.contracts import Clear, Flag, Rule
+from pipeline.core.contracts import Flag, Rule
 from pipeline.core.errors import InputError
 from pipeline.core.records import Array, Box, Detection, Findings
 
 LADDER = (0.0, 0.001, 0.002, 0.005, *(round(step / 100, 2) for step in range(1, 101)))
 
-Verdict: TypeAlias = Clear | Flag
 Calibrated: TypeAlias = float | Thresholds
 
 

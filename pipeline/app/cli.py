@@ -31,6 +31,8 @@ COMMANDS = {
     "models": "pipeline.app.commands.models:models",
     "train": "pipeline.app.commands.train:train",
     "calibrate": "pipeline.app.commands.calibrate:calibrate",
+    "eval": "pipeline.app.commands.evaluate:evaluate",
+    "replay": "pipeline.app.commands.replay:replay",
     "bench": "pipeline.app.commands.bench:bench",
     "completion": "pipeline.app.commands.about:completion",
     "version": "pipeline.app.commands.about:version",
