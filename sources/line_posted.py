@@ -54,10 +54,14 @@ class Inbox:
         with self._changed:
             self._open = True
 
-    def close(self) -> None:
+    def close(self) -> int:
+        """Nothing more comes in. How many are left that nobody will take."""
         with self._changed:
             self._open = False
+            left = len(self._line)
+            self._line.clear()
             self._changed.notify_all()
+            return left
 
     @property
     def has_room(self) -> bool:
@@ -160,5 +164,7 @@ class PostedReader:
 
     def close(self) -> None:
         self._closed = True
-        self._inbox.close()
+        left = self._inbox.close()
         self._server.close()
+        if left:
+            log.warning("%s: stopped before %d posted parts were taken in", self._stream, left)

@@ -95,25 +95,25 @@ def test_a_late_part_is_unknown_and_holds_up_nobody(tmp_path: Path) -> None:
     """One part hangs in the heavy stage for good. It is given up in time, and so are none of those behind it."""
     hang = threading.Event()
     gen = generation(Brightness(), Brightness("heavy", hang=hang), Levels())
-    source = Line(path=belt(tmp_path, 120, *[20] * 60), fps=100, deadline_ms=1000, margin_ms=300)
+    source = Line(path=belt(tmp_path, 120, *[20] * 60), fps=100, deadline_ms=6000, margin_ms=3000)
     stream, outcomes, oldest_ns = run(source, gen)
     hang.set()
     assert [o.verdict for o in outcomes] == ["unknown", *["accept"] * 60]
     assert stream.shed == {"deadline": 1}
-    assert oldest_ns <= 1_000_000_000, "said before the deadline, the wait for one's turn included"
+    assert oldest_ns <= 6_000_000_000, "said before the deadline, the wait for one's turn included"
 
 
 @pytest.mark.parametrize("slow_s", [60.0, 0.05])
 def test_a_model_that_cannot_keep_pace_leaves_no_part_without_a_word_in_time(tmp_path: Path, slow_s: float) -> None:
     hang = threading.Event() if slow_s > 1 else None
     stage = Brightness(max_batch=1, slow_s=0 if hang else slow_s, hang=hang)
-    source = Line(path=belt(tmp_path, 20, 220), fps=200, repeat=100, preload=True, deadline_ms=600, margin_ms=300)
+    source = Line(path=belt(tmp_path, 20, 220), fps=200, repeat=100, preload=True, deadline_ms=3000, margin_ms=2500)
     stream, _, oldest_ns = run(source, generation(stage))
     if hang is not None:
         hang.set()
     assert stream.received == 200
     assert stream.verdicts["unknown"] > 100
-    assert oldest_ns <= 600_000_000
+    assert oldest_ns <= 3_000_000_000
 
 
 def test_a_part_that_cannot_be_decoded_is_unknown(tmp_path: Path) -> None:
