@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.core.payloads import Payload
 
 Box: TypeAlias = tuple[float, float, float, float]
+Verdict: TypeAlias = Literal["accept", "reject", "unknown"]
 Array: TypeAlias = npt.NDArray[Any]
 
 
@@ -136,6 +137,11 @@ class Outcome:
         raise TypeError("an Outcome is a Result, a Shed or a Failed")
 
     @property
+    def verdict(self) -> Verdict:
+        """What is to become of the part that the window shows. What was not judged is never let through."""
+        return "unknown"
+
+    @property
     def latency_ns(self) -> int:
         """From the window's first packet to its verdict."""
         return self.done_ns - self.window.mono_ns
@@ -146,7 +152,8 @@ class Result(Outcome):
     """A verdict.
 
     `decided_by` names the stage that settled it, or the gate (or feed state) that found nothing new, in which case
-    the detections are those of the window `carried_from`. `flagged` says whether there is something to act on.
+    the detections are those of the window `carried_from`. `flagged` says whether there is something to act on. What
+    is not `trusted` is not let through: nobody vouches that the cascade still keeps its promise.
     """
 
     decided_by: str
@@ -155,10 +162,17 @@ class Result(Outcome):
     flagged: bool = False
     certified: bool = False
     carried_from: str | None = None
+    trusted: bool = True
 
     @property
     def kind(self) -> Literal["result", "shed", "failed"]:
         return "result"
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.flagged:
+            return "reject"
+        return "accept" if self.trusted else "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +251,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         "pts_ns": window.start_ns,
         "time": iso_time(window.wall_ns),
         "outcome": outcome.kind,
+        "verdict": outcome.verdict,
         "latency_ms": round(outcome.latency_ns / 1e6, 3),
     }
     if window.file:
