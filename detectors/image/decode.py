@@ -112,7 +112,8 @@ class Boxes(Decoder):
             raise StageError(f"{self.name}: the model answered with boxes that are not finite")
         most = self.output.max_boxes
         if self.suppresses:
-            best = suppress(boxes, scores, classes, self.output.iou, most)
+            rivals = np.zeros_like(classes) if self.output.one_label else classes
+            best = suppress(boxes, scores, rivals, self.output.iou, most)
         else:
             best = np.argsort(-scores, kind="stable")[:most]
         placed = view.to_source(boxes[best])

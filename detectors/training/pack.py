@@ -25,7 +25,11 @@ _UNKNOWN = "0" * 64
 def manifest_of(name: str, recipe: Recipe, labels: Sequence[str], tile: int | None = None) -> Manifest:
     """The manifest of a network that has no weights yet."""
     head = recipe.network.head
-    output = Output(kind="classification") if head == "classification" else Output(kind="heatmap", score_floor=0.02)
+    output = (
+        Output(kind="classification")
+        if head == "classification"
+        else Output(kind="heatmap", score_floor=0.02, one_label=True)
+    )
     return Manifest(
         name=name,
         task="classification" if head == "classification" else "detection",
