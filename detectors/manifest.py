@@ -118,7 +118,8 @@ class Output(Settings):
 
     `scores`, `boxes` and `classes` name its outputs where the usual names do not fit. `class_offset` is the class
     number that the first label has (SSD graphs count from 1). `iou` is the overlap from which two boxes of one class
-    are the same thing, where the graph does not settle that itself; `one_label`: so are two of different classes.
+    are the same thing, where the graph does not settle that itself; `rival`: two of different classes are one thing as
+    well, and the less likely label keeps this share of its score.
     """
 
     kind: OutputKind
@@ -130,7 +131,7 @@ class Output(Settings):
     score_floor: Share = 0.05
     max_boxes: int = Field(default=100, ge=1, le=1000)
     iou: Share = 0.45
-    one_label: bool = False
+    rival: Share = 1.0
 
 
 class Parity(Settings):

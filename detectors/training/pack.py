@@ -28,7 +28,7 @@ def manifest_of(name: str, recipe: Recipe, labels: Sequence[str], tile: int | No
     output = (
         Output(kind="classification")
         if head == "classification"
-        else Output(kind="heatmap", score_floor=0.02, one_label=True)
+        else Output(kind="heatmap", score_floor=0.02, rival=0.25)
     )
     return Manifest(
         name=name,
