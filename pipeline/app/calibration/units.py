@@ -1,22 +1,27 @@
-"""What to calibrate on: each picture of a folder is a unit, or frames of a film that lie far enough apart."""
+"""What to calibrate on: each picture of a folder is a unit, or each part that a labelled data set makes, or frames of
+a film that lie far enough apart."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from detectors.calibration.calibrate import Unit
+from detectors.datasets import read_dataset
+from detectors.datasets.base import DataSet
 from detectors.manifest import digest
+from pipeline.app.evaluation.units import Skipped, chosen, kind_of
+from pipeline.app.evaluation.units import units_of as parts_in
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import MAX_PIXELS, BadPicture, read_picture
 from pipeline.core.records import Chunk, Gap
 from sources.file import File, content_digest
-from sources.folder import Folder
+from sources.folder import Folder, is_picture
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +69,31 @@ class Pictures(Units):
             yield Unit(path.name, content, FrameImage(frame), true)
 
 
+class Parts(Units):
+    """The parts of a labelled data set (see `detectors.datasets.parts`): whether each is bad is known."""
+
+    def __init__(self, data: DataSet) -> None:
+        self._skipped = Skipped(dict(data.left_out))
+        self._parts = parts_in(data, kind_of(data, None, True), self._skipped)
+        honest = any(part.kept is not None for part in self._parts)
+        super().__init__(
+            "a part" + (", up to three of a board, no defect in two of them" if honest else ""), len(self._parts)
+        )
+
+    def __iter__(self) -> Iterator[Unit]:
+        digests: dict[Path, str] = {}
+        for part in self._parts:
+            picture = part.sample.picture
+            try:
+                content = digests.get(picture) or digests.setdefault(picture, digest(picture))
+                image = part.image()
+            except (BadPicture, InputError) as error:
+                self._skipped.add("unreadable", f"{picture}: {error}")
+                continue
+            yield Unit(part.name, content, image, part.bad)
+        self.left_out |= self._skipped.counts
+
+
 class Frames(Units):
     """Frames of a film that lie `every_s` seconds apart."""
 
@@ -108,14 +138,24 @@ def _names(file: Path, known: set[str]) -> set[str]:
     return set(names)
 
 
-def units_of(data: Path, every_s: float | None, truth: Path | None = None) -> Units:
+def units_of(
+    data: Path,
+    every_s: float | None,
+    truth: Path | None = None,
+    data_format: str | None = None,
+    groups: Sequence[str] = (),
+) -> Units:
     """Raises `InputError`, also for a film of which nobody says how far apart its frames are independent."""
     if not data.exists():
         raise InputError(f"there is no such folder: {data}", "--data")
     if data.is_dir():
         if every_s is not None:
             raise InputError("is for a film; every picture of a folder counts as a unit", "--every")
-        return Pictures(data, truth)
+        if data_format is None and not groups and any(is_picture(path) for path in data.iterdir()):
+            return Pictures(data, truth)
+        if truth is not None:
+            raise InputError("is for a folder of pictures; a labelled data set says itself what is true", "--truth")
+        return Parts(chosen(read_dataset(data, data_format), groups, None, None))
     if every_s is None:
         raise InputError(
             f"{data} is a single file. Neighbouring frames of a film are not independent units: they show the same"

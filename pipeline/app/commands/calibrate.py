@@ -21,7 +21,11 @@ _RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 @click.command(short_help="Prove how much a cascade misses of what its heavy model flags.")
 @click.argument("config", metavar="CONFIG")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="A folder of pictures, each a unit.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Labelled parts, or pictures: each is a unit."
+)
+@click.option("--format", "data_format", help="Of labelled data: folders, coco, yolo, deeppcb, masks (looked up).")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group of the data. Repeatable.")
 @click.option("--max-miss", type=_RATE, default=0.02, show_default=True, help="The miss rate to promise.")
 @click.option("--delta", type=_RATE, default=0.05, show_default=True, help="How likely the promise may be wrong.")
 @click.option("--max-false", type=_RATE, help="Certify this rate of false alarms as well.")
@@ -45,6 +49,8 @@ _RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     config: str,
     data: Path,
+    data_format: str | None,
+    groups: tuple[str, ...],
     max_miss: float,
     delta: float,
     max_false: float | None,
@@ -73,7 +79,7 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     from pipeline.core.errors import ThresherError
 
     needs_scipy("calibrate")
-    units = units_of(data, every_s, truth)
+    units = units_of(data, every_s, truth, data_format, groups)
     out = out or Path(f"{Path(config).stem}.certificate.yaml")
     _writable(out)
     generation = prepare_cascade(cascade_document(config, assignments), cascade)
