@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,6 +61,7 @@ def _nats(delta: float) -> float:
     return high
 
 
+@lru_cache(maxsize=16)
 def _median_race(plan: AuditPlan, rate: float) -> float:
     """Median number of positives, times p, until the lower bound passes α. Only a miss that is found can take it there,
     so it is enough to look at those: they come with exponential gaps."""
@@ -68,7 +70,10 @@ def _median_race(plan: AuditPlan, rate: float) -> float:
     while True:
         times = draw.exponential(1 / rate, (_RACES, most)).cumsum(axis=1)  # in positives times p
         found = np.arange(1, most + 1)[None, :, None]
-        wealth = log_wealth_above(plan, plan.alpha, found, np.array([p]), (1 - rate) * times / p)
+        caught = ((1 - rate) * times / p)[..., None]
+        counts = np.concatenate([np.broadcast_to(found, caught.shape), np.zeros_like(caught)], axis=-1)
+        known = np.concatenate([np.zeros_like(caught), caught], axis=-1)  # of these the word is there without a coin
+        wealth = log_wealth_above(plan, plan.alpha, counts, np.array([p, 1.0]), known)
         there = wealth >= -math.log(plan.delta)
         if there.any(axis=1).mean() > 0.5:
             first = np.where(there.any(axis=1), times[np.arange(_RACES), there.argmax(axis=1)], np.inf)
