@@ -146,7 +146,8 @@ class Result(Outcome):
     """A verdict.
 
     `decided_by` names the stage that settled it, or the gate (or feed state) that found nothing new, in which case
-    the detections are those of the window `carried_from`. `flagged` says whether there is something to act on.
+    the detections are those of the window `carried_from`. `flagged` says whether there is something to act on. What
+    is not `trusted` is not let through: nobody vouches that the cascade still keeps its promise.
     """
 
     decided_by: str
@@ -155,6 +156,7 @@ class Result(Outcome):
     flagged: bool = False
     certified: bool = False
     carried_from: str | None = None
+    trusted: bool = True
 
     @property
     def kind(self) -> Literal["result", "shed", "failed"]:
@@ -204,6 +206,31 @@ class Event:
     best: Detection
 
 
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the heavy stage says of a whole window that a coin picked, after its outcome was emitted; that stands.
+
+    The coin picked it with the probability `p`. `reported` says whether the outcome told of what the heavy stage
+    flags (or of anything, where that flags nothing), `detections` what it flags.
+    """
+
+    window: Window
+    done_ns: int  # time.monotonic_ns()
+    generation: str
+    outcome: Literal["result", "shed", "failed"]
+    p: float
+    reported: bool
+    detections: tuple[Detection, ...] = ()
+
+    @property
+    def heavy_flagged(self) -> bool:
+        return bool(self.detections)
+
+    @property
+    def missed(self) -> bool:
+        return self.heavy_flagged and not self.reported
+
+
 class SourceState(StrEnum):
     """What a stream's source is doing. Only `ended` and `failed` are final."""
 
@@ -251,9 +278,27 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         }
         if outcome.carried_from is not None:
             document["carried_from"] = outcome.carried_from
+        if not outcome.trusted:
+            document["trusted"] = False
     elif isinstance(outcome, (Shed, Failed)):
         document["reason"] = str(outcome.reason)
     return document
+
+
+def audit_document(audit: Audit) -> dict[str, Any]:
+    """`audit` is the id of the window; it has no `id`, for it is no outcome of it."""
+    return {
+        "audit": audit.window.id,
+        "stream": audit.window.stream,
+        "time": iso_time(audit.window.wall_ns),
+        "generation": audit.generation,
+        "outcome": audit.outcome,
+        "p": audit.p,
+        "reported": audit.reported,
+        "heavy_flagged": audit.heavy_flagged,
+        "missed": audit.missed,
+        "detections": [detection_document(d) for d in audit.detections],
+    }
 
 
 def detection_document(detection: Detection) -> dict[str, Any]:
