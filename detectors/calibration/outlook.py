@@ -35,13 +35,15 @@ class Outlook:
         return math.ceil(audited_positives * self.exits / self.positives)
 
     def words(self, units_per_s: float) -> str:
-        """Both in plain words, at so many units a second."""
+        """Both in plain words, at so many units a second; without the times where none come."""
         audits_per_s = units_per_s * self.exits * self.plan.p_ref
-        confirm, notice = self.to_confirm(), self.to_notice()
+
+        def takes(audits: int) -> str:
+            return f"{audits:,} audited units" + (f" ({plain_time(audits / audits_per_s)})" if audits_per_s else "")
+
         return (
-            f"to confirm at most {self.plan.alpha:.2%} takes about {confirm:,} audited units"
-            f" ({plain_time(confirm / audits_per_s)}) if next to nothing is missed; to notice twice as much, about"
-            f" {notice:,} ({plain_time(notice / audits_per_s)})"
+            f"to confirm at most {self.plan.alpha:.2%} takes about {takes(self.to_confirm())} if next to nothing is"
+            f" missed; to notice twice as much, about {takes(self.to_notice())}"
         )
 
 
