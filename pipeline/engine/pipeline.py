@@ -128,7 +128,7 @@ class Pipeline:
         if source.isolation == "process":
             from pipeline.engine.isolation import Isolated
 
-            reads = Isolated.around(source)
+            reads = Isolated.around(source, 0 if runner.audit is None else runner.audit.auditor.reserve)
         self._streams.append(stream)
         self._runners.append(
             SourceRunner(reads, stream, intake, self._ready, lambda: self._broke(stream, tracker, can_wait))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from calling import Thresher
+from prometheus_client import generate_latest
 
 from detectors.calibration.audit_state import AuditState, StateFile
+from pipeline.app import summary
+from pipeline.app.metrics import registry
+from pipeline.core.snapshot import AuditReport, AuditSnapshot, Latency, Snapshot
 
 KEY = "not-much-of-a-secret"
 CONFIG = """\
@@ -128,3 +134,62 @@ def test_a_run_tells_what_its_audit_found(thresher: Thresher, config: Path, peop
     assert "audit:" in again.stdout
     told_off = StateFile(tmp_path / "results/audit.json").read()
     assert told_off is not None and told_off.units > 200
+
+
+REPORT = AuditReport(
+    alpha=0.02,
+    delta=0.05,
+    state="unproven",
+    alarm="",
+    units=9000,
+    reported=900,
+    audited=180,
+    unseen=4,
+    missed=2,
+    misses=100.0,
+    positives=1000.0,
+    estimate=0.1,
+    lower=0.01,
+    upper=0.3,
+    worst=0.25,
+    outlook="to confirm it takes a week",
+)
+
+
+def shown(report: AuditReport) -> Snapshot:
+    audit = AuditSnapshot("parts", "parts@1", 184, 180, 0, report, {"no room": 4})
+    return Snapshot(2.0, True, (), (), (), Latency(), 50.0, 1 << 28, (audit,))
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (REPORT, "unproven: whether at most 2 % is missed is not known yet"),
+        (replace(REPORT, state="confirmed", outlook=""), "confirmed: at most 2 % is missed"),
+        (replace(REPORT, state="broken", alarm="broken", outlook=""), "BROKEN: more than 2 % is missed"),
+        (replace(REPORT, alarm="drift", outlook=""), "DRIFT: it has begun to miss more than 2 %"),
+    ],
+)
+def test_it_is_told_in_words(report: AuditReport, said: str) -> None:
+    lines = summary.lines(summary.document(shown(report), []))
+    (first,) = (line for line in lines if line.startswith("audit:"))
+    assert said in first
+    told = lines[lines.index(first) + 1]
+    assert "recall 90.00% (surely 70.00% to 99.00%; 75.00% if all that was not seen was missed)" in told
+    assert "180 audited, 2 misses found, 4 could not be looked at" in told
+    assert (lines[lines.index(first) + 2 :][:1] == ["             to confirm it takes a week"]) == bool(report.outlook)
+
+
+def test_the_metrics_of_an_audit() -> None:
+    text = generate_latest(registry(lambda: shown(replace(REPORT, state="broken", alarm="broken"))))
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30)
+    assert (checked.returncode, checked.stderr) == (0, b""), checked.stdout + checked.stderr
+    words = text.decode()
+    labels = 'cascade="parts",generation="parts@1"'
+    assert f'thresher_audit_recall_ratio{{{labels},kind="lower"}} 0.7' in words
+    assert f'thresher_audit_recall_ratio{{{labels},kind="worst_case"}} 0.75' in words
+    assert f'thresher_audit_state{{{labels},state="broken"}} 1.0' in words
+    assert f'thresher_audit_alarm{{{labels},reason="drift"}} 0.0' in words
+    assert f'thresher_audit_picked_windows_total{{{labels},fate="no room"}} 4.0' in words.replace(
+        'cascade="parts",fate="no room",generation="parts@1"', f'{labels},fate="no room"'
+    )
