@@ -187,11 +187,11 @@ class AuditRunner:
             one.lease.drop()
         for word in known:  # behind a stage that hangs; to count them takes no stage
             self._count(word)
-        if self._thread.ident is not None:
-            with self._book:
+        with self._book:
+            if self._thread.ident is not None:
                 self._enter()
                 self._save()
-                self.auditor.close()
+            self.auditor.close()
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
