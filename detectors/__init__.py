@@ -22,6 +22,7 @@ RULES = Catalogue(
     "thresher.rules",
     {
         "boxes": "detectors.rules.boxes:Boxes",
+        "regions": "detectors.rules.regions:Regions",
         "scores": "detectors.rules.scores:Scores",
     },
 )

@@ -18,14 +18,20 @@ _SCALES: dict[PixelScale, Input] = {
     "unit": Input(std=(255.0, 255.0, 255.0)),
     "imagenet": Input(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
 }
-_USUAL_SIDE: dict[OutputKind, int] = {"classification": 224, "ssd": 300, "yolo": 640, "torchvision": 640}
+_USUAL_SIDE: dict[OutputKind, int] = {
+    "classification": 224,
+    "ssd": 300,
+    "yolo": 640,
+    "torchvision": 640,
+    "heatmap": 640,
+}
 
 
 def bare_model(file: Path, choice: ModelChoice) -> Model:
     """Raises `InputError` naming `file` where neither it nor `choice` says what has to be known."""
     weights_format = format_of(file)
     if choice.output is None:
-        raise InputError("say how to read its answers: `output: yolo`, `ssd` or `classification`", str(file))
+        raise InputError("say how to read its answers: `output: yolo`, `ssd`, `heatmap` or `classification`", str(file))
     output = choice.output if isinstance(choice.output, Output) else Output(kind=choice.output)
     graph = read_graph(file, weights_format)
     metadata = _metadata(graph)
@@ -115,6 +121,6 @@ def _numbered(graph: Any, output: Output) -> tuple[str, ...]:
     sides = [side.get_length() for side in list(shape)[1:] if side.is_static] if shape.rank.is_static else []
     spare = 4 if output.kind == "yolo" else 0
     count = min((side for side in sides if side > spare), default=spare) - spare
-    if count < 1 or output.kind in {"ssd", "torchvision"}:
+    if count < 1 or output.kind in {"ssd", "torchvision", "heatmap"}:
         raise InputError("neither the file nor the config names its labels: add `labels: [...]`")
     return tuple(f"class_{number}" for number in range(count))

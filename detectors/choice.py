@@ -81,8 +81,13 @@ def build_stage(choice: ModelChoice) -> Stage:
     from detectors.image.stage import ImageStage
 
     model = _fetched(find_model(choice))
-    runtime, options = _settled(model, choice)
-    return ImageStage(choice.name or model.name, model, runtime.open(model, options))
+    if model.manifest.view.tile is None:
+        runtime, options = _settled(model, choice)
+        return ImageStage(choice.name or model.name, model, runtime.open(model, options))
+    tiles = model.of_tiles()  # what it mostly sees; whole pictures come one by one, off the path
+    runtime, options = _settled(tiles, choice)
+    whole = runtime.open(model, replace(options, max_batch=1))
+    return ImageStage(choice.name or model.name, model, whole, runtime.open(tiles, options))
 
 
 def build_audit_stage(choice: ModelChoice) -> Stage:

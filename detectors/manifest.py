@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -29,6 +29,7 @@ from pipeline.core.secrets import redact
 from pipeline.core.settings import Name, Settings
 
 MANIFEST = "manifest.yaml"
+SAMPLES = "samples"
 WeightsFormat: TypeAlias = Literal["onnx", "ir", "tensorflow", "safetensors", "torchvision"]
 OutputKind: TypeAlias = Literal["classification", "ssd", "yolo", "torchvision", "heatmap"]
 Triple: TypeAlias = tuple[float, float, float]
@@ -84,9 +85,16 @@ class ViewSettings(Settings):
     fit: Fit = "stretch"
     resize: Resize = "bilinear"
     crop: float = Field(default=1.0, gt=0.0, le=1.0)
+    tile: int | None = Field(
+        default=None, ge=32, le=4096, description="regions are seen as squares of so many source pixels, not resized"
+    )
 
     def spec(self) -> ViewSpec:
-        return ViewSpec(self.width, self.height, self.colour, self.fit, self.resize, self.crop)
+        return ViewSpec(self.width, self.height, self.colour, self.fit, self.resize, self.crop, self.tile)
+
+    def of_tiles(self) -> ViewSettings:
+        """The view of a model that sees nothing but such squares."""
+        return self.model_copy(update={"width": self.tile, "height": self.tile})
 
 
 class Input(Settings):
@@ -110,7 +118,8 @@ class Output(Settings):
 
     `scores`, `boxes` and `classes` name its outputs where the usual names do not fit. `class_offset` is the class
     number that the first label has (SSD graphs count from 1). `iou` is the overlap from which two boxes of one class
-    are the same thing, where the graph does not settle that itself.
+    are the same thing, where the graph does not settle that itself; `rival`: two of different classes are one thing as
+    well, and the less likely label keeps this share of its score.
     """
 
     kind: OutputKind
@@ -122,6 +131,7 @@ class Output(Settings):
     score_floor: Share = 0.05
     max_boxes: int = Field(default=100, ge=1, le=1000)
     iou: Share = 0.45
+    rival: Share = 1.0
 
 
 class Parity(Settings):
@@ -175,6 +185,16 @@ class Model:
     def name(self) -> str:
         return self.manifest.name
 
+    @property
+    def samples(self) -> Path | None:
+        """Pictures of its own kind that came with it: what other forms of it are compared on."""
+        folder = self.weights.parent / SAMPLES
+        return folder if folder.is_dir() else None
+
+    def of_tiles(self) -> Model:
+        """The same model as one that sees nothing but the tiles of its view."""
+        return replace(self, manifest=self.manifest.model_copy(update={"view": self.manifest.view.of_tiles()}))
+
 
 def refuse_pickle(file: str | Path) -> None:
     """Raises `InputError` for formats that run code as they are read."""
@@ -221,6 +241,17 @@ def read_manifest(file: Path) -> Manifest:
     if not isinstance(document, Mapping):
         raise InputError("has to hold a mapping with name, weights, view, output and labels", str(file))
     return validated(document, str(file))
+
+
+def write_manifest(manifest: Manifest, file: Path) -> None:
+    """What is as it is by default is left out. Raises `OSError`."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its own annotation says None
+    with file.open("w", encoding="utf-8") as out:
+        yaml.dump(manifest.model_dump(mode="json", exclude_defaults=True), out)
 
 
 def validated(document: Mapping[str, Any], place: str) -> Manifest:

@@ -8,8 +8,10 @@ CATALOGUE = Catalogue(
     "thresher.sinks",
     {
         "console": "sinks.console:Console",
+        "doubts": "sinks.doubts:Doubts",
         "jsonl": "sinks.jsonl:Jsonl",
         "memory": "sinks.memory:Memory",
+        "rejects": "sinks.rejects:Rejects",
         "sqlite": "sinks.sqlite:Sqlite",
         "video": "sinks.video:Video",
     },

@@ -45,3 +45,14 @@ def same_file(path: Path, known: os.stat_result) -> bool:
     except FileNotFoundError:
         return False
     return (now.st_dev, now.st_ino) == (known.st_dev, known.st_ino)
+
+
+def check_folder(path: Path) -> None:
+    """Raises `InputError` naming `path` where files could not be written into that folder. Creates nothing."""
+    if path.exists() and not path.is_dir():
+        raise InputError("is no folder", str(path))
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not nearest.is_dir():
+        raise InputError(f"cannot be created: {nearest} is no folder", str(path))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"cannot be written to: {nearest} is not writable", str(path))

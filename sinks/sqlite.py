@@ -57,7 +57,7 @@ class Sqlite(Sink):
         if path.exists() and path.stat().st_size:
             try:
                 with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)) as connection:
-                    _is_fresh(connection, path)
+                    _version(connection, path)
             except sqlite3.Error as error:
                 if not _passes(error):
                     raise _unusable(error, path) from error
@@ -81,13 +81,14 @@ class _Writer:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         try:
-            fresh = _is_fresh(connection, self._path)
+            version = _version(connection, self._path)
             if (mode := connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != "wal":
                 raise InputError(f"this file system keeps SQLite in {mode} mode; choose a local disk", str(self._path))
             connection.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
-            if fresh:
+            if version != schema.VERSION:
+                steps = "".join(schema.UPGRADES[step] for step in range(version or schema.VERSION, schema.VERSION))
                 connection.executescript(
-                    f"BEGIN IMMEDIATE; {schema.SCHEMA} PRAGMA application_id = {schema.APPLICATION_ID};"
+                    f"BEGIN IMMEDIATE; {steps} {schema.SCHEMA} PRAGMA application_id = {schema.APPLICATION_ID};"
                     f"PRAGMA user_version = {schema.VERSION}; COMMIT;"
                 )
             self._known = self._path.stat()
@@ -154,21 +155,21 @@ class _Writer:
             self._connection = None
 
 
-def _is_fresh(connection: sqlite3.Connection, path: Path) -> bool:
-    """True where nothing is in it yet, False where our tables are. Raises `InputError` for anybody else's."""
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """Of our tables; 0 where nothing is in it yet. Raises `InputError` for anybody else's, and for newer ones."""
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not tables:
-        return True
+        return 0
     if connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
         raise InputError("is a database of another program; give another file", str(path))
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != schema.VERSION:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if not 1 <= version <= schema.VERSION:
         raise InputError(
             f"its tables are of version {version}, this program writes version {schema.VERSION}; "
             "update thresher or give another file",
             str(path),
         )
-    return False
+    return version
 
 
 def _passes(error: sqlite3.Error) -> bool:
@@ -203,6 +204,7 @@ def _result_row(outcome: Outcome) -> Row:
         None if reason is None else reason.encode("utf-8", "backslashreplace").decode(),
         document.get("carried_from"),
         document.get("file"),
+        document["verdict"],
     )
 
 

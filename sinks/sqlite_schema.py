@@ -1,7 +1,7 @@
 """The tables that people query. Times are ISO 8601 in UTC, which sorts and which SQLite's date functions read."""
 
 APPLICATION_ID = 0x54485253  # "THRS": how a database of ours is told from anybody else's
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (                -- one row a window: its verdict, or why it has none
@@ -19,7 +19,8 @@ CREATE TABLE IF NOT EXISTS results (                -- one row a window: its ver
     latency_ms   REAL NOT NULL,
     reason       TEXT,                -- of shed and failed
     carried_from TEXT,                -- the window whose verdict this one repeats
-    file         TEXT                 -- the picture's name, where each has one of its own
+    file         TEXT,                -- the picture's name, where each has one of its own
+    verdict      TEXT NOT NULL DEFAULT 'unknown' CHECK (verdict IN ('accept', 'reject', 'unknown'))
 ) STRICT;
 CREATE INDEX IF NOT EXISTS results_by_stream ON results (stream, time);
 CREATE INDEX IF NOT EXISTS results_by_time ON results (time);
@@ -60,6 +61,11 @@ FROM results r LEFT JOIN detections d ON d.result_id = r.id
 WHERE r.flagged
 GROUP BY r.id;
 
+CREATE VIEW IF NOT EXISTS verdict_share AS          -- what became of the parts
+SELECT stream, verdict, count(*) AS windows, 1.0 * count(*) / sum(count(*)) OVER (PARTITION BY stream) AS share
+FROM results
+GROUP BY stream, verdict;
+
 CREATE VIEW IF NOT EXISTS events_by_label AS
 SELECT stream, label, count(*) AS events, sum(open) AS open, sum(seconds) AS seconds, max(count) AS most_at_once,
        min(start_time) AS first_time, max(end_time) AS last_time
@@ -81,6 +87,16 @@ FROM results WHERE outcome = 'result'
 GROUP BY stream, decided_by;
 """
 
+UPGRADES = {
+    1: """
+ALTER TABLE results ADD COLUMN verdict TEXT NOT NULL DEFAULT 'unknown'
+    CHECK (verdict IN ('accept', 'reject', 'unknown'));
+UPDATE results SET verdict = iif(flagged, 'reject', 'accept') WHERE outcome = 'result';
+""",
+}
+"""By the version they start from: what makes tables of the next one of it. What only adds tables and views needs no
+step here: the schema is run behind these once more."""
+
 AUDITS = """
 CREATE TABLE IF NOT EXISTS audits (                 -- one row a window that was judged once more, whole
     id            TEXT PRIMARY KEY,   -- of the window
@@ -99,7 +115,7 @@ CREATE TABLE IF NOT EXISTS audits (                 -- one row a window that was
 
 _RESULT = (
     "id, stream, epoch, seq, pts_s, time, outcome, decided_by, generation, certified, flagged, latency_ms, reason, "
-    "carried_from, file"
+    "carried_from, file, verdict"
 )
 _EVENT = (
     "id, stream, label, start_time, end_time, start_s, end_s, seconds, count, windows, open, best_score, x1, y1, x2, y2"

@@ -9,6 +9,7 @@ CATALOGUE = Catalogue(
     {
         "file": "sources.file:File",
         "folder": "sources.folder:Folder",
+        "line": "sources.line:Line",
         "memory": "sources.memory:Memory",
         "pattern": "sources.pattern:Pattern",
         "rtsp": "sources.rtsp:Rtsp",

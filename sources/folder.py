@@ -65,7 +65,7 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _digest(paths: Sequence[Path]) -> str:
+def digest_of(paths: Sequence[Path]) -> str:
     """Stands for the content: names, sizes, and both ends of each file."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
@@ -110,7 +110,7 @@ class FolderReader:
     def __init__(self, plan: Folder, stream: str) -> None:
         self._plan = plan
         self._paths = plan.pictures()
-        self.epoch = _digest(self._paths)
+        self.epoch = digest_of(self._paths)
         self._shelf = _Shelf(plan, stream, self.epoch)
         self._closed = False
 

@@ -8,6 +8,14 @@ from collections.abc import Iterator
 _TICK_S = 0.5
 
 
+def wait_until(mono_ns: int) -> Iterator[None]:
+    """Wait until that moment by the monotonic clock; yields every half second on the way."""
+    while (left_s := (mono_ns - time.monotonic_ns()) / 1e9) > 0:
+        time.sleep(min(left_s, _TICK_S))
+        if left_s > _TICK_S:
+            yield
+
+
 class Pace:
     """A clock that starts with the first wait."""
 
@@ -19,10 +27,7 @@ class Pace:
         is late already comes at once."""
         if self._start_ns is None:
             self._start_ns = time.monotonic_ns() - due_ns
-        while (left_s := (self._start_ns + due_ns - time.monotonic_ns()) / 1e9) > 0:
-            time.sleep(min(left_s, _TICK_S))
-            if left_s > _TICK_S:
-                yield
+        yield from wait_until(self._start_ns + due_ns)
 
     def span(self, seconds: float) -> Iterator[None]:
         """Wait `seconds` from now."""

@@ -55,16 +55,24 @@ class Watch(FileSystemEventHandler):
 
     def settled(self) -> list[Path]:
         """The files that have become complete, oldest first; waits half a second for the first."""
+        return [path for path, _ in self.arrived()]
+
+    def arrived(self) -> list[tuple[Path, int]]:
+        """The same, each with the moment (`time.monotonic_ns()`) at which its writer let go of it."""
         deadline = time.monotonic() + _TICK_S
         while True:
             now = time.monotonic()
             with self._lock:
-                ready = [path for path, (touched, writing) in self._fresh.items() if self._done(now - touched, writing)]
-                for path in ready:
+                ready = [
+                    (path, int(touched * 1e9))
+                    for path, (touched, writing) in self._fresh.items()
+                    if self._done(now - touched, writing)
+                ]
+                for path, _ in ready:
                     del self._fresh[path]
                 idle = not self._fresh
             if ready or now >= deadline:
-                return [path for path in ready if path.is_file()]
+                return [(path, touched_ns) for path, touched_ns in ready if path.is_file()]
             self._news.clear()
             self._news.wait(deadline - now if idle else min(self._settle_s / 2, deadline - now))
 

@@ -3,21 +3,18 @@ the ladder, and the boldest threshold is taken that is still proved to miss no m
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
 from detectors.calibration.bounds import Test, evidence, fixed_sequence, missing_positives, positives_needed, provable
-from detectors.calibration.paths import Path, Step, Verdict
-from pipeline.core.contracts import Escalate, Stage
-from pipeline.core.payloads import Image, View
-from pipeline.core.records import Array, Box, Findings
-
-Place = Box | None
-"""What the heavy stage looks at: a box in source pixels, or the whole unit."""
+from detectors.calibration.paths import Path
+from detectors.replay import places_of, replay, see
+from pipeline.core.contracts import Stage
+from pipeline.core.payloads import Image
+from pipeline.core.records import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,67 +175,28 @@ def curve(measured: Measured, claim: Claim) -> list[dict[str, float | int]]:
 
 
 def _group(cheap: Stage, heavy: Stage, path: Path, group: Sequence[Unit], measured: Measured) -> None:
-    findings, cheap_s = _scored(cheap, [unit.image.view(cheap.spec) for unit in group])
-    measured.cheap_s += sum(cheap_s)
-    asked = [_asked(path.steps, found) for found in findings]
-    jobs: list[tuple[int, Place]] = []
-    for index, steps in enumerate(asked):
-        places: dict[Place, None] = {None: None}  # the reference first: the heavy stage on the whole unit
-        places.update({place: None for decided in steps if isinstance(decided, tuple) for place in decided})
-        jobs += [(index, place) for place in places]
-    views = [group[index].image.view(heavy.spec, place) for index, place in jobs]
-    answers, seconds = _scored(heavy, views)
-    heard = dict(zip(jobs, zip(answers, seconds, strict=True), strict=True))
-    for index, unit in enumerate(group):
+    places = places_of([step.rule for step in path.steps])
+    for unit, seen in zip(group, see(cheap, heavy, [unit.image for unit in group], places), strict=True):
+        whole = seen.heavy[None]
         measured.units.append(f"{unit.digest} {unit.id}")
-        measured.whole_s += heard[index, None][1]
-        flagged = path.flagged(heard[index, None][0])
+        measured.cheap_s += seen.cheap.seconds
+        measured.whole_s += whole.seconds
+        flagged = path.flagged(whole.findings)
         measured.positives += bool(flagged)
         by_label = {label: [one for one in flagged if one.label == label] for label in {one.label for one in flagged}}
         for label in by_label:
             measured.classes[label].count += 1
         measured.truth.count += unit.true is True
         measured.truth_unflagged += unit.true is True and not flagged
-        for at, (step, decided) in enumerate(zip(path.steps, asked[index], strict=True)):
-            if isinstance(decided, tuple):
-                verdict = step.rule.merge(findings[index], [heard[index, place][0] for place in decided])
-                measured.escalated[at] += 1
-                measured.heavy_s[at] += sum(heard[index, place][1] for place in decided)
-            else:
-                verdict = decided
+        for at, step in enumerate(path.steps):
+            played = replay(step.rule, seen)
+            measured.escalated[at] += bool(played.places)
+            measured.heavy_s[at] += played.heavy_s
             if flagged:
-                measured.misses[at] += not path.reports(flagged, verdict)
+                measured.misses[at] += not path.reports(flagged, played.verdict)
             else:
-                measured.false_alarms[at] += path.reports_any(verdict)
+                measured.false_alarms[at] += path.reports_any(played.verdict)
             for label, ones in by_label.items():
-                measured.classes[label].misses[at] += not path.reports(ones, verdict)
+                measured.classes[label].misses[at] += not path.reports(ones, played.verdict)
             if unit.true:
-                measured.truth.misses[at] += not path.reports_any(verdict)
-
-
-def _asked(steps: Sequence[Step], findings: Findings) -> list[Verdict | tuple[Place, ...]]:
-    """What the cheap stage alone decides at each step, or where the heavy stage has to look."""
-    out: list[Verdict | tuple[Place, ...]] = []
-    for step in steps:
-        decision = step.rule.decide(findings)
-        if isinstance(decision, Escalate):
-            out.append(tuple(region.box for region in decision.regions) or (None,))
-        else:
-            out.append(decision)
-    return out
-
-
-def _scored(stage: Stage, views: Sequence[View]) -> tuple[list[Findings], list[float]]:
-    """Findings and service time of each view; a batch's time is shared evenly."""
-    findings: list[Findings] = []
-    seconds: list[float] = []
-    for part in _batches(views, stage.max_batch):
-        began = time.perf_counter()
-        findings += stage.score(part)
-        seconds += [(time.perf_counter() - began) / len(part)] * len(part)
-    return findings, seconds
-
-
-def _batches(views: Sequence[View], size: int) -> Iterator[Sequence[View]]:
-    for start in range(0, len(views), size):
-        yield views[start : start + size]
+                measured.truth.misses[at] += not path.reports_any(played.verdict)

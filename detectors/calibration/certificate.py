@@ -19,7 +19,7 @@ from pipeline.core.settings import Settings
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
-_KINDS = {"Scores": "scores", "Boxes": "boxes"}
+_KINDS = {"Scores": "scores", "Boxes": "boxes", "Regions": "regions"}
 
 
 class StageIdentity(Settings):
@@ -56,7 +56,7 @@ class StageIdentity(Settings):
 class CertifiedRule(Settings):
     """`settings` are all of the rule's, `calibrated` those among them that calibration chose."""
 
-    kind: Literal["scores", "boxes"]
+    kind: Literal["scores", "boxes", "regions"]
     settings: dict[str, Any]
     calibrated: dict[str, Any]
 

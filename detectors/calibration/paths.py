@@ -11,16 +11,17 @@ from typing import ClassVar, TypeAlias, cast
 import numpy as np
 
 from detectors.image.boxes import between
+from detectors.replay import Verdict
 from detectors.rules.boxes import Boxes
 from detectors.rules.picking import Thresholds, above
+from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
-from pipeline.core.contracts import Clear, Flag, Rule
+from pipeline.core.contracts import Flag, Rule
 from pipeline.core.errors import InputError
 from pipeline.core.records import Array, Box, Detection, Findings
 
 LADDER = (0.0, 0.001, 0.002, 0.005, *(round(step / 100, 2) for step in range(1, 101)))
 
-Verdict: TypeAlias = Clear | Flag
 Calibrated: TypeAlias = float | Thresholds
 
 
@@ -102,18 +103,30 @@ class BoxesPath(Path):
         ]
 
     def reports(self, flagged: Sequence[Detection], verdict: Verdict) -> bool:
-        labels = {one.label for one in flagged}
-        return all(
-            _each_matched(
-                [one.box for one in flagged if one.label == label],
-                [one.box for one in verdict.detections if one.label == label],
-                self._match_iou,
-            )
-            for label in labels
-        )
+        return _all_found(flagged, verdict, self._match_iou)
 
     def reports_any(self, verdict: Verdict) -> bool:
         return any(one.label in self.confirm for one in verdict.detections)
+
+
+class RegionsPath(Path):
+    """The threshold of all labels in `escalate` rises. A unit is missed as under `BoxesPath`."""
+
+    key = "escalate"
+
+    def __init__(self, rule: Regions, match_iou: float) -> None:
+        self.confirm = rule.confirm
+        self._match_iou = match_iou
+        self.steps = [
+            Step(t, Regions.model_validate(rule.model_dump() | {self.key: dict.fromkeys(rule.escalate, t)}))
+            for t in LADDER
+        ]
+
+    def reports(self, flagged: Sequence[Detection], verdict: Verdict) -> bool:
+        return _all_found(flagged, verdict, self._match_iou)
+
+    def reports_any(self, verdict: Verdict) -> bool:
+        return isinstance(verdict, Flag)
 
 
 def path_of(rule: Rule | None, *, decides_alone: bool = False, match_iou: float = 0.5) -> Path:
@@ -123,7 +136,21 @@ def path_of(rule: Rule | None, *, decides_alone: bool = False, match_iou: float 
         return ScoresPath(rule, decides_alone)
     if isinstance(rule, Boxes):
         return BoxesPath(rule, decides_alone, match_iou)
+    if isinstance(rule, Regions):
+        return RegionsPath(rule, match_iou)
     raise InputError("this rule has no threshold that calibration knows how to choose")
+
+
+def _all_found(flagged: Sequence[Detection], verdict: Verdict, iou: float) -> bool:
+    """Whether everything that was flagged has a match of its own, of its label, in what the verdict reports."""
+    return all(
+        _each_matched(
+            [one.box for one in flagged if one.label == label],
+            [one.box for one in verdict.detections if one.label == label],
+            iou,
+        )
+        for label in {one.label for one in flagged}
+    )
 
 
 def _each_matched(wanted: Sequence[Box | None], reported: Sequence[Box | None], iou: float) -> bool:

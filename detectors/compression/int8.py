@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.manifest import MANIFEST, Input, Manifest, Model, Weights, digest
+from detectors.manifest import MANIFEST, Input, Manifest, Model, Weights, digest, write_manifest
 from detectors.runtimes.openvino import openvino, read_graph
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.records import Array
@@ -57,7 +57,7 @@ def quantised(model: Model, pictures: Array, folder: Path) -> Model:
     try:
         part.mkdir(parents=True)
         openvino().save_model(small, part / "model.xml", compress_to_fp16=False)
-        _write_manifest(_manifest(model.manifest, part, len(pictures)), part / MANIFEST)
+        write_manifest(_manifest(model.manifest, part, len(pictures)), part / MANIFEST)
         part.rename(folder)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -112,13 +112,6 @@ def _manifest(original: Manifest, folder: Path, pictures: int) -> Manifest:
             "measured": {},  # the figures of another form are not its own
         }
     )
-
-
-def _write_manifest(manifest: Manifest, file: Path) -> None:
-    from ruamel.yaml import YAML
-
-    with file.open("w", encoding="utf-8") as out:
-        YAML(typ="safe", pure=True).dump(manifest.model_dump(mode="json", exclude_defaults=True), out)
 
 
 def _line(error: BaseException) -> str:

@@ -65,8 +65,8 @@ class DataSet:
         return replace(self, samples=tuple(sample for sample in self.samples if kept(sample)))
 
     def bad(self, sample: Sample) -> bool:
-        """Whether the sample shows anything but a good part. A mask is looked at."""
-        if sample.mask is not None:
+        """Whether the sample shows anything but a good part. A mask is looked at only where no class is known."""
+        if sample.mask is not None and not len(sample.classes):
             return bool(mask_of(sample).any())
         return any(self.labels[int(index)].lower() not in GOOD for index in sample.classes)
 
@@ -83,6 +83,19 @@ def mask_of(sample: Sample) -> Array:
     """bool `[h, w]`: where something is. Raises `BadPicture`."""
     assert sample.mask is not None
     return np.asarray(read_picture(sample.mask).reformat(format="gray").to_ndarray() > 127)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How data sets of one kind are told and read: what the catalogue holds.
+
+    `looks_for` says in words what a folder of this kind holds; `fits` whether one does, from a glance; `read` reads it,
+    and raises `InputError` where it cannot be used at all.
+    """
+
+    looks_for: str
+    fits: Callable[[Path], bool]
+    read: Callable[[Path], DataSet]
 
 
 class Reading:
@@ -107,4 +120,4 @@ class Reading:
         return DataSet(tuple(labels), tuple(self.samples), self.left_out, tuple(self.remarks))
 
 
-__all__ = ["BadPicture", "DataSet", "Reading", "Sample", "mask_of"]
+__all__ = ["BadPicture", "DataSet", "Format", "Reading", "Sample", "mask_of"]

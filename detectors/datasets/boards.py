@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.core.records import Array
 
 SHIFT = 2  # pixels that a part may lie off its reference, either way
+_TAPS = 3  # of a blur, either way: three times its largest sigma
 _MARGIN = 2  # pixels around a defect that go with it
 _NOISE_SIDE = 1024
 
@@ -35,17 +36,33 @@ def repaired(picture: Array, boxes: Array, keep: Array) -> Array:
 def sensed(picture: Array, rng: np.random.Generator) -> Array:
     """The same as one line camera would see it: part and reference binarised, the part up to `SHIFT` pixels off,
     blurred (σ 0.4 to 1) and noisy (σ 2 to 8 of 255). The boxes of a part move by less than anybody measures them."""
-    import cv2
-
     part = np.where(picture[..., 0] > 127, np.uint8(255), np.uint8(0))
     clean = np.where(picture[..., 1] > 127, np.uint8(255), np.uint8(0))
     across, down = rng.integers(-SHIFT, SHIFT + 1, 2)
-    padded = cv2.copyMakeBorder(part, SHIFT, SHIFT, SHIFT, SHIFT, cv2.BORDER_REPLICATE)
+    padded = np.pad(part, SHIFT, mode="edge")
     height, width = part.shape
     part = padded[SHIFT + down : SHIFT + down + height, SHIFT + across : SHIFT + across + width]
-    seen = cv2.GaussianBlur(part, (0, 0), float(rng.uniform(0.4, 1.0))).astype(np.float32)
+    seen = _blurred(part.astype(np.float32), float(rng.uniform(0.4, 1.0)))
     seen += _noise(height, width, rng) * rng.uniform(2, 8)
     return np.dstack([np.clip(seen, 0, 255).astype(np.uint8), clean, clean])
+
+
+def _blurred(picture: Array, sigma: float) -> Array:
+    """Gaussian blur, float32 `[h, w]`, edges repeated. (OpenCV would do, but needs libGL on the machine of whoever
+    only wants to see the demo.)"""
+    kernel = np.exp(-(np.arange(_TAPS + 1, dtype=np.float32) ** 2) / np.float32(2 * sigma**2))
+    kernel /= kernel[0] + 2 * kernel[1:].sum()
+    for axis in (0, 1):
+        padded = np.pad(picture, [(_TAPS, _TAPS) if at == axis else (0, 0) for at in (0, 1)], mode="edge")
+        side = picture.shape[axis]
+        blurred = kernel[0] * picture
+        for tap in range(1, _TAPS + 1):
+            for start in (_TAPS - tap, _TAPS + tap):
+                blurred += kernel[tap] * (
+                    padded[start : start + side] if axis == 0 else padded[:, start : start + side]
+                )
+        picture = blurred
+    return picture
 
 
 _bank: list[Array] = []

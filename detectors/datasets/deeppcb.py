@@ -10,12 +10,21 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from detectors.datasets.base import DataSet, Reading, Sample
+from detectors.datasets.base import DataSet, Format, Reading, Sample
 from pipeline.core.errors import InputError
 
 LABELS = ("open", "short", "mousebite", "spur", "copper", "pin-hole")
 LISTS = ("trainval.txt", "test.txt")
 SIDE = 640
+
+
+def fits(folder: Path) -> bool:
+    """Whether there is a list of pairs. Other formats have a `test.txt`, too, with one name a line."""
+    for name in LISTS:
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                return len(file.readline(4096).split()) == 2
+    return False
 
 
 def read_deeppcb(folder: Path) -> DataSet:
@@ -73,3 +82,6 @@ def _defect(words: list[str], boxes: list[list[float]], classes: list[int]) -> s
     boxes.append([x1, y1, x2, y2])
     classes.append(kind - 1)
     return None
+
+
+FORMAT = Format("trainval.txt or test.txt, lists of pairs of a picture and its labels", fits, read_deeppcb)

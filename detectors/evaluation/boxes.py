@@ -55,9 +55,17 @@ class Ranked:
         recall = right / max(int(self.true.sum()), 1)
         return precision, recall, 2 * precision * recall / np.maximum(precision + recall, 1e-9)
 
-    def at(self, threshold: float) -> tuple[float, float, float]:
-        """Precision, recall and F with every finding from `threshold` on."""
-        kept = self.right[self.scores >= threshold]
+    def only(self, kind: int) -> Ranked:
+        """The findings and the true boxes of one class; the others count as if nobody knew them."""
+        mine = self.classes == kind
+        true = np.where(np.arange(len(self.true)) == kind, self.true, 0)
+        return Ranked(self.scores[mine], self.classes[mine], self.right[mine], self.picture[mine], true)
+
+    def at(self, threshold: float | Array) -> tuple[float, float, float]:
+        """Precision, recall and F with every finding from `threshold` on, which is one for all or `[C]`, one a
+        class. Precision is 1 where nothing is found."""
+        least = np.asarray(threshold, np.float64)
+        kept = self.right[self.scores >= (least[self.classes.astype(np.int64)] if least.ndim else least)]
         right, true = int(kept.sum()), max(int(self.true.sum()), 1)
         precision = right / len(kept) if len(kept) else 1.0
         recall = right / true
@@ -90,7 +98,7 @@ def ranked(found: Sequence[Boxes], true: Sequence[Boxes], classes: int, iou: flo
 
 
 def _joined(parts: Sequence[Array]) -> Array:
-    return np.concatenate(parts) if parts else np.zeros(0)
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def _right(boxes: Array, classes: Array, true: Boxes, iou: float) -> Array:

@@ -12,7 +12,7 @@ from typing import ClassVar, cast
 
 import numpy as np
 
-from detectors.image.boxes import corners, suppress
+from detectors.image.boxes import corners, rivals_lowered, suppress
 from detectors.manifest import Manifest, OutputKind
 from detectors.runtimes.base import Shapes, Tensors
 from pipeline.core.errors import InputError, StageError
@@ -113,6 +113,10 @@ class Boxes(Decoder):
         most = self.output.max_boxes
         if self.suppresses:
             best = suppress(boxes, scores, classes, self.output.iou, most)
+            if self.output.rival < 1:
+                scores = scores.copy()
+                scores[best] = rivals_lowered(boxes[best], scores[best], self.output.iou, self.output.rival)
+                best = best[np.argsort(-scores[best], kind="stable")]
         else:
             best = np.argsort(-scores, kind="stable")[:most]
         placed = view.to_source(boxes[best])

@@ -17,36 +17,49 @@ from pipeline.core.records import Array, Findings
 
 class ImageStage(Stage):
     """Judges views of pictures with one model. Any number of views up to `max_batch` is split into the sizes that the
-    session was warmed for, so that no live window pays for a new one (40 to 60 ms)."""
+    session was warmed for, so that no live window pays for a new one (40 to 60 ms).
 
-    def __init__(self, name: str, model: Model, session: Session) -> None:
+    A model whose view has a `tile` sees whole pictures in `session` and squares of that size in `tiles`.
+    """
+
+    def __init__(self, name: str, model: Model, session: Session, tiles: Session | None = None) -> None:
         """Raises `InputError` if the session's outputs cannot be what the manifest says."""
         self.name = name
         self.model = model
         self.session = session
         self.spec = model.manifest.view.spec()
         self.labels = model.manifest.labels
-        self.workers = session.workers
-        self.max_batch = max(session.batches)
+        live = session if tiles is None else tiles
+        self.workers = live.workers
+        self.max_batch = max(live.batches)
+        self._tiles = tiles
         self._decoder = decoder(model.manifest)
         if session.outputs:
             self._decoder.check(session.outputs)
 
     def score(self, views: Sequence[View]) -> list[Findings]:
+        if self._tiles is None:
+            return self._score(self.session, views)
+        whole = [index for index, view in enumerate(views) if view.pixels.shape[0] != self.spec.tile]
+        tiles = [index for index, view in enumerate(views) if view.pixels.shape[0] == self.spec.tile]
+        found: dict[int, Findings] = {}
+        for session, indices in ((self.session, whole), (self._tiles, tiles)):
+            found.update(zip(indices, self._score(session, [views[index] for index in indices]), strict=True))
+        return [found[index] for index in range(len(views))]
+
+    def _score(self, session: Session, views: Sequence[View]) -> list[Findings]:
         findings: list[Findings] = []
         while len(findings) < len(views):
             left = len(views) - len(findings)
-            size = max((s for s in self.session.batches if s <= left), default=self.session.batches[0])
+            size = max((s for s in session.batches if s <= left), default=session.batches[0])
             part = views[len(findings) : len(findings) + size]
-            findings += self._decoder.read(self.session.infer(_stacked(part, size)), part)
+            findings += self._decoder.read(session.infer(_stacked(part, size)), part)
         return findings
 
     def warm(self) -> None:
-        shape = (self.spec.height, self.spec.width, 3)
-        with ThreadPoolExecutor(self.workers) as pool:  # every worker's stream has a first time of its own
-            for size in self.session.batches:
-                empty = np.zeros((size, *shape), np.uint8)
-                list(pool.map(self.session.infer, [empty] * self.workers))
+        _warm(self.session, self.spec.height, self.spec.width)
+        if self._tiles is not None and self.spec.tile is not None:
+            _warm(self._tiles, self.spec.tile, self.spec.tile)
 
     def describe(self) -> dict[str, object]:
         manifest = self.model.manifest
@@ -58,8 +71,9 @@ class ImageStage(Stage):
             "runtime": self.session.runtime,
             "precision": self.session.precision,
             "workers": self.workers,
-            "batches": list(self.session.batches),
-            "view": f"{self.spec.width}×{self.spec.height} {self.spec.fit}",
+            "batches": list((self._tiles or self.session).batches),
+            "view": f"{self.spec.width}×{self.spec.height} {self.spec.fit}"
+            + (f", regions {self.spec.tile}×{self.spec.tile}" if self._tiles is not None else ""),
             "labels": len(self.labels),
             "licence": manifest.licence,
         }
@@ -67,6 +81,15 @@ class ImageStage(Stage):
     def close(self) -> None:
         """Let go of the model. Safe twice."""
         self.session.close()
+        if self._tiles is not None:
+            self._tiles.close()
+
+
+def _warm(session: Session, height: int, width: int) -> None:
+    with ThreadPoolExecutor(session.workers) as pool:  # every worker's stream has a first time of its own
+        for size in session.batches:
+            empty = np.zeros((size, height, width, 3), np.uint8)
+            list(pool.map(session.infer, [empty] * session.workers))
 
 
 def _stacked(views: Sequence[View], size: int) -> Array:

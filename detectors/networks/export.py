@@ -16,9 +16,12 @@ INPUT, OUTPUT = "images", "logits"
 _MOST = 1024  # an exported batch dimension wants an upper bound
 
 
-def save_openvino(network: Any, height: int, width: int, path: Path, half: bool = True) -> None:
+def save_openvino(
+    network: Any, height: int, width: int, path: Path, *, half: bool = True, any_size: bool = False
+) -> None:
     """Write `network` (float32 `[N, 3, H, W]` in 0…1 → one array) as OpenVINO IR: `path` (.xml) and its .bin, weights
-    in half precision where `half`. Raises `MissingPart` without torch or OpenVINO."""
+    in half precision where `half`. With `any_size`, pictures of other sizes may be given to it, too. Raises
+    `MissingPart` without torch or OpenVINO."""
     try:
         import openvino
         from openvino.tools.ovc import convert_model
@@ -30,7 +33,8 @@ def save_openvino(network: Any, height: int, width: int, path: Path, half: bool 
     # exported program, and MobileNetV3-Small runs 5 to 15 % faster
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     with _quiet():
-        model = convert_model(_from_bytes(network), example_input=example, input=[(-1, height, width, 3)])
+        sides = (-1, -1) if any_size else (height, width)
+        model = convert_model(_from_bytes(network), example_input=example, input=[(-1, *sides, 3)])
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({OUTPUT})
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,7 @@ def measured(model: Model, runtimes: Sequence[Runtime]) -> Measurement:
 
 def measure(model: Model, runtimes: Sequence[Runtime]) -> Measurement:
     """Measure now. Raises `InputError` if not even the reference (f32 in the first runtime) can be opened."""
-    views = sample_views(model.manifest.view.spec())
+    views = sample_views(model.manifest.view.spec(), model.samples)
     tolerance = model.manifest.parity.tolerance
     reference: list[Findings] | None = None
     candidates: list[Candidate] = []

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 
 from detectors.image.boxes import between
 from pipeline.core.payloads import FrameImage, View, ViewSpec
-from pipeline.core.records import Findings
+from pipeline.core.pictures import SUFFIXES, read_picture
+from pipeline.core.records import Box, Findings
 
 SAMPLES = Path(__file__).parents[1] / "zoo" / "samples"
 _SAME_THING = 0.5  # of overlap
 _WORTH_COMPARING = 0.1  # boxes below that are noise in either
 
 
-def sample_views(spec: ViewSpec) -> list[View]:
-    """The shipped real pictures, as a model with that input sees them."""
+def sample_views(spec: ViewSpec, folder: Path | None = None) -> list[View]:
+    """Real pictures as a model with that input sees them: those in `folder`, or the shipped ones. A model of tiles sees
+    the four quarters' middles of each."""
     views = []
-    for file in sorted(SAMPLES.glob("*.jpg")):
-        with av.open(str(file)) as container:
-            views.append(FrameImage(next(container.decode(video=0))).view(spec))
+    for file in sorted(path for path in (folder or SAMPLES).iterdir() if path.suffix in SUFFIXES):
+        image = FrameImage(read_picture(file))
+        if spec.tile is not None and (spec.width, spec.height) == (spec.tile, spec.tile):
+            views += [image.view(spec, _around(image, x, y)) for y in (0.25, 0.75) for x in (0.25, 0.75)]
+        else:
+            views.append(image.view(spec))
     return views
+
+
+def _around(image: FrameImage, x: float, y: float) -> Box:
+    return (image.width * x - 1, image.height * y - 1, image.width * x + 1, image.height * y + 1)
 
 
 def moved(reference: Sequence[Findings], candidate: Sequence[Findings]) -> float:

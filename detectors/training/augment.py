@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 from pydantic import Field
@@ -39,31 +40,32 @@ class Augmentation(Settings):
 
 @dataclass(slots=True)
 class Example:
-    """Picture uint8 `[h, w, 3]`; boxes float32 `[n, 4]` in its pixels with classes `[n]`; `ignored` boxes, of which too
-    little is seen; bool `mask` `[h, w]` where the data set has masks."""
+    """Picture uint8 `[h, w, 3]`; boxes float32 `[n, 4]` in its pixels with classes `[n]` and how sure each is, `[n]` in
+    0…1; `ignored` boxes, of which too little is seen; bool `mask` `[h, w]` where the data set has masks; `shares` of
+    the classes `[C]` where the picture as a whole is labelled."""
 
     picture: Array
     boxes: Array
     classes: Array
+    sure: Array
     ignored: Array = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     mask: Array | None = None
+    shares: Array | None = None
 
 
 def augmented(
     example: Example, how: Augmentation, view: ViewSettings, rng: np.random.Generator, *, has_reference: bool = False
 ) -> Example:
     """An example at its picture's own size → one of the crop's size, or of the view's."""
-    boxes, classes, picture = example.boxes, example.classes, example.picture
-    if has_reference and len(boxes) and rng.random() < how.repair:
-        kept = rng.permutation(len(boxes))[: rng.integers(0, 2)]
-        picture, boxes, classes = repaired(picture, boxes, kept), boxes[kept], classes[kept]
-    example = replace(example, picture=picture, boxes=boxes, classes=classes)
+    if has_reference and len(example.boxes) and rng.random() < how.repair:
+        kept = rng.permutation(len(example.boxes))[: rng.integers(0, 2)]
+        example = _only(example, kept, picture=repaired(example.picture, example.boxes, kept))
     seen = has_reference and rng.random() < how.sensor
     if how.crop is not None:
         example = _cropped(plain(example, view), how, rng)  # cut out before it is seen by the sensor: less to see
         example = replace(example, picture=sensed(example.picture, rng)) if seen else example
     else:
-        example = plain(replace(example, picture=sensed(picture, rng)) if seen else example, view)
+        example = plain(replace(example, picture=sensed(example.picture, rng)) if seen else example, view)
     _turned(example, how, rng)
     example.picture = _lit(example.picture, how, rng, noisy=not seen)
     return example
@@ -85,7 +87,13 @@ def plain(example: Example, view: ViewSettings) -> Example:
         top, left = round(-seen.top / seen.step_y), round(-seen.left / seen.step_x)
         mask = np.zeros((view.height, view.width), bool)
         mask[top : top + inner[1], left : left + inner[0]] = small
-    return Example(seen.pixels, boxes.astype(np.float32), example.classes, example.ignored, mask)
+    return replace(example, picture=seen.pixels, boxes=boxes.astype(np.float32), mask=mask)
+
+
+def _only(example: Example, kept: Array, **changed: Array) -> Example:
+    """Nothing but the boxes with these indices."""
+    boxes = {name: getattr(example, name)[kept] for name in ("boxes", "classes", "sure")}
+    return replace(example, **boxes | changed)
 
 
 def _cropped(example: Example, how: Augmentation, rng: np.random.Generator) -> Example:
@@ -112,12 +120,12 @@ def _cropped(example: Example, how: Augmentation, rng: np.random.Generator) -> E
     inside = np.clip(moved, 0, how.crop)
     share = _area(inside) / np.maximum(_area(moved), 1e-6)
     whole = share >= _VISIBLE
-    return Example(cut, inside[whole], example.classes[whole], inside[(share > 0) & ~whole], mask)
+    there = _only(replace(example, boxes=inside), np.flatnonzero(whole))
+    return replace(there, picture=cut, ignored=inside[(share > 0) & ~whole], mask=mask)
 
 
 def _area(boxes: Array) -> Array:
-    area: Array = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1)
-    return area
+    return cast(Array, np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1))
 
 
 def _turned(example: Example, how: Augmentation, rng: np.random.Generator) -> None:
@@ -154,4 +162,4 @@ def _lit(picture: Array, how: Augmentation, rng: np.random.Generator, noisy: boo
     if noisy and how.noise:
         grain = rng.standard_normal((*picture.shape[:2], 1), dtype=np.float32)
         seen += grain * np.float32(rng.uniform(0, how.noise))
-    return np.clip(seen, 0, 255).astype(np.uint8)
+    return cast(Array, np.clip(seen, 0, 255).astype(np.uint8))

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from torch import distributed as dist
 from detectors.datasets.base import Sample, mask_of
 from detectors.networks.pyramid import Network
 from detectors.training.augment import Example, augmented
-from detectors.training.losses import Targets, distilled, loss_of
+from detectors.training.losses import Targets, loss_of
 from detectors.training.recipe import Recipe
+from detectors.training.teacher import Lesson, untaught
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array
@@ -45,20 +46,25 @@ class Training:
     """Trains one network.
 
     `samples` are what it learns from; `evaluate` looks at others. `folder` keeps the checkpoint: where one of the same
-    recipe and samples lies there, it goes on from it. `teacher` (float32 `[N, 3, H, W]` in 0…1 of the full-size
-    pictures' own augmented crop → logits as the network's own) is distilled where the recipe says so.
+    recipe and samples lies there, it goes on from it. `taught` says what to learn of a sample, by its name, in place of
+    its labels.
     """
 
     def __init__(
-        self, recipe: Recipe, samples: Sequence[Sample], folder: Path, evaluate: Evaluate, *,
-        labelled: bool = True, teacher: Callable[[Tensor], Tensor] | None = None, progress: Progress = lambda row: None,
-    ) -> None:  # fmt: skip
+        self,
+        recipe: Recipe,
+        samples: Sequence[Sample],
+        folder: Path,
+        evaluate: Evaluate,
+        *,
+        taught: Mapping[str, Lesson] | None = None,
+        progress: Progress = lambda row: None,
+    ) -> None:
         self.recipe = recipe
         self.pictures = Pictures(samples)
         self.folder = folder
         self.evaluate = evaluate
-        self.labelled = labelled
-        self.teacher = teacher
+        self.taught = taught or {}
         self.progress = progress
         self.rank, self.world = _place()
         torch.manual_seed(recipe.seed)
@@ -119,13 +125,7 @@ class Training:
         recipe = self.recipe
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
             answer = network(pictures)
-        share = recipe.distill if self.teacher is not None else 0.0
-        loss = loss_of(answer, targets, recipe.network) * (1 - share) if self.labelled else answer.sum() * 0
-        if self.teacher is not None and share:
-            with torch.no_grad():
-                word = self.teacher(pictures)
-            loss = loss + distilled(answer, word, recipe.network.classes, recipe.network.head) * share
-        return loss
+        return loss_of(answer, targets, recipe.network)
 
     def attack(self, pictures: Tensor, targets: Targets) -> None:
         """Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572), in place."""
@@ -144,7 +144,8 @@ class Training:
         )
         position = (step * self.recipe.batch + index) % len(self.pictures)
         sample, picture, mask = self.pictures[int(epoch_order.permutation(len(self.pictures))[position])]
-        whole = Example(picture, sample.boxes, sample.classes, mask=mask)
+        lesson = self.taught.get(sample.name) or untaught(sample, self.recipe.network.classes)
+        whole = Example(picture, lesson.boxes, lesson.classes, lesson.sure, mask=mask, shares=lesson.shares)
         has_reference = sample.reference is not None
         return augmented(whole, self.recipe.augment, self.recipe.view, rng, has_reference=has_reference)
 
@@ -202,7 +203,8 @@ class Training:
 
     @property
     def fingerprint(self) -> str:
-        return json.dumps([self.recipe.model_dump(mode="json"), [s.name for s in self.pictures.samples]])
+        names = [sample.name for sample in self.pictures.samples]
+        return json.dumps([self.recipe.model_dump(mode="json"), names, len(self.taught)])
 
     def save(self) -> None:
         """Whole or not at all: an older checkpoint stays until the new one is complete. Raises `InputError`."""

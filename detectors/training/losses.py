@@ -18,17 +18,18 @@ _BOX_WEIGHT = 5.0
 
 
 class Targets:
-    """Of a batch: `heat` float32 `[N, C, h, w]` with 1 where something's middle is; `weight` `[N, 1, h, w]`, 0 where
-    nothing is to be learned; for boxes, `reach` `[N, 4, h, w]` in pixels and how much each cell answers for its box,
-    `share` `[N, h, w]`; for whole pictures `labels` `[N]`."""
+    """Of a batch: `peaks` float32 `[N, C, h, w]`, how sure it is that something's middle is there; `heat`, the same
+    with its surroundings; `weight` `[N, 1, h, w]`, 0 where nothing is to be learned; for boxes, `reach` `[N, 4, h, w]`
+    in pixels and how much each cell answers for its box, `share` `[N, h, w]`; for whole pictures `shares` `[N, C]`."""
 
     def __init__(self, examples: Sequence[Example], architecture: Architecture) -> None:
-        self.labels = torch.tensor([int(e.classes[0]) if len(e.classes) else 0 for e in examples])
         if architecture.head == "classification":
+            self.shares = torch.from_numpy(np.stack([_shares(e, architecture.classes) for e in examples]))
             return
         stride, classes = architecture.stride, architecture.classes
         height, width = (side // stride for side in examples[0].picture.shape[:2])
         heat = np.zeros((len(examples), classes, height, width), np.float32)
+        peaks = np.zeros_like(heat)
         weight = np.ones((len(examples), 1, height, width), np.float32)
         reach = np.zeros((len(examples), 4, height, width), np.float32)
         share = np.zeros((len(examples), height, width), np.float32)
@@ -37,17 +38,28 @@ class Targets:
                 weight[index, 0, y1:y2, x1:x2] = 0
             if example.mask is not None:
                 cells = example.mask[: height * stride, : width * stride].reshape(height, stride, width, stride)
-                heat[index, 0] = cells.any((1, 3))
+                heat[index, 0] = peaks[index, 0] = cells.any((1, 3))
             else:
-                _place(example, stride, (heat[index], reach[index], share[index]))
+                _place(example, stride, (heat[index], peaks[index], reach[index], share[index]))
+        self.peaks = torch.from_numpy(peaks)
         self.heat, self.weight = torch.from_numpy(heat), torch.from_numpy(weight)
         self.reach, self.share = torch.from_numpy(reach), torch.from_numpy(share)
 
 
-def _place(example: Example, stride: int, maps: tuple[Array, Array, Array]) -> None:
+def _shares(example: Example, classes: int) -> Array:
+    """`[C]`: the labels of a whole picture; the first class is what is good, and what nobody labelled is that."""
+    if example.shares is not None:
+        return example.shares.astype(np.float32)
+    kind = int(example.classes[0]) if len(example.classes) else 0
+    shares = np.zeros(classes, np.float32)
+    shares[kind] = 1
+    return shares
+
+
+def _place(example: Example, stride: int, maps: tuple[Array, Array, Array, Array]) -> None:
     """One peak a thing, wide as the box is wide and high as it is high; where boxes overlap, the smaller one has the
     cell (Liu et al. 2020, TTFNet, arXiv 1909.00700)."""
-    heat, reach, share = maps
+    heat, peaks, reach, share = maps
     classes, height, width = heat.shape
     sizes = (example.boxes[:, 2] - example.boxes[:, 0]) * (example.boxes[:, 3] - example.boxes[:, 1])
     for index in np.argsort(-sizes):
@@ -63,8 +75,9 @@ def _place(example: Example, stride: int, maps: tuple[Array, Array, Array]) -> N
         ).astype(np.float32)
         kind = int(example.classes[index]) if classes > 1 else 0
         area = np.ix_(ys, xs)
-        heat[kind][area] = np.maximum(heat[kind][area], bell)
-        share[area] = bell / bell.sum()
+        heat[kind][area] = np.maximum(heat[kind][area], bell * example.sure[index])
+        peaks[kind, row, column] = max(peaks[kind, row, column], example.sure[index])
+        share[area] = bell / bell.sum() * example.sure[index]
         middles_x, middles_y = (xs + 0.5) * stride, (ys + 0.5) * stride
         reach[0][area], reach[2][area] = middles_x[None] - box[0], box[2] - middles_x[None]
         reach[1][area], reach[3][area] = middles_y[:, None] - box[1], box[3] - middles_y[:, None]
@@ -73,21 +86,22 @@ def _place(example: Example, stride: int, maps: tuple[Array, Array, Array]) -> N
 def loss_of(answer: Tensor, targets: Targets, architecture: Architecture) -> Tensor:
     """The mean over what there is to find in the batch, a scalar."""
     if architecture.head == "classification":
-        return F.cross_entropy(answer.float(), targets.labels, label_smoothing=0.05)
+        return F.cross_entropy(answer.float(), targets.shares, label_smoothing=0.05)
     classes = architecture.classes
-    heat = focal(answer[:, :classes].float(), targets.heat, targets.weight)
+    heat = focal(answer[:, :classes].float(), targets)
     if architecture.head == "heatmap":
         return heat
     return heat + _BOX_WEIGHT * _box_loss(answer[:, classes:].float(), targets)
 
 
-def focal(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
-    """Penalty-reduced focal loss (Law & Deng 2018, CornerNet, arXiv 1808.01244; α = 2, β = 4), a middle."""
+def focal(logits: Tensor, targets: Targets) -> Tensor:
+    """Penalty-reduced focal loss (Law & Deng 2018, CornerNet, arXiv 1808.01244; α = 2, β = 4), a middle; where it is
+    not sure that there is one, as much as it is sure."""
     p = torch.sigmoid(logits)
-    hit = heat >= 1
-    here = F.logsigmoid(logits) * (1 - p) ** 2 * hit
-    elsewhere = F.logsigmoid(-logits) * p**2 * (1 - heat) ** 4 * ~hit
-    return -((here + elsewhere) * weight).sum() / hit.sum().clamp(min=1)
+    here = F.logsigmoid(logits) * (1 - p) ** 2 * targets.peaks
+    farther = torch.where(targets.peaks > 0, 1 - targets.peaks, (1 - targets.heat) ** 4)
+    elsewhere = F.logsigmoid(-logits) * p**2 * farther
+    return -((here + elsewhere) * targets.weight).sum() / targets.peaks.sum().clamp(min=1)
 
 
 def _box_loss(reach: Tensor, targets: Targets) -> Tensor:
@@ -106,15 +120,3 @@ def _box_loss(reach: Tensor, targets: Targets) -> Tensor:
     union = (areas[0] + areas[1] - common).clamp(min=1e-6)
     giou = common / union - (hull - union) / hull
     return ((1 - giou) * share[cells]).sum() / share[cells].sum().clamp(min=1e-6)
-
-
-def distilled(answer: Tensor, teacher: Tensor, classes: int, head: str) -> Tensor:
-    """How far `answer` is from what the teacher says of the same pictures (logits both), as soft targets: Hinton et al.
-    2015, arXiv 1503.02531."""
-    if head == "classification":
-        soft = torch.softmax(teacher.float() / 2, 1)
-        return -(soft * torch.log_softmax(answer.float() / 2, 1)).sum(1).mean() * 4
-    soft = torch.sigmoid(teacher.float())
-    loss = F.binary_cross_entropy_with_logits(answer[:, :classes].float(), soft, reduction="none")
-    focus = (torch.sigmoid(answer[:, :classes].float()) - soft).abs() ** 2  # quality focal loss, arXiv 2006.04388
-    return (loss * focus.detach()).sum() / soft.amax(1).gt(0.3).sum().clamp(min=1)

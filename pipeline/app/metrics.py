@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import (
@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from pipeline.app.about import VERSION
 from pipeline.core.errors import InputError
-from pipeline.core.records import SourceState
+from pipeline.core.records import SourceState, Verdict
 from pipeline.core.snapshot import AuditSnapshot, Latency, Snapshot, StageSnapshot, StreamSnapshot
 
 _EVERY = 3  # the engine keeps 12 buckets to a decade; 4 are enough on a chart
@@ -57,6 +57,7 @@ def _stream_metrics(streams: tuple[StreamSnapshot, ...]) -> Iterator[Metric]:
     flagged = _counter("flagged_windows", "Windows with something to act on.", ["stream"])
     shed = _counter("shed_windows", "Windows that were not judged, on purpose.", ["stream", "reason"])
     failed = _counter("failed_windows", "Windows that were not judged, by a fault.", ["stream"])
+    verdicts = _counter("verdicts", "Frames by what was said of them: accept, reject, unknown.", ["stream", "verdict"])
     connects = _counter("source_connects", "How often the source was opened with success.", ["stream"])
     in_flight = GaugeMetricFamily("thresher_in_flight_windows", "Windows without a verdict yet.", labels=["stream"])
     state = GaugeMetricFamily("thresher_source_state", "1 for the state the source is in.", labels=["stream", "state"])
@@ -75,6 +76,8 @@ def _stream_metrics(streams: tuple[StreamSnapshot, ...]) -> Iterator[Metric]:
             received.add_metric([name, fate], count)
         for stage, count in one.decided_by.items():
             results.add_metric([name, stage], count)
+        for verdict in get_args(Verdict):
+            verdicts.add_metric([name, verdict], one.verdicts.get(verdict, 0))
         for reason, count in one.shed.items():
             shed.add_metric([name, reason], count)
         windows.add_metric([name], one.windows)
@@ -85,7 +88,7 @@ def _stream_metrics(streams: tuple[StreamSnapshot, ...]) -> Iterator[Metric]:
         for known in SourceState:
             state.add_metric([name, known.value], float(known is one.state))
         latency.add_metric([name], *_histogram(one.latency))
-    yield from (received, windows, results, flagged, shed, failed, connects, in_flight, state, latency)
+    yield from (received, windows, results, flagged, shed, failed, verdicts, connects, in_flight, state, latency)
 
 
 _STREAM_STAGE = ["stream", "stage"]

@@ -76,7 +76,8 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
     for line in failures:
         click.echo(f"thresher: {redact(line)}", err=True)
     status = 2 if problems else 1 if failures else 0
-    return Report(status, summary.document(final, generations.values(), problems + failures), _written(plan))
+    lines = [name for name, source in plan.sources.items() if source.parts]
+    return Report(status, summary.document(final, generations.values(), problems + failures, lines), _written(plan))
 
 
 def _written(plan: Plan) -> tuple[str, ...]:

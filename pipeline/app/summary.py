@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, get_args
 
 from pipeline.core.contracts import Generation
+from pipeline.core.records import Verdict
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import AuditSnapshot, Latency, Snapshot, StageSnapshot, StreamSnapshot
 
 _FRAMES = ("received", "windows", "sampled_out", "damaged", "undecoded")
 
 
-def document(snapshot: Snapshot, generations: Iterable[Generation], problems: Sequence[str] = ()) -> dict[str, Any]:
+def document(
+    snapshot: Snapshot, generations: Iterable[Generation], problems: Sequence[str] = (), lines: Collection[str] = ()
+) -> dict[str, Any]:
     """The document that `thresher run --json` ends with. Shares are fractions of 1, times milliseconds.
 
     Both ledgers are sums over all streams: `received = windows + sampled_out + damaged + undecoded` and
-    `windows = results + shed + failed + in_flight`.
+    `windows = results + shed + failed + in_flight`. `lines` are the streams that show parts: to people, verdicts on
+    parts are told of these alone.
     """
     return {
         "seconds": round(snapshot.elapsed_s, 3),
@@ -34,6 +38,8 @@ def document(snapshot: Snapshot, generations: Iterable[Generation], problems: Se
         },
         "decided_by": _shares(_decided(snapshot.streams)),
         "flagged": sum(one.flagged for one in snapshot.streams),
+        "verdicts": _verdicts(snapshot.streams),
+        "lines": sorted(lines),
         "shed_by_reason": _sum(one.shed for one in snapshot.streams),
         "latency_ms": _latency(snapshot.latency),
         "stages": [_stage(one) for one in snapshot.stages],
@@ -79,6 +85,9 @@ def lines(doc: Mapping[str, Any]) -> list[str]:
     unsettled = [f"{windows[name]} {name.replace('_', ' ')}" for name in ("failed", "in_flight") if windows[name]]
     shed = [f"{count} shed ({reason})" for reason, count in doc["shed_by_reason"].items()]
     out.append(_line("windows", f"{windows['results']} judged", f"{doc['flagged']} flagged", *shed, *unsettled))
+    for name in doc["lines"]:
+        told = (f"{count} {verdict}" for verdict, count in doc["streams"][name]["verdicts"].items())
+        out.append(_line("verdicts", *told) + (f" ({name})" if len(doc["streams"]) > 1 else ""))
     if doc["decided_by"]:
         out.append(_line("decided by", *(f"{stage} {share:.1%}" for stage, share in doc["decided_by"].items())))
     latency = doc["latency_ms"]
@@ -120,6 +129,7 @@ def _stream(one: StreamSnapshot) -> dict[str, Any]:
         "failed": one.failed,
         "in_flight": one.in_flight,
         "flagged": one.flagged,
+        "verdicts": _verdicts([one]),
         "connects": one.connects,
         "received_per_s": round(one.received_per_s, 2),
         "decided_by": _shares(one.decided_by),
@@ -219,6 +229,11 @@ def _latency(latency: Latency) -> dict[str, Any]:
 
 def _decided(streams: Sequence[StreamSnapshot]) -> Mapping[str, int]:
     return _sum(one.decided_by for one in streams)
+
+
+def _verdicts(streams: Sequence[StreamSnapshot]) -> dict[str, int]:
+    """Every word, also those that never fell."""
+    return {verdict: sum(one.verdicts.get(verdict, 0) for one in streams) for verdict in get_args(Verdict)}
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -44,16 +44,22 @@ def prepare(document: Document, mistakes: Mistakes | None = None) -> tuple[Plan,
 def prepare_cascade(document: Document, name: str | None) -> Generation:
     """The one cascade of `document` that goes by `name`, or its only one, as it is without a certificate; sources and
     sinks are not looked at. Raises `InputErrors`."""
+    return planned_cascade(document, name, certificates=False)[1]
+
+
+def planned_cascade(document: Document, name: str | None, *, certificates: bool) -> tuple[CascadePlan, Generation]:
+    """The same with its plan; with `certificates`, the thresholds of the one that it names are its own."""
     document.data = {key: value for key, value in document.data.items() if key in {"cascade", "cascades"}}
     mistakes = Mistakes(document)
     mistakes.unresolved(document.resolve())
-    reader = CascadeReader(document, mistakes, certificates=False)
+    reader = CascadeReader(document, mistakes, certificates=certificates)
     chosen = reader.choose(name, ("--cascade",))
     mistakes.raise_if_any()
     generation = None if chosen is None else _Builder(mistakes).generation(reader.read[chosen])
     mistakes.raise_if_any()
-    assert generation is not None  # or else there was a mistake
-    return generation
+    assert chosen is not None  # or else there was a mistake
+    assert generation is not None
+    return reader.read[chosen], generation
 
 
 def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:

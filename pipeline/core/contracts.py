@@ -48,6 +48,12 @@ class Source(StreamSettings, ABC):
         """Whether it arrives in real time: by its nature, or because it was asked to."""
         return self.live
 
+    @property
+    def parts(self) -> bool:
+        """Whether each picture shows a thing of its own, as on a production line: one that looks like the one before
+        is then no frozen feed, and is judged like any other."""
+        return False
+
 
 class Gate(Protocol):
     """Judges without a model whether a frame differs from the last one that was *judged*. One per stream, called on

@@ -36,6 +36,9 @@ class ViewSpec:
 
     `stretch` ignores the aspect ratio; `letterbox` keeps it and pads with grey. `crop` keeps the central share of
     both sides (224/256 is the classic recipe). Mean, scale and layout are the model graph's business, not ours.
+
+    With a `tile`, a *region* is seen as it is, not resized: a square of so many source pixels around its middle, uint8
+    `[tile, tile, 3]`. Small things keep the size that the model learned them in.
     """
 
     width: int
@@ -44,6 +47,7 @@ class ViewSpec:
     fit: Fit = "stretch"
     resize: Resize = "bilinear"
     crop: float = 1.0
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         if self.crop != 1.0 and self.fit != "stretch":
@@ -180,6 +184,8 @@ class FrameImage(Image):
 
     def view(self, spec: ViewSpec, region: Box | None = None) -> View:
         frame = self._held()
+        if region is not None and spec.tile is not None:
+            return self._tile(spec, spec.tile, region)
         if region is None or min(self.width, self.height) < _SMALLEST:
             bounds: Box = (0.0, 0.0, float(self.width), float(self.height))
             source = frame
@@ -205,6 +211,28 @@ class FrameImage(Image):
         pixels.flags.writeable = False
         step_x, step_y = seen_w / inner_w, seen_h / inner_h
         return View(pixels, bounds[0] - pad_x * step_x, bounds[1] - pad_y * step_y, step_x, step_y, bounds)
+
+    def _tile(self, spec: ViewSpec, side: int, region: Box) -> View:
+        """A square around the middle of `region`, moved into the picture; grey where the picture is smaller."""
+        width, height = min(side, self.width), min(side, self.height)
+        left = round(min(max((region[0] + region[2] - width) / 2, 0), self.width - width)) & ~1
+        top = round(min(max((region[1] + region[3] - height) / 2, 0), self.height - height)) & ~1
+        frame = self._held()
+        if frame.format.name == "rgb24" and not self._turns:
+            row = frame.planes[0]
+            pixels = _rows(row)[top : top + height, 3 * left : 3 * (left + width)].reshape(height, width, 3)
+        else:
+            cut = self._cropped(frame, left, top, left + width, top + height)
+            pixels = _reformat(cut, width, height, "rgb24", spec.resize)
+        pixels = pixels[..., ::-1] if spec.colour == "bgr" else pixels
+        if (height, width) == (side, side):
+            pixels = np.array(pixels)  # owned, not a window into the decoder's frame
+        else:
+            canvas = np.full((side, side, 3), LETTERBOX_GREY, np.uint8)
+            canvas[:height, :width] = pixels
+            pixels = canvas
+        pixels.flags.writeable = False
+        return View(pixels, left, top, 1.0, 1.0, (left, top, left + width, top + height))
 
     @staticmethod
     def _inner_size(spec: ViewSpec, seen_w: float, seen_h: float) -> tuple[int, int]:

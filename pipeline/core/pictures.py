@@ -54,15 +54,25 @@ def beside(part: Array, reference: Array) -> Array:
 
 def read_beside(path: Path, reference: Path, max_pixels: int = MAX_PIXELS) -> VideoFrame:
     """The picture in `path` beside the one in `reference`, as one. Raises `BadPicture`, also where sizes differ."""
-    part = _grey(read_picture(path, max_pixels))
+    part = read_picture(path, max_pixels)
+    return put_beside(part, read_reference(reference, max_pixels), reference.name)
+
+
+def read_reference(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
+    """A reference, uint8 `[h, w]`, for any number of parts. Raises `BadPicture`."""
     try:
-        clean = _grey(read_picture(reference, max_pixels))
+        return _grey(read_picture(path, max_pixels))
     except BadPicture as error:
-        raise BadPicture(f"its reference {reference.name} {error}") from None
-    if part.shape != clean.shape:
-        sizes = f"{part.shape[1]}×{part.shape[0]} and {clean.shape[1]}×{clean.shape[0]}"
-        raise BadPicture(f"and its reference {reference.name} differ in size: {sizes}")
-    return VideoFrame.from_ndarray(beside(part, clean), format="rgb24")
+        raise BadPicture(f"its reference {path.name} {error}") from None
+
+
+def put_beside(part: VideoFrame, clean: Array, name: str) -> VideoFrame:
+    """`part` beside the reference `clean`, which goes by `name`. Raises `BadPicture` where sizes differ."""
+    seen = _grey(part)
+    if seen.shape != clean.shape:
+        sizes = f"{seen.shape[1]}×{seen.shape[0]} and {clean.shape[1]}×{clean.shape[0]}"
+        raise BadPicture(f"and its reference {name} differ in size: {sizes}")
+    return VideoFrame.from_ndarray(beside(seen, clean), format="rgb24")
 
 
 def _grey(frame: VideoFrame) -> Array:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.core.payloads import Payload
 
 Box: TypeAlias = tuple[float, float, float, float]
+Verdict: TypeAlias = Literal["accept", "reject", "unknown"]
 Array: TypeAlias = npt.NDArray[Any]
 
 
@@ -136,6 +137,11 @@ class Outcome:
         raise TypeError("an Outcome is a Result, a Shed or a Failed")
 
     @property
+    def verdict(self) -> Verdict:
+        """What is to become of the part that the window shows. What was not judged is never let through."""
+        return "unknown"
+
+    @property
     def latency_ns(self) -> int:
         """From the window's first packet to its verdict."""
         return self.done_ns - self.window.mono_ns
@@ -161,6 +167,12 @@ class Result(Outcome):
     @property
     def kind(self) -> Literal["result", "shed", "failed"]:
         return "result"
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.flagged:
+            return "reject"
+        return "accept" if self.trusted else "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +276,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         "pts_ns": window.start_ns,
         "time": iso_time(window.wall_ns),
         "outcome": outcome.kind,
+        "verdict": outcome.verdict,
         "latency_ms": round(outcome.latency_ns / 1e6, 3),
     }
     if window.file:

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
 
 LONGEST_S = 1e6  # a time that somebody may mean: eleven days
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """A name that is safe in ids, file names, metric labels and topics."""
+
+_LISTEN = re.compile(r"^(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
+
+
+def _port_alone(value: object) -> object:
+    return f"127.0.0.1:{value}" if isinstance(value, int) or (isinstance(value, str) and value.isdigit()) else value
+
+
+def _host_and_port(value: str) -> str:
+    found = _LISTEN.match(value)
+    if found is None or int(found["port"]) > 65535:
+        raise ValueError(f'"{value}" should be host:port, like 127.0.0.1:9642')
+    return value
+
+
+Listen = Annotated[str, BeforeValidator(_port_alone), AfterValidator(_host_and_port)]
+"""Where to answer: `host:port`; a port alone is one of this machine's own."""
+
+
+def address(listen: str) -> tuple[str, int]:
+    """A `Listen` as sockets take it."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 class Settings(BaseModel):

@@ -27,6 +27,9 @@ class StreamSnapshot:
 
     received = windows + sampled_out + damaged + undecoded
     windows  = results + sum(shed) + failed + in_flight
+
+    `verdicts` counts what was said of each frame (accept, reject, unknown). What could not be decoded is unknown, too,
+    so that sum(verdicts) = received - sampled_out - in_flight.
     """
 
     stream: str
@@ -47,6 +50,7 @@ class StreamSnapshot:
     connects: int  # how often the source was opened with success
     shed: Mapping[str, int] = field(default_factory=dict)
     decided_by: Mapping[str, int] = field(default_factory=dict)
+    verdicts: Mapping[str, int] = field(default_factory=dict)
     latency: Latency = field(default_factory=Latency)
 
 

@@ -57,6 +57,10 @@ class Isolated(Source):
     def paced(self) -> bool:
         return self.inner.paced
 
+    @property
+    def parts(self) -> bool:
+        return self.inner.parts
+
     def check(self) -> None:
         self.inner.check()
 

@@ -120,7 +120,7 @@ class Pipeline:
             max_fps=source.max_fps,
             gate_refresh_s=source.gate.refresh_s if source.gate is not None else source.refresh_s,
             feed_refresh_s=source.refresh_s,
-            watches_feed=source.paced,
+            watches_feed=source.paced and not source.parts,
             picture_sinks=len(self._picture_sinks),
             held=self._behind,
         )

@@ -76,6 +76,7 @@ class Stream:
         self._gaps: Counter[str] = Counter()
         self._shed: Counter[str] = Counter()
         self._decided: Counter[str] = Counter()
+        self._verdicts: Counter[str] = Counter()
         self._latency = Histogram()
         self._received_rate, self._outcome_rate = Rate(), Rate()
 
@@ -85,6 +86,7 @@ class Stream:
         with self._lock:
             self._received += gap.count
             self._gaps[gap.reason] += gap.count
+            self._verdicts["unknown"] += gap.count
 
     def sampled_out(self) -> None:
         with self._lock:
@@ -208,6 +210,7 @@ class Stream:
         self._room.notify_all()
 
     def _count(self, outcome: Outcome) -> None:
+        self._verdicts[outcome.verdict] += 1
         if isinstance(outcome, Result):
             self._results += 1
             self._flagged += outcome.flagged
@@ -283,5 +286,6 @@ class Stream:
                 connects=self.connects,
                 shed=dict(self._shed),
                 decided_by=dict(self._decided),
+                verdicts=dict(self._verdicts),
                 latency=self._latency.latency(),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -263,3 +265,40 @@ def wait_for(condition: Any, within_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_posted_parts_get_their_word_and_leave_pictures(tmp_path: Path, project: Path) -> None:
+    picture = (project / "detectors" / "zoo" / "samples" / "people-1.jpg").read_bytes()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "c.yaml").write_text(
+        f"sources: {{line: {{kind: line, trigger: http, listen: {port}, deadline_ms: 30000}}}}\n"
+        "cascade: people\n"
+        "sinks:\n  log: {kind: jsonl, path: log.jsonl}\n  r: {kind: rejects, path: rejects}\n"
+        "  d: {kind: doubts, path: doubts, band: [0, 1], every_s: 0}\n"
+    )
+    ids: list[str] = []
+
+    def posted() -> bool:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            url = f"http://127.0.0.1:{port}/part?name=p{len(ids)}.jpg"
+            with urllib.request.urlopen(urllib.request.Request(url, picture), timeout=30) as answer:
+                ids.append(json.loads(answer.read())["id"])
+        return len(ids) == 3
+
+    with subprocess.Popen([*COMMAND, "run", "c.yaml", "--json"], cwd=tmp_path, stdout=subprocess.PIPE) as running:
+        wait_for(posted)
+        running.send_signal(signal.SIGINT)
+        out, _ = running.communicate(timeout=60)
+    told = json.loads(out)
+    ledgers_hold(told)
+    assert told["lines"] == ["line"] and told["verdicts"] == {"accept": 0, "reject": 3, "unknown": 0}
+    rows = [json.loads(row) for row in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["file"], row["verdict"]) for row in rows if "id" in row] == [
+        (name, f"p{n}.jpg", "reject") for n, name in enumerate(ids)
+    ]
+    assert len(list((tmp_path / "rejects").iterdir())) == 3
+    data = json.loads((tmp_path / "doubts" / "annotations.json").read_text())
+    assert [image["part"] for image in data["images"]] == ["p0.jpg", "p1.jpg", "p2.jpg"] and data["annotations"]

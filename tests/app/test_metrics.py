@@ -39,6 +39,7 @@ SNAPSHOT = Snapshot(
             connects=1,
             shed={"overload": 2, "deadline": 1},
             decided_by={"mobilenet": 4, "motion": 2},
+            verdicts={"accept": 4, "reject": 2, "unknown": 8},
             latency=LATENCY,
         ),
     ),
@@ -75,6 +76,7 @@ def test_both_ledgers_can_be_summed_from_the_endpoint() -> None:
     outcomes = ("result", "shed", "failed")
     settled = sum(sums[f"thresher_{outcome}_windows_total"] for outcome in outcomes)
     assert settled + sums["thresher_in_flight_windows"] == sums["thresher_windows_total"]
+    assert sums["thresher_verdicts_total"] + 4 + 2 == 20, "every frame but the sampled out and those in flight"
     assert sums["thresher_outcome_latency_seconds_count"] == 3
     assert sums["thresher_source_state"] == 1
     assert sums["process_resident_memory_bytes"] > 0

@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pipeline.core.contracts import Delivery, Sink
+from pipeline.core.contracts import Delivery, Picture, Sink
+from pipeline.core.payloads import FrameImage
 from pipeline.core.records import (
     Box,
     Detection,
@@ -74,10 +76,11 @@ EVERY_KIND: list[Outcome] = [
 _WRITE_FOR_EVER = """
 import base64, pickle, sys
 from itertools import count
-from tests.contracts.sink_suite import person, result
+from tests.contracts.sink_suite import person, pictured, result
 writer = pickle.loads(base64.b64decode(sys.argv[1])).open()
+give = pictured if sys.argv[2] == "pictures" else list
 for batch in count():
-    writer.write([result(seq, person()) for seq in range(batch * 10, batch * 10 + 10)])
+    writer.write(give([result(seq, person()) for seq in range(batch * 10, batch * 10 + 10)]))
     print(batch, flush=True)
 """
 
@@ -91,6 +94,12 @@ def documents(items: list[Any]) -> Documents:
     return found
 
 
+def pictured(items: list[Any], level: int = 128) -> list[Delivery]:
+    """Each outcome with a picture of one grey; an event stays what it is."""
+    pixels = np.full((48, 64, 3), level, np.uint8)
+    return [item if isinstance(item, Event) else Picture(item, FrameImage.from_array(pixels)) for item in items]
+
+
 class SinkSuite(ABC):
     """Subclass, give `plan` and `read`; pytest runs the rest."""
 
@@ -102,64 +111,68 @@ class SinkSuite(ABC):
     def read(self, folder: Path) -> Documents:
         """What a second reader finds there now, as `outcome_document` and `event_document` spell it, by id."""
 
-    def seen(self, item: Delivery) -> dict[str, Any]:
-        """What `read` should find of one item."""
-        return next(iter(documents([item]).values()))
+    def expected(self, items: list[Any]) -> Documents:
+        """What `read` should find of these."""
+        return documents(items)
+
+    def give(self, items: list[Any]) -> list[Delivery]:
+        """`items` as the engine hands them to a sink of this kind."""
+        return pictured(items) if "pictures" in self.plan(Path()).takes else items
 
     def test_acknowledged_is_there_for_another_reader(self, tmp_path: Path) -> None:
         writer = self.plan(tmp_path).open()
         items: list[Any] = [*EVERY_KIND, event()]
-        writer.write(items)
-        assert self.read(tmp_path) == documents(items)  # before close
+        writer.write(self.give(items))
+        assert self.read(tmp_path) == self.expected(items)  # before close
         writer.close()
-        assert self.read(tmp_path) == documents(items)
+        assert self.read(tmp_path) == self.expected(items)
 
     @pytest.mark.parametrize("item", [*EVERY_KIND, event()])
     def test_each_kind_alone(self, tmp_path: Path, item: Any) -> None:
         writer = self.plan(tmp_path).open()
-        writer.write([item])
+        writer.write(self.give([item]))
         writer.close()
-        assert self.read(tmp_path) == documents([item])
+        assert self.read(tmp_path) == self.expected([item])
 
     def test_the_same_batch_again_changes_nothing(self, tmp_path: Path) -> None:
         items: list[Any] = [*EVERY_KIND, event(), event("end", 7)]
         for _ in range(2):
             writer = self.plan(tmp_path).open()
-            writer.write(items)
-            writer.write(items)
+            writer.write(self.give(items))
+            writer.write(self.give(items))
             writer.close()
-        assert self.read(tmp_path) == documents(items)
+        assert self.read(tmp_path) == self.expected(items)
 
     def test_a_later_run_has_the_last_word(self, tmp_path: Path) -> None:
         first, second = result(0, person(), person()), result(0, person(0.6), generation="people@2")
         writer = self.plan(tmp_path).open()
-        writer.write([first])
-        writer.write([second])
+        writer.write(self.give([first]))
+        writer.write(self.give([second]))
         writer.close()
-        assert self.read(tmp_path) == documents([second])
+        assert self.read(tmp_path) == self.expected([second])
 
     def test_an_event_grows_until_it_ends(self, tmp_path: Path) -> None:
         writer = self.plan(tmp_path).open()
         for step in (event("new"), event("update", 30), event("end", 50)):
-            writer.write([step])
-            assert self.read(tmp_path) == documents([step])
+            writer.write(self.give([step]))
+            assert self.read(tmp_path) == self.expected([step])
         writer.close()
 
     def test_an_empty_batch_is_nothing(self, tmp_path: Path) -> None:
         writer = self.plan(tmp_path).open()
-        writer.write([])
-        writer.write([result(0)])
-        writer.write([])
+        writer.write(self.give([]))
+        writer.write(self.give([result(0)]))
+        writer.write(self.give([]))
         writer.close()
-        assert self.read(tmp_path) == documents([result(0)])
+        assert self.read(tmp_path) == self.expected([result(0)])
 
     def test_closing_twice_and_opening_again(self, tmp_path: Path) -> None:
         for seq in range(2):
             writer = self.plan(tmp_path).open()
-            writer.write([result(seq)])
+            writer.write(self.give([result(seq)]))
             writer.close()
             writer.close()
-        assert self.read(tmp_path) == documents([result(0), result(1)])
+        assert self.read(tmp_path) == self.expected([result(0), result(1)])
 
     def test_the_plan_is_picklable_and_checks_without_writing(self, tmp_path: Path) -> None:
         plan = pickle.loads(pickle.dumps(self.plan(tmp_path)))
@@ -167,14 +180,15 @@ class SinkSuite(ABC):
         plan.check()
         assert list(tmp_path.iterdir()) == []
         writer = plan.open()
-        writer.write([result(0)])
+        writer.write(self.give([result(0)]))
         writer.close()
         plan.check()  # and once there is something
-        assert self.read(tmp_path) == documents([result(0)])
+        assert self.read(tmp_path) == self.expected([result(0)])
 
     def test_what_was_acknowledged_survives_kill_9(self, tmp_path: Path) -> None:
         plan = base64.b64encode(pickle.dumps(self.plan(tmp_path))).decode()
-        command = [sys.executable, "-c", _WRITE_FOR_EVER, plan]
+        kind = "pictures" if "pictures" in self.plan(tmp_path).takes else "outcomes"
+        command = [sys.executable, "-c", _WRITE_FOR_EVER, plan, kind]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             for _ in range(40):

@@ -36,6 +36,7 @@ def test_a_result_is_written_as_the_schema_has_it() -> None:
         "pts_ns": 41133333333,
         "time": "2026-01-31T12:00:00.123456Z",
         "outcome": "result",
+        "verdict": "reject",
         "latency_ms": 7.4,
         "decided_by": "resnet",
         "generation": "pcb@3",
@@ -59,6 +60,20 @@ def test_what_was_not_judged_says_why(outcome: Outcome, kind: str, reason: str) 
     document = outcome_document(outcome)
     assert (document["outcome"], document["reason"]) == (kind, reason)
     assert "detections" not in document
+    assert document["verdict"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("flagged", "trusted", "verdict"),
+    [
+        (False, True, "accept"),
+        (True, True, "reject"),
+        (False, False, "unknown"),
+        (True, False, "reject"),  # trust is about what slips through
+    ],
+)
+def test_only_what_was_judged_and_is_trusted_is_let_through(flagged: bool, trusted: bool, verdict: str) -> None:
+    assert Result(WINDOW, 1, "resnet", "pcb@3", flagged=flagged, trusted=trusted).verdict == verdict
 
 
 def test_an_event_names_its_span_on_both_clocks() -> None:

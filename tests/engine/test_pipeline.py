@@ -49,6 +49,9 @@ def check_ledgers(stream: StreamSnapshot, collector: Collector) -> None:
     assert kinds["result"] == stream.results
     assert kinds["shed"] == sum(stream.shed.values())
     assert kinds["failed"] == stream.failed
+    said = Counter(o.verdict for o in outcomes)
+    said["unknown"] += stream.damaged + stream.undecoded
+    assert said == Counter(stream.verdicts)
     keys = [(o.window.epoch, o.window.seq) for o in outcomes]
     assert len(set(keys)) == len(keys), "a window has two outcomes"
     assert keys == sorted(keys), "outcomes left out of order"

@@ -49,8 +49,8 @@ def test_a_line_is_the_documented_one(tmp_path: Path) -> None:
     Jsonl(path=str(path)).open().write([result(1, person(0.98), decided_by="resnet", certified=True)])
     assert path.read_text() == (
         '{"id": "door/01K0EPOCH/1", "stream": "door", "epoch": "01K0EPOCH", "seq": 1, "pts_ns": 40000000, '
-        '"time": "2026-01-31T12:00:00.040000Z", "outcome": "result", "latency_ms": 7.4, "decided_by": "resnet", '
-        '"generation": "people@1", "certified": true, "flagged": true, '
+        '"time": "2026-01-31T12:00:00.040000Z", "outcome": "result", "verdict": "reject", '
+        '"latency_ms": 7.4, "decided_by": "resnet", "generation": "people@1", "certified": true, "flagged": true, '
         '"detections": [{"label": "person", "score": 0.98, "box": [10.0, 20.0, 110.5, 220.0]}]}\n'
     )
 

@@ -45,7 +45,7 @@ class TestContract(SinkSuite):
         path = folder / "results.db"
         documents: Documents = {}
         for row in rows(path, "results"):
-            fields = ("id", "stream", "epoch", "seq", "time", "outcome", "latency_ms")
+            fields = ("id", "stream", "epoch", "seq", "time", "outcome", "verdict", "latency_ms")
             document = {name: row[name] for name in fields} | {"pts_ns": round(row["pts_s"] * 1e9)}
             if row["outcome"] == "result":
                 document |= {name: row[name] for name in ("decided_by", "generation", "certified", "flagged")}
@@ -255,8 +255,40 @@ def test_a_newer_database_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
     assert mistakes(path) == (
-        f"{path}: its tables are of version 7, this program writes version 1; update thresher or give another file"
+        f"{path}: its tables are of version 7, this program writes version 2; update thresher or give another file"
     )
+
+
+_OF_VERSION_1 = """
+CREATE TABLE results (
+    id TEXT PRIMARY KEY, stream TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, pts_s REAL NOT NULL,
+    time TEXT NOT NULL, outcome TEXT NOT NULL CHECK (outcome IN ('result', 'shed', 'failed')), decided_by TEXT,
+    generation TEXT, certified INTEGER, flagged INTEGER NOT NULL, latency_ms REAL NOT NULL, reason TEXT,
+    carried_from TEXT, file TEXT
+) STRICT;
+INSERT INTO results VALUES
+    ('old/e/0', 'old', 'e', 0, 0.0, '2025', 'result', 'm', 'g', 0, 0, 1.0, NULL, NULL, NULL),
+    ('old/e/1', 'old', 'e', 1, 0.0, '2025', 'result', 'm', 'g', 0, 1, 1.0, NULL, NULL, NULL),
+    ('old/e/2', 'old', 'e', 2, 0.0, '2025', 'shed', NULL, NULL, NULL, 0, 1.0, 'deadline', NULL, NULL);
+PRAGMA application_id = 0x54485253; PRAGMA user_version = 1;
+"""
+
+
+def test_a_database_of_an_older_version_gets_verdicts(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(_OF_VERSION_1)
+    for _ in range(2):
+        plan = Sqlite(path=str(path))
+        plan.check()
+        writer = plan.open()
+        writer.write([result(0), result(1, person()), shed(2)])
+        writer.close()
+        assert query(path, "SELECT stream, verdict FROM results ORDER BY stream, seq") == [
+            *[("door", verdict) for verdict in ("accept", "reject", "unknown")],
+            *[("old", verdict) for verdict in ("accept", "reject", "unknown")],
+        ]
+    assert query(path, "PRAGMA user_version") == [(2,)]
+    assert {share for *_, share in query(path, "SELECT * FROM verdict_share")} == {1 / 3}
 
 
 def test_a_folder_or_an_impossible_path_is_the_users_mistake(tmp_path: Path) -> None:

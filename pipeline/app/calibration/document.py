@@ -23,7 +23,7 @@ from detectors.calibration.certificate import (
     digest_of,
     percent,
 )
-from detectors.calibration.paths import BoxesPath
+from detectors.calibration.paths import BoxesPath, RegionsPath
 from detectors.calibration.paths import Path as Thresholds
 from pipeline.app.about import VERSION
 from pipeline.core.contracts import Generation
@@ -85,7 +85,7 @@ def certificate_of(done: Calibration) -> Certificate:
             negatives=measured.negatives,
             false_alarms=int(measured.false_alarms[at]),
             evidence=verified.p[at],
-            match_iou=done.match_iou if isinstance(done.path, BoxesPath) else None,
+            match_iou=done.match_iou if isinstance(done.path, (BoxesPath, RegionsPath)) else None,
             each_class=claim.each_class,
             classes={
                 label: ClassShare(

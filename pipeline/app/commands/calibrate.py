@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.app.commands.options import duration, json_option, print_json, set_option
+from pipeline.app.commands.options import duration, json_option, needs_scipy, print_json, progress_bar, set_option
 
 if TYPE_CHECKING:
     from detectors.calibration.calibrate import Claim
     from pipeline.app.calibration.document import Calibration
     from pipeline.app.calibration.units import Units
-    from pipeline.app.config.document import Document
     from pipeline.core.contracts import Generation
 
 _RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -71,14 +68,15 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     from detectors.calibration.calibrate import Claim
     from pipeline.app.calibration.document import certificate_of, document, not_held, refusal, told
     from pipeline.app.calibration.units import units_of
+    from pipeline.app.config.subject import cascade_document
     from pipeline.app.wiring import prepare_cascade
     from pipeline.core.errors import ThresherError
 
-    _needs_scipy()
+    needs_scipy("calibrate")
     units = units_of(data, every_s, truth)
     out = out or Path(f"{Path(config).stem}.certificate.yaml")
     _writable(out)
-    generation = prepare_cascade(_document(config, assignments), cascade)
+    generation = prepare_cascade(cascade_document(config, assignments), cascade)
     claim = Claim(max_miss, delta, "e-value" if topped_up else "exact", max_false, each_class)
     done = _calibrated(generation, units, claim, match_iou=match_iou, data=data, split=split)
     if done.verified is None:
@@ -104,18 +102,6 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     return 0
 
 
-def _document(config: str, assignments: tuple[str, ...]) -> Document:
-    from pipeline.app.config.document import Document, read
-    from pipeline.app.config.targets import is_config
-
-    document = read(Path(config)) if is_config(config) else Document({"cascade": config}, Path.cwd())
-    if isinstance(document.data.get("cascade"), str) and any(one.startswith("cascade.") for one in assignments):
-        document.data["cascade"] = {"base": document.data["cascade"]}
-    for assignment in assignments:
-        document.set(assignment)
-    return document
-
-
 def _calibrated(
     generation: Generation, units: Units, claim: Claim, *, match_iou: float, data: Path, split: str
 ) -> Calibration:
@@ -129,7 +115,8 @@ def _calibrated(
     path = path_of(generation.rule, decides_alone=claim.alpha_false is not None, match_iou=match_iou)
     for stage in generation.stages:
         stage.warm()
-    with _progress(units.expected) as progress:
+    what = f"the heavy model judges {units.expected or 'the'} whole units …"
+    with progress_bar(what, "units", units.expected) as progress:
         measured = measure(generation.cheap, generation.heavy, path, units, progress)
     if not measured.units:
         raise InputError(f"{data} holds no picture that can be decoded", "--data")
@@ -156,32 +143,6 @@ def _curve_files(done: Calibration, out: Path) -> dict[str, str | None]:
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", str(table)) from None
     return {"curve": str(table), "picture": str(picture)}
-
-
-@contextmanager
-def _progress(expected: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar where somebody watches, a line now and then elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        click.echo(f"the heavy model judges {expected or 'the'} whole units …", err=True)
-        yield lambda done: None
-        return
-    columns = (TextColumn("units"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=expected)
-        yield lambda done: bar.update(task, completed=done)
-
-
-def _needs_scipy() -> None:
-    from pipeline.core.errors import MissingPart
-
-    try:
-        import scipy.stats  # noqa: F401
-    except ImportError:
-        raise MissingPart("needs scipy: pip install 'thresher[calibrate]'", "calibrate") from None
 
 
 def _writable(out: Path) -> None:

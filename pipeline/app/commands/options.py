@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -37,3 +39,30 @@ detect_option = click.option(
 
 def print_json(document: object) -> None:
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+@contextmanager
+def progress_bar(what: str, noun: str, expected: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar of `noun` where somebody watches, one line that says `what` elsewhere; call it with how many are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        click.echo(what, err=True)
+        yield lambda done: None
+        return
+    columns = (TextColumn(noun), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=expected)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def needs_scipy(extra: str) -> None:
+    """Found out before the long work. Raises `MissingPart` with the extra that brings it."""
+    from pipeline.core.errors import MissingPart
+
+    try:
+        import scipy.stats  # noqa: F401
+    except ImportError:
+        raise MissingPart(f"needs scipy: pip install 'thresher[{extra}]'", extra) from None

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
-from pipeline.core.settings import Settings
-
-_LISTEN = re.compile(r"^(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
+from pipeline.core.settings import Listen, Settings, address
 
 
 class MetricsSettings(Settings):
     """Where Prometheus may ask how the pipeline is doing."""
 
-    listen: str = Field(
+    listen: Listen = Field(
         default="127.0.0.1:9642",
         description="host:port of the endpoint; it answers anybody who can reach it, so stay local",
     )
 
-    @field_validator("listen", mode="before")
-    @classmethod
-    def _port_alone(cls, value: object) -> object:
-        return f"127.0.0.1:{value}" if isinstance(value, int) or (isinstance(value, str) and value.isdigit()) else value
-
-    @field_validator("listen")
-    @classmethod
-    def _host_and_port(cls, value: str) -> str:
-        found = _LISTEN.match(value)
-        if found is None or int(found["port"]) > 65535:
-            raise ValueError(f'"{value}" should be host:port, like 127.0.0.1:9642')
-        return value
-
     @property
     def address(self) -> tuple[str, int]:
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
+        return address(self.listen)
 
 
 class CascadeSections(Settings):

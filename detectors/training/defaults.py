@@ -1,0 +1,105 @@
+"""A project for somebody who gave nothing but a folder: what the labels say decides what is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from detectors.datasets.base import DataSet
+from pipeline.core.pictures import BadPicture
+
+_CHEAP_SIDE = 320
+_LARGEST = 640
+_LOOKED_AT = 20  # pictures that the size is taken from
+
+
+def project_of(data: DataSet) -> dict[str, Any]:
+    """The sections `heavy` and `cheap` of a project, as a config would have them: boxes are boxed and looked at by
+    region, masks become heat maps, and where only classes are known, whole pictures are sorted."""
+    width, height = _size(data)
+    if any(len(sample.boxes) for sample in data.samples):
+        return _boxes(len(data.labels), width, height, any(sample.reference for sample in data.samples))
+    if any(sample.mask for sample in data.samples):
+        return _whole("heatmap", 1, width, height)
+    return _whole("classification", len(data.labels), width, height)
+
+
+def _size(data: DataSet) -> tuple[int, int]:
+    """The usual size of a picture, as multiples of 32, at most `_LARGEST` a side."""
+    sizes = []
+    for sample in data.samples[:: max(1, len(data.samples) // _LOOKED_AT)]:
+        try:
+            image = sample.image()
+        except BadPicture:
+            continue
+        sizes.append((image.width, image.height))
+        image.release()
+    width, height = np.median(sizes, axis=0) if sizes else (_CHEAP_SIDE, _CHEAP_SIDE)
+    scale = min(1.0, _LARGEST / max(width, height))
+    return _rounded(width * scale), _rounded(height * scale)
+
+
+def _rounded(side: float) -> int:
+    return max(64, round(side / 32) * 32)
+
+
+def _smaller(width: int, height: int) -> tuple[int, int]:
+    scale = min(1.0, _CHEAP_SIDE / max(width, height))
+    return _rounded(width * scale), _rounded(height * scale)
+
+
+def _boxes(classes: int, width: int, height: int, references: bool) -> dict[str, Any]:
+    crop = min(192, width, height)
+    seen = {"sensor": 0.5, "repair": 0.25} if references else {}
+    shown = {"sensor": 0.8, "repair": 0.5, "scale": 0.0} if references else {"scale": 0.0}
+    small_w, small_h = _smaller(width, height)
+    return {
+        "heavy": {
+            "tile": min(128, width, height),
+            "recipe": {
+                "network": {"backbone": "resnet-18", "head": "boxes", "stride": 4, "channels": 96, "classes": classes},
+                "view": {"width": width, "height": height},
+                "augment": {"crop": crop, **seen},
+                "steps": 3600,
+                "batch": 24,
+                "evaluate_every": 400,
+            },
+        },
+        "cheap": {
+            "recipe": {
+                "network": {"backbone": "mobilenet-v3-small", "head": "heatmap", "stride": 8, "channels": 32},
+                "view": {"width": small_w, "height": small_h},
+                "augment": shown,
+                "steps": 2000,
+                "batch": 32,
+                "rate": 2e-3,
+                "distill": 0.3,
+            },
+        },
+    }
+
+
+def _whole(head: str, classes: int, width: int, height: int) -> dict[str, Any]:
+    small_w, small_h = _smaller(width, height)
+    common = {"head": head, "classes": classes}
+    return {
+        "heavy": {
+            "recipe": {
+                "network": {"backbone": "resnet-18", "stride": 8, "channels": 64, **common},
+                "view": {"width": width, "height": height},
+                "steps": 1500,
+                "evaluate_every": 150,
+            },
+        },
+        "cheap": {
+            "recipe": {
+                "network": {"backbone": "mobilenet-v3-small", "stride": 8, "channels": 32, **common},
+                "view": {"width": small_w, "height": small_h},
+                "steps": 1500,
+                "evaluate_every": 150,
+                "rate": 2e-3,
+                "distill": 0.3,
+            },
+        },
+    }

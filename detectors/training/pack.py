@@ -1,0 +1,98 @@
+"""From a trained network to a model folder that runs without torch: graph, manifest, pictures of its own kind."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.codec.context import CodecContext
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from detectors.datasets.base import Sample
+from detectors.manifest import MANIFEST, SAMPLES, Input, Manifest, Model, Output, Weights, digest, write_manifest
+from detectors.training.recipe import Recipe
+from pipeline.core.errors import InputError
+from pipeline.core.pictures import BadPicture
+
+_SHOWN = 8  # pictures that go with a model
+_UNKNOWN = "0" * 64
+
+
+def manifest_of(name: str, recipe: Recipe, labels: Sequence[str], tile: int | None = None) -> Manifest:
+    """The manifest of a network that has no weights yet."""
+    head = recipe.network.head
+    output = (
+        Output(kind="classification")
+        if head == "classification"
+        else Output(kind="heatmap", score_floor=0.02, rival=0.25)
+    )
+    return Manifest(
+        name=name,
+        task="classification" if head == "classification" else "detection",
+        weights=Weights(file="model.xml", sha256=_UNKNOWN, format="ir", companions={"model.bin": _UNKNOWN}),
+        view=recipe.view.model_copy(update={"tile": tile}),
+        input=Input(layout="nhwc", dtype="uint8"),
+        output=output,
+        labels=tuple(labels),
+        licence="yours",
+    )
+
+
+def packed(network: Any, manifest: Manifest, samples: Sequence[Sample], folder: Path, said: Mapping[str, Any]) -> Model:
+    """Write `network` as OpenVINO IR with weights in half precision into `folder`, whole or not at all; a folder that
+    is there is replaced. `said` goes into the manifest (data, origin, licence, measured). Raises `InputError`."""
+    from detectors.networks.export import save_openvino
+    from detectors.networks.pyramid import Reading
+
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    view = manifest.view
+    try:
+        part.mkdir(parents=True)
+        save_openvino(
+            Reading(network).eval(), view.height, view.width, part / "model.xml", any_size=view.tile is not None
+        )
+        weights = manifest.weights.model_copy(
+            update={
+                "sha256": digest(part / "model.xml"),
+                "companions": {"model.bin": digest(part / "model.bin")},
+                "precision": "f16",
+            }
+        )
+        full = manifest.model_copy(update={"weights": weights, **said})
+        write_manifest(full, part / MANIFEST)
+        show(samples, part / SAMPLES)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise InputError(f"cannot be written: {error.strerror}", str(folder)) from None
+    return Model(full, folder / "model.xml")
+
+
+def show(samples: Sequence[Sample], folder: Path) -> None:
+    """A few pictures, evenly spread, as the model's source hands them over: as PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in np.unique(np.linspace(0, len(samples) - 1, _SHOWN).round().astype(int)):
+        try:
+            picture = samples[int(index)].image().rgb()
+        except BadPicture:
+            continue
+        (folder / f"{len(list(folder.iterdir()))}.png").write_bytes(png(picture))
+
+
+def png(picture: Any) -> bytes:
+    """uint8 `[h, w, 3]` → a PNG file."""
+    codec = CodecContext.create("png", "w")
+    assert isinstance(codec, VideoCodecContext)
+    codec.height, codec.width = picture.shape[:2]
+    codec.pix_fmt = "rgb24"
+    from fractions import Fraction
+
+    codec.time_base = Fraction(1, 1)
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])

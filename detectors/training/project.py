@@ -1,0 +1,232 @@
+"""From labelled data to a cascade: a heavy stage, its int8 form, a cheap stage that learned from both, a config."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from detectors.choice import ModelChoice, build_stage
+from detectors.compression.int8 import quantised
+from detectors.compression.parity import Disagreement
+from detectors.datasets import read_dataset, split
+from detectors.datasets.base import DataSet, Sample
+from detectors.manifest import MANIFEST, Manifest, Model, write_manifest
+from detectors.training.judge import Judge
+from detectors.training.loop import Training
+from detectors.training.pack import manifest_of, packed, show
+from detectors.training.recipe import Recipe
+from detectors.training.teacher import Lesson, lessons
+from pipeline.core.contracts import Stage
+from pipeline.core.errors import InputError
+from pipeline.core.payloads import View, ViewSpec
+from pipeline.core.pictures import BadPicture
+from pipeline.core.records import Array
+from pipeline.core.settings import Name, Settings
+
+log = logging.getLogger(__name__)
+
+_RANGES = 96  # pictures that the ranges of int8 are estimated from
+_LOOKS, _SPOTS = ("suspicious",), ("defect",)  # the one label of a cheap and of a heavy stage that tells no kinds apart
+Tell = Callable[[str, Mapping[str, Any]], None]
+"""Told what is being made and how it goes: a row of figures now and then."""
+
+
+class Data(Settings):
+    """Which pictures, and what of them is learned from."""
+
+    path: Path
+    format: str | None = Field(
+        default=None, description="folders, coco, yolo, deeppcb or masks (default: seen by itself)"
+    )
+    hold_out: float | tuple[str, ...] = Field(
+        default=0.15,
+        description="a share of the groups, or their names: what decides when to stop and where thresholds lie",
+    )
+    apart: tuple[str, ...] = Field(default=(), description="groups that are not touched: to calibrate and measure on")
+
+
+class Part(Settings):
+    """One stage: its recipe and its form. A heavy stage with a `tile` looks at regions at full resolution."""
+
+    name: Name | None = None
+    recipe: Recipe
+    tile: int | None = Field(default=None, ge=32, multiple_of=32)
+    int8: bool = True
+    most_lost: float = Field(default=0.003, ge=0, le=1, description="int8 is refused if its figure falls by more")
+
+
+class Project(Settings):
+    """What `thresher train` makes. `teacher` is the stage that the cheap one learns from (default: the heavy one that
+    is trained here); how much, its recipe's `distill` says."""
+
+    name: Name
+    data: Data
+    heavy: Part | None = None
+    cheap: Part | None = None
+    teacher: ModelChoice | None = None
+    licence: str = "yours"
+    about: str = Field(default="", description="of the data and their split, for the manifests")
+
+    @property
+    def heavy_name(self) -> str:
+        return (self.heavy and self.heavy.name) or f"{self.name}-resnet"
+
+    @property
+    def cheap_name(self) -> str:
+        return (self.cheap and self.cheap.name) or f"{self.name}-mobilenet"
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.heavy is None and self.cheap is None:
+            raise ValueError("there is nothing to train: give it heavy, cheap, or both")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A model that was made: its folder, its figures on held-out pictures, and what is worth saying of it."""
+
+    model: Model
+    figures: dict[str, float]
+    remarks: tuple[str, ...] = ()
+
+
+def read_parts(data: Data) -> tuple[DataSet, DataSet, DataSet]:
+    """All that may be used, what is learned from, and what is held out. Raises `InputError`."""
+    whole = read_dataset(data.path, data.format)
+    used, _ = whole.without(data.apart)
+    if isinstance(data.hold_out, tuple):
+        learned, held = used.without(data.hold_out)
+    else:
+        learned, held = split(used, data.hold_out)
+    for what, part in (("to learn from", learned), ("held out", held)):
+        if not part.samples:
+            raise InputError(f"leaves nothing {what}", "data.hold_out")
+    return used, learned, held
+
+
+class Maker:
+    """Makes what a project asks for under `out`: a folder a model, work in progress in `out/.training`."""
+
+    def __init__(self, project: Project, out: Path, tell: Tell) -> None:
+        self.project, self.out, self.tell = project, out, tell
+        self.whole, self.learned, self.held = read_parts(project.data)
+        self.shared = (
+            f"trained on {len(self.learned)} pictures of {project.data.path.name}, stopped and thresholded on"
+            f" {len(self.held)} held-out ones (groups {_few(self.held.groups)}). {project.about}".strip()
+        )
+
+    def heavy(self) -> Made | None:
+        """Raises `InputError`, also where the disk is full; a second call goes on where the first was ended."""
+        part = self.project.heavy
+        if part is None:
+            return None
+        labels = _SPOTS if part.recipe.network.classes == 1 else self.whole.labels
+        return self._make(part, self.project.heavy_name, labels, {})
+
+    def cheap(self, teacher: Stage | None) -> Made | None:
+        part = self.project.cheap
+        if part is None:
+            return None
+        network = part.recipe.network
+        taught: dict[str, Lesson] = {}
+        if teacher is not None and part.recipe.distill:
+            self.tell("teacher", {"pictures": len(self.learned)})
+            taught = lessons(teacher, self.learned.samples, part.recipe.distill, network.classes)
+        labels = _LOOKS if network.classes == 1 else self.whole.labels
+        return self._make(part, self.project.cheap_name, labels, taught)
+
+    def _make(self, part: Part, name: str, labels: Sequence[str], taught: Mapping[str, Lesson]) -> Made:
+        recipe = part.recipe
+        if recipe.network.classes != len(labels):
+            raise InputError(
+                f"is {recipe.network.classes}, and the data have the labels {', '.join(labels)}", "classes"
+            )
+        manifest = manifest_of(name, recipe, labels, part.tile)
+        judge = Judge(self.held, manifest, bf16=recipe.bf16)
+        work = self.out / ".training" / name
+        training = Training(
+            recipe, self.learned.samples, work, judge, taught=taught, progress=lambda row: self.tell(name, row)
+        )
+        network = training.run()
+        figures = judge(network)
+        exact = packed(network, manifest, self.held.samples, self.out / name, {
+            "data": self.shared, "licence": self.project.licence, "origin": f"thresher train, {training.step} steps",
+            "measured": _measured(figures),
+        })  # fmt: skip
+        _keep_history(training.history, work)
+        if not part.int8:
+            return Made(exact, figures)
+        return self._int8(exact, part, judge, figures)
+
+    def _int8(self, exact: Model, part: Part, judge: Judge, figures: dict[str, float]) -> Made:
+        """The model's int8 form in its place, if it holds what the exact one says; both are kept."""
+        self.tell(exact.name, {"int8": 1})
+        full = exact.weights.parent
+        kept = full.with_name(f"{full.name}-f16")
+        folder = full.with_name(f".{full.name}-int8")
+        shutil.rmtree(folder, ignore_errors=True)
+        small = quantised(exact, views(self.learned.samples, exact.manifest.view.spec(), _RANGES), folder)
+        stage = build_stage(ModelChoice(model=str(folder), runtime="openvino", precision="f32", max_batch=1, workers=1))
+        found = judge.figures(lambda view: stage.score([view])[0])
+        figure = next(iter(figures))
+        lost = figures[figure] - found[figure]
+        if lost > part.most_lost:
+            shutil.rmtree(folder)
+            return Made(
+                exact, figures, (f"int8 is refused: {figure} falls by {lost:.4f}, more than {part.most_lost:g}",)
+            )
+        manifest = small.manifest.model_copy(
+            update={"measured": _measured(found) | {f"{figure}_exact": round(figures[figure], 4)}}
+        )
+        write_manifest(manifest, folder / MANIFEST)
+        show(self.held.samples, folder / "samples")
+        shutil.rmtree(kept, ignore_errors=True)
+        full.rename(kept)
+        folder.rename(full)
+        return Made(
+            Model(manifest, full / "model.xml"),
+            found,
+            (f"int8: {figure} {found[figure]:.4f}, exact {figures[figure]:.4f}",),
+        )
+
+
+def views(samples: Sequence[Sample], spec: ViewSpec, most: int) -> Array:
+    """uint8 `[P, height, width, 3]`: pictures as the model sees them, evenly spread. Raises `InputError`."""
+    seen: list[View] = []
+    for index in np.unique(np.linspace(0, len(samples) - 1, most).round().astype(int)):
+        try:
+            seen.append(samples[int(index)].image().view(replace(spec, tile=None)))
+        except BadPicture as error:
+            log.warning("%s: %s: left out", samples[int(index)].picture, error)
+    if not seen:
+        raise InputError("holds no picture that can be decoded", "data")
+    return np.stack([view.pixels for view in seen])
+
+
+def _measured(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in figures.items()}
+
+
+def _keep_history(history: Sequence[Mapping[str, float]], work: Path) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in history)
+    try:
+        (work / "history.jsonl").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", str(work)) from None
+
+
+def _few(groups: Mapping[str, int]) -> str:
+    names = sorted(groups)
+    return ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:6])} and {len(names) - 6} more"
+
+
+__all__ = ["Data", "Disagreement", "Made", "Maker", "Manifest", "Part", "Project", "read_parts", "views"]

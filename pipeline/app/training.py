@@ -1,0 +1,127 @@
+"""Makes what a training project asks for, and the config that runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from detectors.choice import ModelChoice, build_stage
+from detectors.training.project import Made, Maker, Project, Tell
+from pipeline.app.commands.options import print_json
+from pipeline.core.contracts import Stage
+from pipeline.core.errors import InputError
+
+
+def make(project: Project, out: Path, only: str | None, tell: Tell) -> dict[str, Any]:
+    """Train, export, write the cascade's config beside `out`. Raises `InputError`."""
+    if only is not None and getattr(project, only) is None:
+        raise InputError(f"the project has no {only} stage", "--only")
+    maker = Maker(project, out, tell)
+    heavy = maker.heavy() if only != "cheap" else None
+    cheap = maker.cheap(_teacher(project, heavy, out)) if only != "heavy" else None
+    made = [one for one in (heavy, cheap) if one is not None]
+    document: dict[str, Any] = {
+        "name": project.name,
+        "data": str(project.data.path),
+        "models": [_told(one) for one in made],
+    }
+    if heavy is not None and cheap is not None:
+        document["config"] = str(_write_config(project, cheap, heavy))
+    return document
+
+
+def _teacher(project: Project, heavy: Made | None, out: Path) -> Stage | None:
+    """Who the cheap stage learns from: the one that is named, the one just made, or one made before."""
+    if project.cheap is None or not project.cheap.recipe.distill:
+        return None
+    choice = project.teacher
+    if choice is None and heavy is not None:
+        choice = ModelChoice(model=str(heavy.model.weights.parent))
+    if choice is None and project.heavy is not None:
+        choice = ModelChoice(model=str(out / project.heavy_name))
+    if choice is None:
+        raise InputError("there is nobody to learn from: name a teacher, or set cheap.recipe.distill to 0", "teacher")
+    return build_stage(choice)
+
+
+def _told(made: Made) -> dict[str, Any]:
+    return {
+        "name": made.model.name,
+        "folder": str(made.model.weights.parent),
+        "figures": made.figures,
+        "remarks": list(made.remarks),
+    }
+
+
+def _write_config(project: Project, cheap: Made, heavy: Made) -> Path:
+    path = Path(f"{project.name}.yaml")
+    heavy_labels = heavy.model.manifest.labels
+    bad = [label for label in heavy_labels if not is_good(label)]
+    threshold = round(float(heavy.figures.get("threshold", 0.5)), 3)
+    confirm = dict.fromkeys(bad, threshold)
+    if cheap.model.manifest.view.tile is None and heavy.model.manifest.view.tile is not None:
+        rule: dict[str, Any] = {
+            "kind": "regions",
+            "escalate": {cheap.model.manifest.labels[0]: 0.1},
+            "confirm": confirm,
+        }
+    else:
+        watch = [label for label in cheap.model.manifest.labels if not is_good(label)]
+        rule = {"kind": "scores", "watch": watch, "clear_below": 0.05, "confirm": confirm}
+    document = {
+        "sources": {project.name: {"kind": "line", "path": "parts", "fps": 200, "deadline_ms": 25}},
+        "cascade": {
+            "cheap": {"model": str(cheap.model.weights.parent), "name": "mobilenet"},
+            "heavy": {"model": str(heavy.model.weights.parent), "name": "resnet"},
+            "rule": rule,
+        },
+        "sinks": {
+            "table": {"kind": "console"},
+            "log": {"kind": "jsonl", "path": f"results/{project.name}.jsonl"},
+            "rejects": {"kind": "rejects", "path": f"results/{project.name}-rejects"},
+        },
+    }
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its own annotation says None
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.write(
+                f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate {path}` has\n"
+                "# proved it; then name the certificate under `cascade`. Set sources.*.path to where parts come from.\n"
+            )
+            yaml.dump(document, file)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", str(path)) from None
+    return path
+
+
+def report_labels(project: Project, out: Path, folds: int, as_json: bool) -> int:
+    """Print the labels that are most likely wrong; the whole list goes beside the models."""
+    from detectors.training.labels import likeliest_wrong
+
+    report = likeliest_wrong(project, out, folds, lambda text: click.echo(text, err=True))
+    file = out / f"{project.name}-labels.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", str(file)) from None
+    if as_json:
+        print_json(report.document())
+        return 0
+    for line in report.lines():
+        click.echo(line)
+    click.echo(f"written: {file}")
+    return 0
+
+
+def is_good(label: str) -> bool:
+    from detectors.datasets.base import GOOD
+
+    return label.lower() in GOOD

@@ -1,0 +1,165 @@
+"""A COCO data set that grows, and forgets its oldest pictures.
+
+A picture is written before it is named in `annotations.json`, and that file is replaced, never written into: a program
+that is killed leaves at most a picture that nobody names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import InputError
+from pipeline.core.records import Outcome, Result, iso_time
+from sinks.stills import sweep, write_whole
+
+ANNOTATIONS = "annotations.json"
+IMAGES = "images"
+_INFO = {
+    "description": "what was in doubt, with what the models found as pre-labels: correct them before you train",
+    "contributor": "thresher",
+}
+_LISTS = ("images", "annotations", "categories")
+
+
+class CocoFolder:
+    """Used by one thread. Raises `OSError` where the disk fails."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder = folder
+        self._file = folder / ANNOTATIONS
+        self._keep = keep
+        self._known: tuple[int, int, int] | None = None
+        self._data = _empty()
+
+    def check(self) -> None:
+        """Raises `InputError` where something lies there that this is not."""
+        if self._file.exists():
+            self._read()
+
+    def open(self) -> None:
+        """Go on with what is there. Raises `InputError` as `check` does."""
+        (self._folder / IMAGES).mkdir(parents=True, exist_ok=True)
+        for place in (self._folder, self._folder / IMAGES):
+            sweep(place)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what somebody made of it: corrected labels, or took the set away. Raises `InputError` as `check` does."""
+        stamp = self._stamp()
+        if stamp is None:
+            if self._known is not None:
+                self.forget()
+        elif stamp != self._known:
+            self._data = self._read()
+            self._known = stamp
+
+    def holds(self, window_id: str) -> bool:
+        return any(image.get("window") == window_id for image in self._data["images"])
+
+    def forget(self) -> None:
+        """What was added and not saved is void."""
+        self._known = None
+        self._data = _empty()
+
+    def add(self, name: str, data: bytes, shape: tuple[int, ...], outcome: Outcome, reason: str) -> None:
+        """A picture, `data` being its file; `shape` is `[h, w, 3]`. It counts once it was saved."""
+        (self._folder / IMAGES).mkdir(parents=True, exist_ok=True)
+        write_whole(self._folder / IMAGES / name, data)
+        window, found = outcome.window, self._data
+        self._drop([image for image in found["images"] if image.get("window") == window.id])
+        number = _next_id(found["images"])
+        image: dict[str, Any] = {
+            "id": number,
+            "file_name": f"{IMAGES}/{name}",
+            "height": shape[0],
+            "width": shape[1],
+            "date_captured": iso_time(window.wall_ns),
+            "window": window.id,
+            "reason": reason,
+            "verdict": outcome.verdict,
+        }
+        if window.file:
+            image["part"] = window.file
+        if isinstance(outcome, Result):
+            image |= {"decided_by": outcome.decided_by, "generation": outcome.generation}
+            self._label(number, outcome, shape)
+        found["images"].append(image)
+
+    def _label(self, image: int, result: Result, shape: tuple[int, ...]) -> None:
+        annotations = self._data["annotations"]
+        first = _next_id(annotations)
+        for n, found in enumerate(result.detections):
+            x1, y1, x2, y2 = found.box or (0.0, 0.0, float(shape[1]), float(shape[0]))
+            annotations.append(
+                {
+                    "id": first + n,
+                    "image_id": image,
+                    "category_id": self._category(found.label),
+                    "bbox": [round(side, 1) for side in (x1, y1, x2 - x1, y2 - y1)],
+                    "area": round((x2 - x1) * (y2 - y1), 1),
+                    "iscrowd": 0,
+                    "score": round(found.score, 4),
+                }
+                | ({} if found.box else {"whole": True})  # a word on the whole picture, which COCO knows no place for
+            )
+
+    def _category(self, label: str) -> int:
+        categories = self._data["categories"]
+        known = next((one["id"] for one in categories if one["name"] == label), None)
+        if known is None:
+            known = _next_id(categories)
+            categories.append({"id": known, "name": label})
+        return int(known)
+
+    def save(self) -> None:
+        """All that was added is there from now on; what is too much, and oldest, no longer."""
+        surplus = self._data["images"][: max(0, len(self._data["images"]) - self._keep)]
+        self._drop(surplus)
+        text = json.dumps(self._data, ensure_ascii=False)
+        write_whole(self._file, text.encode("utf-8", "backslashreplace"))
+        self._known = self._stamp()
+        kept = {image["file_name"] for image in self._data["images"]}
+        for image in surplus:
+            name = str(image["file_name"])
+            path = self._folder / IMAGES / Path(name).name  # whatever somebody wrote in there, nothing else is removed
+            if name not in kept and path.is_file():
+                path.unlink()
+
+    def _drop(self, images: list[dict[str, Any]]) -> None:
+        gone = {image["id"] for image in images}
+        if gone:
+            data = self._data
+            data["images"] = [image for image in data["images"] if image["id"] not in gone]
+            data["annotations"] = [one for one in data["annotations"] if one.get("image_id") not in gone]
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            stat = os.stat(self._file)
+        except FileNotFoundError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            data = json.loads(self._file.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", str(self._file)) from None
+        sound = isinstance(data, dict) and all(
+            isinstance(data.get(name), list)
+            and all(isinstance(one, dict) and isinstance(one.get("id"), int) for one in data[name])
+            for name in _LISTS
+        )
+        if not sound or any("file_name" not in image for image in data["images"]):
+            raise InputError("is no COCO data set; give another folder", str(self._file))
+        return dict(data)
+
+
+def _empty() -> dict[str, Any]:
+    return {"info": dict(_INFO), "licenses": [], **{name: [] for name in _LISTS}}
+
+
+def _next_id(records: list[dict[str, Any]]) -> int:
+    return max((record["id"] for record in records), default=0) + 1

@@ -1,0 +1,59 @@
+"""Parts that arrive as files."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pipeline.core.errors import SourceLost
+from pipeline.core.pictures import BadPicture
+from pipeline.core.records import Item, Watermark
+from sources.ffmpeg import new_epoch
+from sources.parts import Belt
+from sources.watching import Watch
+
+if TYPE_CHECKING:
+    from sources.line import Line
+
+log = logging.getLogger(__name__)
+
+
+class ArrivingReader:
+    """The running part of a `Line` with `trigger: folder`. A part arrives when its writer lets go of the file, so the
+    time that it is left to settle counts; its reference must be there by then. Media time begins at the opening."""
+
+    def __init__(self, plan: Line, stream: str) -> None:
+        assert plan.path is not None
+        self.epoch = new_epoch()
+        self._bench = plan.bench()
+        self._folder = plan.path
+        self._stream = stream
+        self._belt = Belt(stream, self.epoch)
+        self._watch = Watch(plan.path, self._bench.is_part, plan.settle_s)
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Item]:
+        start_ns = last_ns = time.monotonic_ns()
+        while not self._closed:
+            arrived = self._watch.arrived()
+            for path, let_go_ns in arrived:
+                if not self._watch.first_sight(path):
+                    continue
+                last_ns = max(let_go_ns, last_ns + 1)  # one that took long to settle is not older than the one before
+                try:
+                    frame = self._bench.read(path)
+                except BadPicture as error:
+                    log.warning("%s: %s", path, error)
+                    yield self._belt.gap()
+                    continue
+                yield self._belt.chunk(frame, path.name, last_ns, last_ns - start_ns)
+            if not arrived:
+                yield Watermark(self._stream, time.monotonic_ns() - start_ns)
+                if not self._folder.is_dir():
+                    raise SourceLost(f"{self._folder}: the folder is gone")
+
+    def close(self) -> None:
+        self._closed = True
+        self._watch.close()

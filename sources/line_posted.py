@@ -1,0 +1,170 @@
+"""Parts that are posted: what stands between who posts them and who takes them in."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from av.video.frame import VideoFrame
+
+from pipeline.core.pictures import BadPicture
+from pipeline.core.records import Item, Watermark
+from pipeline.core.settings import address
+from sources.ffmpeg import new_epoch
+from sources.part_server import Answer, PartServer
+from sources.parts import BadReference, Belt
+
+if TYPE_CHECKING:
+    from sources.line import Line
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.5
+_TELL_S = 1.0
+
+
+@dataclass(slots=True)
+class _Place:
+    """A part in the line, from the moment its picture was received whole. Decoded by whoever received it."""
+
+    number: int
+    name: str
+    mono_ns: int
+    frame: VideoFrame | None = None
+    decoded: bool = False
+
+
+class Inbox:
+    """Parts in the order in which they arrived, `most` of them at a time. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._changed = threading.Condition()
+        self._line: deque[_Place] = deque()
+        self._next = 0
+        self._open = False
+
+    def open(self) -> None:
+        """From now on somebody takes what comes: before, it would only grow old."""
+        with self._changed:
+            self._open = True
+
+    def close(self) -> int:
+        """Nothing more comes in. How many are left that nobody will take."""
+        with self._changed:
+            self._open = False
+            left = len(self._line)
+            self._line.clear()
+            self._changed.notify_all()
+            return left
+
+    @property
+    def has_room(self) -> bool:
+        return self._open and len(self._line) < self._most
+
+    def arrive(self, name: str) -> _Place | None:
+        """A place for a part that arrives now, or None where there is none."""
+        with self._changed:
+            if not self.has_room:
+                return None
+            place = _Place(self._next, name, time.monotonic_ns())
+            self._next += 1
+            self._line.append(place)
+            return place
+
+    def decoded(self, place: _Place, frame: VideoFrame | None) -> None:
+        """Its picture, or None where it is of no use. Each place gets this once."""
+        with self._changed:
+            place.frame, place.decoded = frame, True
+            self._changed.notify_all()
+
+    def take(self) -> _Place | None:
+        """The next part, once it is decoded; None where that takes more than half a second."""
+        with self._changed:
+            if self._changed.wait_for(lambda: bool(self._line) and self._line[0].decoded, _TICK_S):
+                return self._line.popleft()
+            return None
+
+
+class PostedReader:
+    """The running part of a `Line` with `trigger: http`. A part arrives when its picture was received whole; a picture
+    that is none is a part that nobody can judge, counted as undecoded. What was refused before it was read, for its
+    size or for want of room, has not arrived. Media time begins with the reading."""
+
+    def __init__(self, plan: Line, stream: str) -> None:
+        self.epoch = new_epoch()
+        self._stream = stream
+        self._bench = plan.bench()
+        self._belt = Belt(stream, self.epoch)
+        self._inbox = Inbox(plan.waiting)
+        self._told_s = 0.0
+        self._closed = False
+        self._server = PartServer(
+            self, address(plan.listen), most_bytes=int(plan.max_mb * 1e6), connections=plan.connections
+        )
+        log.info("%s: post parts to http://%s:%d/part", stream, *self._server.address)
+
+    @property
+    def port(self) -> int:
+        return self._server.address[1]
+
+    # For whoever posts, in a thread of its own.
+
+    def refusal(self, name: str) -> Answer | None:
+        """Why a part of that name need not be sent at all."""
+        try:
+            if name or self._bench.asks_for_names:
+                self._bench.reference_of(name)
+        except BadReference as error:
+            return Answer(400, {"error": f"the part {error}"})
+        if not self._inbox.has_room:
+            return Answer(503, {"error": "there is no room for a part now"})
+        return None
+
+    def receive(self, name: str, data: bytes) -> Answer:
+        """A picture was received whole."""
+        place = self._inbox.arrive(name)
+        if place is None:
+            return Answer(503, {"error": "there is no room for a part now"})
+        frame = None
+        try:
+            frame = self._bench.decode(data, name)
+        except BadPicture as error:
+            self._tell(name, error)
+            return Answer(422 if isinstance(error, BadReference) else 415, {"error": f"the part {error}"})
+        finally:
+            self._inbox.decoded(place, frame)
+        return Answer(202, {"id": f"{self._stream}/{self.epoch}/{place.number}"})
+
+    def _tell(self, name: str, error: BadPicture) -> None:
+        """Once a second at most: who posts is told each time, and could fill the log."""
+        if (now_s := time.monotonic()) - self._told_s >= _TELL_S:
+            self._told_s = now_s
+            log.warning("%s: the posted part %s %s", self._stream, name or "without a name", error)
+
+    # For the engine.
+
+    def __iter__(self) -> Iterator[Item]:
+        start_ns = last_ns = time.monotonic_ns()
+        self._inbox.open()
+        while not self._closed:
+            place = self._inbox.take()
+            if place is None:
+                yield Watermark(self._stream, time.monotonic_ns() - start_ns)
+            elif place.frame is None:
+                yield self._belt.gap()
+            else:
+                last_ns = max(place.mono_ns, last_ns + 1)
+                yield self._belt.chunk(place.frame, place.name, last_ns, last_ns - start_ns)
+
+    def close(self) -> None:
+        self._closed = True
+        left = self._inbox.close()
+        self._server.close()
+        if left:
+            log.warning("%s: stopped before %d posted parts were taken in", self._stream, left)
