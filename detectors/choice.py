@@ -90,6 +90,17 @@ def build_stage(choice: ModelChoice) -> Stage:
     return ImageStage(choice.name or model.name, model, whole, runtime.open(tiles, options))
 
 
+def build_audit_stage(choice: ModelChoice) -> Stage:
+    """The same model in the same form once more, for one picture at a time on one thread: beside the stage of the
+    choice, and never in its way. Raises as `build_stage` does."""
+    from detectors.image.stage import ImageStage
+
+    model = _fetched(find_model(choice))
+    runtime, options = _settled(model, choice)
+    options = replace(options, workers=1, max_batch=1, threads=1)
+    return ImageStage(f"{choice.name or model.name}-audit", model, runtime.open(model, options))
+
+
 def readers(model: Model) -> list[Runtime]:
     """Our runtimes that are installed and can read it. Raises `MissingPart` if there is none."""
     able: list[Runtime] = []

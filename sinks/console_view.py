@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.records import Event, SourceState
-from pipeline.core.snapshot import SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
+from pipeline.core.snapshot import AuditSnapshot, SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
 from sinks.wording import clock, counted, duration, mebibytes, milliseconds, printable, sentence, shares
 
 WIDE: Final = 110  # columns from which on there is room for more
@@ -42,6 +42,8 @@ def render(snapshot: Snapshot, events: Sequence[Event], width: int, height: int)
     below: list[RenderableType] = []
     if snapshot.stages:
         below += [Text(), _stages(snapshot.stages, wide)]
+    if snapshot.audits:
+        below += [Text(), *(_audit(audit) for audit in snapshot.audits)]
     if snapshot.sinks:
         below += [Text(), _sinks(snapshot.sinks)]
     if events:
@@ -74,6 +76,10 @@ def status_line(snapshot: Snapshot) -> str:
         ", ".join(f"{name} {share}" for name, share in shares(decided)),
         f"{sum(stream.flagged for stream in snapshot.streams):,} flagged",
         f"lost: {counted(missed)}" if missed else "",
+        *(
+            f"audit of {printable(audit.cascade)}: {audit.report.alarm or audit.report.state}"
+            for audit in snapshot.audits
+        ),
         ", ".join(f"{printable(sink.sink)} {_sink_trouble(sink)}" for sink in snapshot.sinks if _sink_trouble(sink)),
         f"CPU {snapshot.cpu_percent:.0f} %, {mebibytes(snapshot.rss_bytes)}",
     ]
@@ -200,6 +206,20 @@ def _sinks(sinks: Sequence[SinkSnapshot]) -> Text:
         line.append(f" {sink.written:,}")
         if trouble := _sink_trouble(sink):
             line.append(f" {trouble}", style="yellow not dim")
+    return line
+
+
+def _audit(audit: AuditSnapshot) -> Text:
+    said = audit.report
+    line = Text("audit  ", style="dim", no_wrap=True, overflow="ellipsis")
+    line.append(f"{printable(audit.cascade)} ", style="default not dim")
+    style = "bold red not dim" if said.alarm else "green not dim" if said.state == "confirmed" else "yellow not dim"
+    line.append(said.alarm or said.state, style=style)
+    if said.estimate is not None:
+        line.append(f"  recall {1 - said.estimate:.2%} ({1 - said.upper:.2%} to {1 - said.lower:.2%})")
+    line.append(f"  {said.audited:,} audited")
+    if said.unseen:
+        line.append(f"  {said.unseen:,} not seen", style="yellow not dim")
     return line
 
 

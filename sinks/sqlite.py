@@ -1,19 +1,29 @@
-"""A SQLite database that is pleasant to query: results, their detections, events (tables: `sqlite_schema`)."""
+"""A SQLite database that is pleasant to query: results, their detections, events, audits (tables: `sqlite_schema`)."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
-from pipeline.core.records import Box, Event, Outcome, Result, event_document, outcome_document
+from pipeline.core.records import (
+    Audit,
+    Box,
+    Event,
+    Outcome,
+    Result,
+    audit_document,
+    event_document,
+    outcome_document,
+)
 from sinks import sqlite_schema as schema
 from sinks.paths import check_file, expanded, make_parents, same_file
 
@@ -36,6 +46,8 @@ _NOWHERE: Final = (None, None, None, None)
 class Sqlite(Sink):
     """One transaction a batch, in WAL mode with synchronous=FULL: what was acknowledged survives `kill -9` and a loss
     of power, and readers never wait. Writing the same window again replaces its row."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits"})
 
     path: str = Field(default="results.db", min_length=1, description="the database file; made if it is not there")
 
@@ -90,18 +102,21 @@ class _Writer:
         results: list[Row] = []
         detections: dict[str, list[Row]] = {}  # of the last verdict on each window
         events: list[Row] = []
+        audits: list[Row] = []
         for item in items:
             if isinstance(item, Event):
                 events.append(_event_row(item))
+            elif isinstance(item, Audit):
+                audits.append(_audit_row(item))
             else:
                 outcome = item.outcome if isinstance(item, Picture) else item
                 results.append(_result_row(outcome))
                 if isinstance(outcome, Result):
                     detections[outcome.window.id] = _detection_rows(outcome)
-        if not (results or events):
+        if not (results or events or audits):
             return
         try:
-            self._commit(results, detections, events)
+            self._commit(results, detections, events, audits)
         except sqlite3.Error as error:
             if _passes(error):
                 raise SinkBusy(f"{self._path}: {error}") from error
@@ -109,7 +124,9 @@ class _Writer:
         except (InputError, OSError) as error:  # somebody put something else in its place
             raise SinkBusy(str(error)) from error
 
-    def _commit(self, results: list[Row], detections: dict[str, list[Row]], events: list[Row]) -> None:
+    def _commit(
+        self, results: list[Row], detections: dict[str, list[Row]], events: list[Row], audits: list[Row]
+    ) -> None:
         connection = self._connection
         if connection is not None and not same_file(self._path, self._known):
             self.close()  # the file was moved or deleted: go on in a new one, not in one that nobody can find
@@ -123,6 +140,9 @@ class _Writer:
             connection.executemany(schema.DROP_DETECTIONS, [(window_id,) for window_id in detections])
             connection.executemany(schema.PUT_DETECTION, chain.from_iterable(detections.values()))
             connection.executemany(schema.PUT_EVENT, events)
+            if audits:  # most files never hold one, and those of older programs lack the table
+                connection.execute(schema.AUDITS)
+                connection.executemany(schema.PUT_AUDIT, audits)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -212,6 +232,13 @@ def _event_row(event: Event) -> Row:
         event.best.score,
         *_corners(event.best.box),
     )
+
+
+def _audit_row(audit: Audit) -> Row:
+    document = audit_document(audit)
+    names = ("audit", "stream", "time", "generation", "outcome", "p", "reported", "heavy_flagged", "missed")
+    found = json.dumps(document["detections"], ensure_ascii=False)
+    return (*(document[name] for name in names), found)
 
 
 def _corners(box: Box | None) -> Row:

@@ -97,6 +97,22 @@ UPDATE results SET verdict = iif(flagged, 'reject', 'accept') WHERE outcome = 'r
 """By the version they start from: what makes tables of the next one of it. What only adds tables and views needs no
 step here: the schema is run behind these once more."""
 
+AUDITS = """
+CREATE TABLE IF NOT EXISTS audits (                 -- one row a window that was judged once more, whole
+    id            TEXT PRIMARY KEY,   -- of the window
+    stream        TEXT NOT NULL,
+    time          TEXT NOT NULL,
+    generation    TEXT NOT NULL,
+    outcome       TEXT NOT NULL,
+    p             REAL NOT NULL,      -- the probability with which it was picked
+    reported      INTEGER NOT NULL,
+    heavy_flagged INTEGER NOT NULL,
+    missed        INTEGER NOT NULL,
+    detections    TEXT NOT NULL       -- what the heavy stage flags, as JSON
+) STRICT
+"""
+"""Made where there is something to put in it."""
+
 _RESULT = (
     "id, stream, epoch, seq, pts_s, time, outcome, decided_by, generation, certified, flagged, latency_ms, reason, "
     "carried_from, file, verdict"
@@ -104,6 +120,9 @@ _RESULT = (
 _EVENT = (
     "id, stream, label, start_time, end_time, start_s, end_s, seconds, count, windows, open, best_score, x1, y1, x2, y2"
 )
+
+
+_AUDIT = "id, stream, time, generation, outcome, p, reported, heavy_flagged, missed, detections"
 
 
 def _upsert(table: str, columns: str) -> str:
@@ -116,5 +135,6 @@ def _upsert(table: str, columns: str) -> str:
 # a second run judges anew, and its verdict replaces the first; but no verdict is lost to a window that got none
 PUT_RESULT = _upsert("results", _RESULT) + " WHERE excluded.outcome = 'result' OR results.outcome <> 'result'"
 PUT_EVENT = _upsert("events", _EVENT)
+PUT_AUDIT = _upsert("audits", _AUDIT)
 DROP_DETECTIONS = "DELETE FROM detections WHERE result_id = ?"
 PUT_DETECTION = "INSERT INTO detections (result_id, n, label, score, x1, y1, x2, y2) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

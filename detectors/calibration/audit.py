@@ -1,8 +1,9 @@
 """The audit of a cascade that runs: how often it misses, bounded at any time at which somebody cares to look.
 
-Of the units that a cascade does not report, a keyed hash of the unit's id picks some, with probability p; the heavy
-model judges those as well. A miss that was found so counts 1/p. The bounds are those of a bettor: whoever bets against
-a true claim does not get rich, so great wealth refutes the claim, whenever one looks. Pure statistics, no threads.
+A keyed hash of the unit's id picks some units, with probability p; the heavy model judges those whole, whatever the
+cascade made of them. A miss, or a catch, that only became known so counts 1/p. The bounds are those of a bettor:
+whoever bets against a true claim does not get rich, so great wealth refutes the claim, whenever one looks. Pure
+statistics, no threads.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def coin(key: bytes, unit: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AuditPlan:
-    """What has to stand before the first unit. `p_min` is the least probability with which an unreported unit is
-    audited, `p_ref` the one that misses are expected to have; both are p where there is but one.
+    """What has to stand before the first unit. `p_min` is the least probability with which a unit is audited, `p_ref`
+    the one that misses are expected to have; both are p where there is but one.
 
     Each bound by itself is ever wrong with probability `delta` at most.
     """
@@ -55,57 +56,71 @@ class AuditPlan:
 
 @dataclass(slots=True)
 class Tally:
-    """All that an audit has to remember: `caught` units that were reported and that the heavy model flags, and by p the
-    `missed` ones, which were not reported, audited, and flagged. `shed` units were neither judged nor audited. Tallies
-    of several workers add up."""
+    """All that an audit has to remember, counted by p, the probability with which each unit's word was to be had.
 
-    caught: int = 0
+    `caught` units were reported, and the heavy model flags them; `missed` ones it flags, and they were not reported. p
+    is 1 where the heavy stage saw the whole unit in the deployed path already. Of `unseen` units a look was due that
+    could not be had, so they may have been anything. Tallies of several workers add up.
+    """
+
+    caught: Counter[float] = field(default_factory=Counter)
     missed: Counter[float] = field(default_factory=Counter)
-    shed: int = 0
+    unseen: Counter[float] = field(default_factory=Counter)
 
-    def reported(self, flagged: bool) -> None:
-        """A unit was reported; `flagged` is what the heavy model says of the whole of it."""
-        self.caught += flagged
-
-    def audited(self, flagged: bool, p: float) -> None:
-        """A unit was not reported, and the coin, which had the probability `p`, picked it for an audit."""
+    def heard(self, p: float, *, flagged: bool, reported: bool) -> None:
+        """What the heavy model says of a whole unit, and whether the deployed path had reported it."""
         if flagged:
-            self.missed[p] += 1
+            (self.caught if reported else self.missed)[p] += 1
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.caught + other.caught, self.missed + other.missed, self.shed + other.shed)
+        return Tally(self.caught + other.caught, self.missed + other.missed, self.unseen + other.unseen)
 
     @property
-    def weighted(self) -> float:
-        """ΣX: the misses that there were, as far as the audit can tell."""
-        return math.fsum(count / p for p, count in self.missed.items())
+    def misses(self) -> float:
+        """ΣX: those that there were, as far as the audit can tell."""
+        return _weighted(self.missed)
+
+    @property
+    def positives(self) -> float:
+        """ΣX + ΣC."""
+        return _weighted(self.missed) + _weighted(self.caught)
 
     @property
     def estimate(self) -> float | None:
         """The miss rate, ΣX / (ΣX + ΣC); None before the first positive."""
-        positives = self.weighted + self.caught
-        return self.weighted / positives if positives else None
+        positives = self.positives
+        return self.misses / positives if positives else None
 
     @property
     def worst(self) -> float | None:
-        """The same if every shed unit that nobody audited was a positive, and missed: to be shown beside it."""
-        positives = self.weighted + self.caught + self.shed
-        return (self.weighted + self.shed) / positives if positives else None
+        """The same if every unit that nobody could look at was a positive, and missed: to be shown beside it."""
+        unseen = _weighted(self.unseen)
+        positives = self.positives + unseen
+        return (self.misses + unseen) / positives if positives else None
 
     def to_document(self) -> dict[str, Any]:
-        missed = [[p, count] for p, count in sorted(self.missed.items())]
-        return {"caught": self.caught, "missed": missed, "shed": self.shed}
+        return {name: [[p, n] for p, n in sorted(getattr(self, name).items())] for name in _COUNTS}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        missed = Counter({float(p): int(count) for p, count in document["missed"]})
-        return cls(int(document["caught"]), missed, int(document["shed"]))
+        """Raises `ValueError`, `TypeError` or `KeyError` if that is no tally."""
+        counts = [Counter({float(p): int(n) for p, n in document[name]}) for name in _COUNTS]
+        if any(not 0 < p <= 1 or n < 0 for count in counts for p, n in count.items()):
+            raise ValueError("a probability lies between 0 and 1, and a count is not negative")
+        return cls(*counts)
+
+
+_COUNTS = ("caught", "missed", "unseen")
+
+
+def _weighted(counts: Counter[float]) -> float:
+    return math.fsum(count / p for p, count in counts.items())
 
 
 def log_wealth_above(plan: AuditPlan, m: float, missed: Array, p: Array, caught: Array) -> Array:
     """The logarithm of K(m), the wealth of the bets against "the miss rate is at most `m`".
 
-    `missed` `[…, P]` counts the misses by the probabilities `p` `[P]`, `caught` `[…]` the rest → `[…]`.
+    `missed` and `caught` `[…, P]` count the positives by the probabilities `p` `[P]` → `[…]`.
     """
     return _log_mean(_bets_above(plan, m, missed, p, caught))
 
@@ -113,21 +128,19 @@ def log_wealth_above(plan: AuditPlan, m: float, missed: Array, p: Array, caught:
 def log_wealth_below(plan: AuditPlan, m: float, missed: Array, p: Array, caught: Array) -> Array:
     """The logarithm of L(m), the wealth of the bets against "the miss rate is at least `m`"; shapes as above."""
     # in λ·g the factor 1 − m is cancelled by hand, so that m may come close to 1
-    of_miss = np.log1p(-BETS_BELOW * plan.p_min / np.asarray(p)[:, None])
-    of_catch = np.log1p(BETS_BELOW * plan.p_min * (m / (1 - m)))
-    return _log_mean(_wealth(missed, of_miss, caught, of_catch))
+    stake = BETS_BELOW * plan.p_min / np.asarray(p)[:, None]
+    return _log_mean(_wealth(missed, np.log1p(-stake), caught, np.log1p(stake * (m / (1 - m)))))
 
 
 def _bets_above(plan: AuditPlan, m: float, missed: Array, p: Array, caught: Array) -> Array:
     """`[…, U]`: the logarithm of each bet's wealth."""
-    most = 0.9 * plan.p_min / m if m > 0 else math.inf
-    stake = np.minimum(BETS_ABOVE * plan.p_ref / (1 - m), most)
-    of_miss = np.log1p(stake * (1 - m) / np.asarray(p)[:, None])
-    return _wealth(missed, of_miss, caught, np.log1p(-stake * m))
+    most = 0.9 * plan.p_min / m if m > 0 else math.inf  # so that a catch that counts 1/p leaves something
+    stake = np.minimum(BETS_ABOVE * plan.p_ref / (1 - m), most) / np.asarray(p)[:, None]
+    return _wealth(missed, np.log1p(stake * (1 - m)), caught, np.log1p(-stake * m))
 
 
 def _wealth(missed: Array, of_miss: Array, caught: Array, of_catch: Array) -> Array:
-    return cast(Array, np.asarray(missed) @ of_miss + np.asarray(caught)[..., None] * of_catch)
+    return cast(Array, np.asarray(missed) @ of_miss + np.asarray(caught) @ of_catch)
 
 
 def _log_mean(bets: Array) -> Array:
@@ -147,25 +160,31 @@ class Bounds:
 
 
 def bounds(plan: AuditPlan, tally: Tally) -> Bounds:
-    """What the tally proves by now. It may be asked after every unit: the bounds hold at all times at once."""
-    levels = sorted(tally.missed)
-    if levels and levels[0] < plan.p_min:
-        raise ValueError(f"a unit was audited with p = {levels[0]}, below the plan's {plan.p_min}")
-    p = np.array(levels or [plan.p_ref])
-    missed = np.array([tally.missed[level] for level in levels] or [0])
-    caught = np.array(tally.caught)
+    """What the tally proves by now. It may be asked after every unit: the bounds hold at all times at once, and
+    whatever the unseen units were. For the lower one those were all caught, for the upper one all missed."""
+    p, caught, missed, unseen = _arrays(plan, tally)
     rich = -math.log(plan.delta)
 
     def refuted_at_most(m: float) -> bool:
-        return bool(log_wealth_above(plan, m, missed, p, caught) >= rich)
+        return bool(log_wealth_above(plan, m, missed, p, caught + unseen) >= rich)
 
     def refuted_at_least(m: float) -> bool:
-        return bool(log_wealth_below(plan, m, missed, p, caught) >= rich)
+        return bool(log_wealth_below(plan, m, missed + unseen, p, caught) >= rich)
 
     lower = _turn(lambda m: not refuted_at_most(m))[0]  # K falls as m grows
     upper = _turn(refuted_at_least)[1]  # L rises
     state: State = "broken" if lower > plan.alpha else "confirmed" if upper <= plan.alpha else "unproven"
     return Bounds(lower, upper, tally.estimate, state)
+
+
+def _arrays(plan: AuditPlan, tally: Tally) -> tuple[Array, Array, Array, Array]:
+    """The probabilities that occurred, and what was caught, missed and unseen by them: `[P]` each."""
+    levels = sorted(tally.caught.keys() | tally.missed.keys() | tally.unseen.keys()) or [plan.p_ref]
+    if levels[0] < plan.p_min:
+        raise ValueError(f"a unit was audited with p = {levels[0]}, below the plan's {plan.p_min}")
+    counts = (tally.caught, tally.missed, tally.unseen)
+    caught, missed, unseen = (np.array([count[level] for level in levels]) for count in counts)
+    return np.array(levels), caught, missed, unseen
 
 
 def _turn(holds: Callable[[float], bool]) -> tuple[float, float]:
@@ -205,12 +224,10 @@ class Drift:
         calls."""
         if not self.epochs:
             self._begin(1)
-        levels = sorted(news.missed) or [self.plan.p_ref]
-        missed = np.array([news.missed[level] for level in levels])
-        grown = _bets_above(self.plan, self.plan.alpha, missed, np.array(levels), np.array(news.caught))
-        self.log_bets = self.log_bets + grown
+        p, caught, missed, unseen = _arrays(self.plan, news)
+        self.log_bets = self.log_bets + _bets_above(self.plan, self.plan.alpha, missed, p, caught + unseen)
         alarm = self.alarm
-        self.positives += news.caught + news.weighted
+        self.positives += news.positives
         whole, self.positives = divmod(self.positives, self.epoch_positives)
         self._begin(int(whole))
         return alarm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,13 +35,15 @@ class Outlook:
         return math.ceil(audited_positives * self.exits / self.positives)
 
     def words(self, units_per_s: float) -> str:
-        """Both in plain words, at so many units a second."""
+        """Both in plain words, at so many units a second; without the times where none come."""
         audits_per_s = units_per_s * self.exits * self.plan.p_ref
-        confirm, notice = self.to_confirm(), self.to_notice()
+
+        def takes(audits: int) -> str:
+            return f"{audits:,} audited units" + (f" ({plain_time(audits / audits_per_s)})" if audits_per_s else "")
+
         return (
-            f"to confirm at most {self.plan.alpha:.2%} takes about {confirm:,} audited units"
-            f" ({plain_time(confirm / audits_per_s)}) if next to nothing is missed; to notice twice as much, about"
-            f" {notice:,} ({plain_time(notice / audits_per_s)})"
+            f"to confirm at most {self.plan.alpha:.2%} takes about {takes(self.to_confirm())} if next to nothing is"
+            f" missed; to notice twice as much, about {takes(self.to_notice())}"
         )
 
 
@@ -60,6 +63,7 @@ def _nats(delta: float) -> float:
     return high
 
 
+@lru_cache(maxsize=16)
 def _median_race(plan: AuditPlan, rate: float) -> float:
     """Median number of positives, times p, until the lower bound passes α. Only a miss that is found can take it there,
     so it is enough to look at those: they come with exponential gaps."""
@@ -68,7 +72,10 @@ def _median_race(plan: AuditPlan, rate: float) -> float:
     while True:
         times = draw.exponential(1 / rate, (_RACES, most)).cumsum(axis=1)  # in positives times p
         found = np.arange(1, most + 1)[None, :, None]
-        wealth = log_wealth_above(plan, plan.alpha, found, np.array([p]), (1 - rate) * times / p)
+        caught = ((1 - rate) * times / p)[..., None]
+        counts = np.concatenate([np.broadcast_to(found, caught.shape), np.zeros_like(caught)], axis=-1)
+        known = np.concatenate([np.zeros_like(caught), caught], axis=-1)  # of these the word is there without a coin
+        wealth = log_wealth_above(plan, plan.alpha, counts, np.array([p, 1.0]), known)
         there = wealth >= -math.log(plan.delta)
         if there.any(axis=1).mean() > 0.5:
             first = np.where(there.any(axis=1), times[np.arange(_RACES), there.argmax(axis=1)], np.inf)

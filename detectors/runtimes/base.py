@@ -36,11 +36,13 @@ Shapes: TypeAlias = dict[str, tuple[int | None, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a model is to be opened. `workers` threads may call `infer` at once; no batch is larger than `max_batch`."""
+    """How a model is to be opened. `workers` threads may call `infer` at once; no batch is larger than `max_batch`. All
+    of them together get no more than `threads` of the machine, where the runtime can be told so."""
 
     precision: Precision = "f32"
     workers: int = 1
     max_batch: int = 8
+    threads: int | None = None
 
 
 class Session(ABC):

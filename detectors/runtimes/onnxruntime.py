@@ -36,7 +36,7 @@ class OnnxRuntime(Runtime):
         except ImportError as error:
             raise MissingPart(f"ONNX Runtime cannot be loaded ({redact(error)}): {self.missing()}") from None
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = max(1, (os.cpu_count() or 1) // options.workers)
+        settings.intra_op_num_threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
         settings.inter_op_num_threads = 1
         settings.log_severity_level = _LOGS_ERRORS_ONLY
         # waiting threads that spin would take the processor from the decoders

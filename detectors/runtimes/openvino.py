@@ -102,6 +102,8 @@ class OpenVino(Runtime):
 
     def open(self, model: Model, options: Options) -> Session:
         properties = {"INFERENCE_PRECISION_HINT": _HINTS[options.precision], "NUM_STREAMS": str(options.workers)}
+        if options.threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = str(options.threads)
         properties |= _compiled_cache(model)
         compiled, fixed = _as_it_lies(model, properties), None
         if compiled is None:

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from pipeline.app.about import VERSION
 from pipeline.core.errors import InputError
 from pipeline.core.records import SourceState, Verdict
-from pipeline.core.snapshot import Latency, Snapshot, StageSnapshot, StreamSnapshot
+from pipeline.core.snapshot import AuditSnapshot, Latency, Snapshot, StageSnapshot, StreamSnapshot
 
 _EVERY = 3  # the engine keeps 12 buckets to a decade; 4 are enough on a chart
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -43,6 +43,7 @@ class PipelineCollector(Collector):
         yield from _stream_metrics(now.streams)
         yield from _stage_metrics(now.stages)
         yield from _sink_metrics(now)
+        yield from _audit_metrics(now.audits)
 
 
 def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:
@@ -124,6 +125,44 @@ def _sink_metrics(now: Snapshot) -> Iterator[Metric]:
         retries.add_metric([one.sink], one.retries)
         waiting.add_metric([one.sink], one.waiting)
     yield from (written, lost, retries, waiting)
+
+
+_AUDIT = ["cascade", "generation"]
+
+
+def _audit_metrics(audits: tuple[AuditSnapshot, ...]) -> Iterator[Metric]:
+    if not audits:
+        return
+    recall = GaugeMetricFamily(
+        "thresher_audit_recall_ratio",
+        "Share of what the heavy stage flags that is reported: the estimate, the bounds that hold at all times, and the"
+        " estimate if all that could not be looked at was missed.",
+        labels=[*_AUDIT, "kind"],
+    )
+    state = GaugeMetricFamily("thresher_audit_state", "1 for what the audit has proved.", labels=[*_AUDIT, "state"])
+    alarm = GaugeMetricFamily(
+        "thresher_audit_alarm", "1 once the cascade is not trusted any more.", labels=[*_AUDIT, "reason"]
+    )
+    picked = _counter(
+        "audit_picked_windows", "Windows that the coin picked, by what became of them.", [*_AUDIT, "fate"]
+    )
+    waiting = GaugeMetricFamily("thresher_audit_waiting_windows", "Pictures kept for the audit.", labels=_AUDIT)
+    missed = _counter("audit_missed_windows", "Misses that the audit found.", _AUDIT)
+    for one in audits:
+        labels, said = [one.cascade, one.generation], one.report
+        rates = {"estimate": said.estimate, "lower": said.upper, "upper": said.lower, "worst_case": said.worst}
+        for kind, rate in rates.items():
+            if rate is not None:
+                recall.add_metric([*labels, kind], 1 - rate)
+        for known in ("confirmed", "unproven", "broken"):
+            state.add_metric([*labels, known], float(known == said.state))
+        for reason in ("broken", "drift"):
+            alarm.add_metric([*labels, reason], float(reason == said.alarm))
+        for fate, count in {"audited": one.audited, **one.skipped}.items():
+            picked.add_metric([*labels, fate], count)
+        waiting.add_metric(labels, one.waiting)
+        missed.add_metric(labels, said.missed)
+    yield from (recall, state, alarm, picked, waiting, missed)
 
 
 def _histogram(latency: Latency) -> tuple[list[tuple[str, float]], float]:

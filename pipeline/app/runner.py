@@ -94,6 +94,9 @@ def announce(plan: Plan, generations: Mapping[str, Generation]) -> Iterator[str]
         if generation.certified:
             word = f"certified: {generation.promise}"
         yield f"{name}: {stages} ({word})"
+        audit = plan.cascades[name].audit if name in plan.cascades else None
+        if audit is not None:
+            yield f"{name}: {audit.promise(plan.cascades[name].promised)}"
 
 
 def _told(name: str, said: Mapping[str, object]) -> str:

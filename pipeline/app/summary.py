@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pipeline.core.contracts import Generation
 from pipeline.core.records import Verdict
 from pipeline.core.secrets import redact
-from pipeline.core.snapshot import Latency, Snapshot, StageSnapshot, StreamSnapshot
+from pipeline.core.snapshot import AuditSnapshot, Latency, Snapshot, StageSnapshot, StreamSnapshot
 
 _FRAMES = ("received", "windows", "sampled_out", "damaged", "undecoded")
 
@@ -62,6 +62,7 @@ def document(
             }
             for one in generations
         },
+        "audits": {one.generation: _audit(one) for one in snapshot.audits},
         "cpu_percent": round(snapshot.cpu_percent, 1),
         "rss_mib": round(snapshot.rss_bytes / 2**20, 1),
         "problems": [redact(problem) for problem in problems],
@@ -101,6 +102,8 @@ def lines(doc: Mapping[str, Any]) -> list[str]:
             out.append(
                 _line("not seen", f"{name} was never connected" + (f": {one['detail']}" if one["detail"] else ""))
             )
+    for name, one in doc["audits"].items():
+        out += _audit_lines(name if len(doc["audits"]) > 1 else "", one)
     uncertified = [name for name, one in doc["generations"].items() if not one["certified"]]
     if uncertified:
         out.append(_line("uncertified", f"{', '.join(uncertified)}: nobody has bounded what the cheap stage lets slip"))
@@ -108,7 +111,7 @@ def lines(doc: Mapping[str, Any]) -> list[str]:
 
 
 def _line(title: str, *parts: str) -> str:
-    return f"{title + ':':<12} {', '.join(parts)}"
+    return f"{title + ':' if title else '':<12} {', '.join(parts)}"
 
 
 def _stream(one: StreamSnapshot) -> dict[str, Any]:
@@ -146,6 +149,72 @@ def _stage(one: StageSnapshot) -> dict[str, Any]:
         "busy_share": round(one.busy_share, 3),
         "service_ms": _latency(one.service),
     }
+
+
+def _audit(one: AuditSnapshot) -> dict[str, Any]:
+    """Recalls are shares of what the heavy stage flags; `bounds` hold at all times, `worst_case` counts what could not
+    be looked at as missed. `ledger` is of this run, all else of all runs since the audit began."""
+    said = one.report
+    return {
+        "cascade": one.cascade,
+        "state": said.state,
+        "alarm": said.alarm or None,
+        "max_miss": said.alpha,
+        "delta": said.delta,
+        "recall": {
+            "estimate": _rest(said.estimate),
+            "bounds": [_rest(said.upper), _rest(said.lower)],
+            "worst_case": _rest(said.worst),
+        },
+        "units": said.units,
+        "reported": said.reported,
+        "audited": said.audited,
+        "unseen": said.unseen,
+        "misses_found": said.missed,
+        "misses": round(said.misses, 1),
+        "positives": round(said.positives, 1),
+        "outlook": said.outlook,
+        "ledger": {
+            "picked": one.picked,
+            "audited": one.audited,
+            "waiting": one.waiting,
+            "skipped": dict(one.skipped),
+        },
+        "problem": one.problem,
+    }
+
+
+def _audit_lines(name: str, one: Mapping[str, Any]) -> list[str]:
+    recall = one["recall"]
+    low, high = recall["bounds"]
+    most = _percent(one["max_miss"])
+    says = {
+        "confirmed": f"confirmed: at most {most} is missed",
+        "unproven": f"unproven: whether at most {most} is missed is not known yet",
+        "broken": f"BROKEN: more than {most} is missed",
+    }[one["state"]]
+    if one["alarm"] == "drift":
+        says = f"DRIFT: it has begun to miss more than {most}"
+    known = "nothing that the heavy stage flags has come yet"
+    if recall["estimate"] is not None:
+        known = f"recall {recall['estimate']:.2%} (surely {low:.2%} to {high:.2%}"
+        known += f"; {recall['worst_case']:.2%} if all that was not seen was missed)" if one["unseen"] else ")"
+    counts = [f"{one['audited']} audited", f"{one['misses_found']} misses found"]
+    counts += [f"{one['unseen']} could not be looked at"] if one["unseen"] else []
+    out = [_line("audit", f"{name}: {says}" if name else says), _line("", known, *counts)]
+    if one["state"] == "unproven" and not one["alarm"]:
+        out.append(_line("", one["outlook"]))
+    if one["problem"]:
+        out.append(_line("", f"it could not be saved: {one['problem']}"))
+    return out
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _rest(rate: float | None) -> float | None:
+    return None if rate is None else round(1 - rate, 6)
 
 
 def _latency(latency: Latency) -> dict[str, Any]:

@@ -9,14 +9,15 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from detectors.choice import ModelChoice, build_stage, find_model
+from detectors.calibration.live import LiveAudit
+from detectors.choice import ModelChoice, build_audit_stage, build_stage, find_model
 from detectors.manifest import Model
 from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
 from pipeline.app.config.load import load
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
-from pipeline.core.contracts import Generation, Stage
+from pipeline.core.contracts import Auditor, Generation, Stage
 from pipeline.core.errors import InputError
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 
@@ -113,12 +114,26 @@ class _Builder:
             return None
         stages = (cheap,) if heavy is None else (cheap, heavy)
         name = f"{plan.name}@{_digest(stages, rule)}"
-        if plan.certificate is None:
-            return Generation(name, cheap, heavy, rule)
-        differences = plan.certificate.differences(cheap, heavy, rule)
+        certificate = plan.certificate
+        differences = [] if certificate is None else certificate.differences(cheap, heavy, rule)
         for line in differences:
             self._mistakes.add(f"is not for this cascade: {line}", (*plan.key, "certificate"))
-        return None if differences else Generation(name, cheap, heavy, rule, True, plan.certificate.promise())
+        auditor = self._auditor(plan, name, rule)
+        if differences or (auditor is None and plan.audit is not None):
+            return None
+        promise = "" if certificate is None else certificate.promise()
+        return Generation(name, cheap, heavy, rule, certificate is not None, promise, auditor)
+
+    def _auditor(self, plan: CascadePlan, generation: str, rule: CheckedRule) -> Auditor | None:
+        bets = plan.audit_plan()
+        if plan.audit is None or plan.heavy is None or bets is None:
+            return None
+        try:
+            stage = build_audit_stage(plan.heavy)
+            return LiveAudit(plan.audit, generation, rule, stage, bets, match_iou=plan.match_iou)
+        except InputError as error:
+            self._mistakes.take(error, (*plan.key, "audit"))
+            return None
 
     def _fits(self, plan: CascadePlan, rule: CheckedRule, cheap: Sequence[str], heavy: Sequence[str] | None) -> bool:
         wrong = rule.check(cheap, heavy)

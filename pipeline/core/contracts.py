@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from pipeline.core.payloads import Image, View, ViewSpec
-from pipeline.core.records import Array, Detection, Event, Findings, Item, Outcome, Region
+from pipeline.core.records import Array, Audit, Detection, Event, Findings, Item, Outcome, Region
 from pipeline.core.settings import Settings, StreamSettings
-from pipeline.core.snapshot import Snapshot
+from pipeline.core.snapshot import AuditReport, Snapshot
 
 
 class Reader(Protocol):
@@ -126,9 +126,68 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """What the heavy stage flags in a whole unit (nothing: it does not flag it), and whether the deployed path had
+    reported that; where nothing is flagged, whether it had reported anything."""
+
+    detections: tuple[Detection, ...]
+    reported: bool
+
+
+class Auditor(Protocol):
+    """Holds a generation that runs against its heavy stage: which units are looked at again, and what follows.
+
+    `toss`, `share`, `word` and `whole` are pure functions, called from any thread. Whatever counts or writes is called
+    by one thread at a time.
+    """
+
+    stage: Stage
+    """The heavy model once more, for audits alone, so that nothing live ever waits for one."""
+    reserve: int
+    """How many pictures may be kept waiting."""
+    effort: float
+    """Share of a thread's time that audits get while live work waits."""
+    alarm: str
+    """`broken`, `drift`, or empty. It goes off once, and stays."""
+
+    def open(self) -> None:
+        """Take up what was known when the program last ran. Raises `InputError`."""
+
+    def toss(self, unit: str) -> float | None:
+        """The unit's own number in [0, 1), or None where it is too high for any `share`."""
+
+    def share(self, cheap: Findings | None) -> float:
+        """The probability with which a unit is audited of which the cheap stage says this: where its toss is below."""
+
+    def word(self, whole: Findings, outcome: Outcome) -> Word:
+        """What the heavy stage's findings in the whole unit mean beside the outcome that was emitted."""
+
+    def whole(self, cheap: Findings, heavy: Findings) -> Clear | Flag:
+        """The verdict where the heavy stage judged the whole unit, whatever the rule would have asked of it."""
+
+    def left(self, units: int, reported: int) -> None:
+        """So many units got their outcome, and so many of them are flagged."""
+
+    def heard(self, word: Word, p: float, *, audited: bool) -> None:
+        """The word on a unit that was to be had with the probability `p`; `audited` if it was asked for that alone."""
+
+    def unseen(self, p: float, count: int) -> None:
+        """Units that ought to have been looked at, and could not be: they may be anything."""
+
+    def report(self, units_per_s: float) -> AuditReport:
+        """What all that proves by now."""
+
+    def save(self) -> None:
+        """Raises `OSError`."""
+
+    def close(self) -> None:
+        """Let go of what `open` took. Safe twice."""
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """Stages and rule under one id: what a window is pinned to when it is admitted, and the unit that is swapped.
-    `promise` is what its certificate says, in a line; empty without one."""
+    `promise` is what its certificate says, in a line; empty without one. `auditor` watches it, if anybody does."""
 
     id: str
     cheap: Stage
@@ -136,6 +195,7 @@ class Generation:
     rule: Rule
     certified: bool = False
     promise: str = ""
+    auditor: Auditor | None = None
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -144,20 +204,23 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An outcome together with its picture, for sinks that draw."""
+    """An outcome together with its picture, for sinks that draw. With an `audit`, it is a window that was delivered
+    before and has been looked at again."""
 
     outcome: Outcome
     image: Image | None
+    audit: Audit | None = None
 
 
-Delivery: TypeAlias = Outcome | Event | Picture
+Delivery: TypeAlias = Outcome | Event | Picture | Audit
 
 
 class Sink(Settings, ABC):
     """A picklable plan of where results go."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events"})
-    """Any of `outcomes`, `events`, `pictures` (an outcome with its picture, instead of the bare outcome)."""
+    """Any of `outcomes`, `events`, `pictures` (an outcome with its picture, instead of the bare outcome), `audits`
+    (to those that take pictures, too, an audit comes as a picture with its `audit`)."""
     backlog: ClassVar[int] = 4096
     """How many items may wait for this sink."""
 

@@ -218,6 +218,31 @@ class Event:
     best: Detection
 
 
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the heavy stage says of a whole window that a coin picked, after its outcome was emitted; that stands.
+
+    The coin picked it with the probability `p`. `reported` says whether the outcome told of what the heavy stage
+    flags (or of anything, where that flags nothing), `detections` what it flags.
+    """
+
+    window: Window
+    done_ns: int  # time.monotonic_ns()
+    generation: str
+    outcome: Literal["result", "shed", "failed"]
+    p: float
+    reported: bool
+    detections: tuple[Detection, ...] = ()
+
+    @property
+    def heavy_flagged(self) -> bool:
+        return bool(self.detections)
+
+    @property
+    def missed(self) -> bool:
+        return self.heavy_flagged and not self.reported
+
+
 class SourceState(StrEnum):
     """What a stream's source is doing. Only `ended` and `failed` are final."""
 
@@ -266,9 +291,27 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         }
         if outcome.carried_from is not None:
             document["carried_from"] = outcome.carried_from
+        if not outcome.trusted:
+            document["trusted"] = False
     elif isinstance(outcome, (Shed, Failed)):
         document["reason"] = str(outcome.reason)
     return document
+
+
+def audit_document(audit: Audit) -> dict[str, Any]:
+    """`audit` is the id of the window; it has no `id`, for it is no outcome of it."""
+    return {
+        "audit": audit.window.id,
+        "stream": audit.window.stream,
+        "time": iso_time(audit.window.wall_ns),
+        "generation": audit.generation,
+        "outcome": audit.outcome,
+        "p": audit.p,
+        "reported": audit.reported,
+        "heavy_flagged": audit.heavy_flagged,
+        "missed": audit.missed,
+        "detections": [detection_document(d) for d in audit.detections],
+    }
 
 
 def detection_document(detection: Detection) -> dict[str, Any]:

@@ -83,6 +83,50 @@ class SinkSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit proves by now, over all its runs. Rates are shares of the units that the heavy stage flags.
+
+    `missed` misses were found, which stand for about `misses` among about `positives`; `unseen` looks were due and
+    could not be had. `lower` and `upper` hold at all times, whatever the unseen units were; `worst` is the estimate if
+    those were all missed.
+    """
+
+    alpha: float
+    delta: float
+    state: str  # "confirmed", "unproven", "broken"
+    alarm: str  # "broken", "drift" or empty: since then the heavy stage sees every window, or it is not trusted
+    units: int
+    reported: int
+    audited: int
+    unseen: int
+    missed: int
+    misses: float
+    positives: float
+    estimate: float | None
+    lower: float
+    upper: float
+    worst: float | None
+    outlook: str  # how long a proof takes
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSnapshot:
+    """The audit of one generation in this run. A ledger of its own holds in every snapshot:
+
+    picked = audited + sum(skipped) + waiting
+    """
+
+    cascade: str
+    generation: str
+    picked: int
+    audited: int
+    waiting: int
+    report: AuditReport
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    problem: str = ""  # why what it knows could not be saved
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     elapsed_s: float
     ready: bool
@@ -92,3 +136,4 @@ class Snapshot:
     latency: Latency  # all streams, first packet to outcome
     cpu_percent: float  # of one processor
     rss_bytes: int
+    audits: tuple[AuditSnapshot, ...] = ()

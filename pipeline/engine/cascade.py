@@ -17,6 +17,7 @@ from pipeline.core.payloads import View
 from pipeline.core.records import Failed, Findings, Result
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import StageSnapshot
+from pipeline.engine.audit import AuditRunner
 from pipeline.engine.stage_queue import StageQueue
 from pipeline.engine.ticket import Job, Ticket
 
@@ -29,11 +30,19 @@ Answer = Findings | str
 
 
 class CascadeRunner:
-    """The queues and workers of one generation. `name` is the cascade's."""
+    """The queues and workers of one generation. `name` is the cascade's.
 
-    def __init__(self, name: str, generation: Generation) -> None:
+    Its audit may find that it misses more than it may. From then on (`opened_ns`, by the monotonic clock; 0 before) the
+    heavy stage judges every window whole, as far as it has time, and what it did not see whole is not trusted.
+    """
+
+    def __init__(self, name: str, generation: Generation, audit: AuditRunner | None = None) -> None:
         self.name = name
         self.generation = generation
+        self.audit = audit
+        self.opened_ns = 0
+        if audit is not None:
+            audit.trip = self._fail_open
         self._cheap = _StageRunner(generation.cheap, _whole, self._cheap_done)
         self._heavy = None if generation.heavy is None else _StageRunner(generation.heavy, _crop, self._heavy_done)
         if self._heavy is not None:
@@ -65,20 +74,39 @@ class CascadeRunner:
     def snapshots(self, elapsed_s: float) -> list[StageSnapshot]:
         return [runner.snapshot(self.name, self.generation.id, elapsed_s) for runner in self._runners()]
 
+    def busy(self) -> bool:
+        """Whether a view waits for a stage, or is in hand."""
+        return any(runner.busy() for runner in self._runners())
+
+    def _fail_open(self) -> None:
+        self.opened_ns = time.monotonic_ns()
+
     def _runners(self) -> list[_StageRunner]:
         return [self._cheap] if self._heavy is None else [self._cheap, self._heavy]
 
     def _cheap_done(self, job: Job, findings: Findings) -> Sequence[Job]:
+        ticket = job.ticket
+        ticket.cheap = findings
+        if self.opened_ns and self._has_time(ticket):
+            ticket.opened = True
+            return self._escalate(ticket, Escalate())
         decision = self.generation.rule.decide(findings)
         if isinstance(decision, Escalate):
-            return self._escalate(job.ticket, findings, decision)
-        self._settle(job.ticket, decision, self.generation.cheap.name)
+            if not self.opened_ns:
+                return self._escalate(ticket, decision)
+            decision = Clear()  # which nobody will take for one, for it is not trusted
+        self._settle(ticket, decision, self.generation.cheap.name)
         return ()
 
-    def _escalate(self, ticket: Ticket, cheap: Findings, decision: Escalate) -> Sequence[Job]:
+    def _has_time(self, ticket: Ticket) -> bool:
+        """Whether the heavy stage can be expected to judge it before it would be shed."""
+        if self._heavy is None or (ticket.stream.full and not ticket.stream.block):
+            return False
+        return self._heavy.queue.in_time(ticket.deadline_ns, self._heavy.stage.workers)
+
+    def _escalate(self, ticket: Ticket, decision: Escalate) -> Sequence[Job]:
         if self._heavy is None:
             raise StageError("the rule asks for a heavy stage and there is none")
-        ticket.cheap = cheap
         ticket.regions = decision.regions or (None,)
         ticket.heavy = [None] * len(ticket.regions)
         ticket.pending = len(ticket.regions)
@@ -92,8 +120,13 @@ class CascadeRunner:
             assert ticket.cheap is not None
             assert self.generation.heavy is not None
             heavy = [found for found in ticket.heavy if found is not None]
-            self._settle(ticket, self.generation.rule.merge(ticket.cheap, heavy), self.generation.heavy.name)
+            verdict = self._judged_whole(ticket.cheap, heavy) if ticket.opened else None
+            verdict = verdict or self.generation.rule.merge(ticket.cheap, heavy)
+            self._settle(ticket, verdict, self.generation.heavy.name)
         return ()
+
+    def _judged_whole(self, cheap: Findings, heavy: Sequence[Findings]) -> Clear | Flag | None:
+        return None if self.audit is None else self.audit.auditor.whole(cheap, heavy[0])
 
     def _settle(self, ticket: Ticket, verdict: object, stage: str) -> None:
         if not isinstance(verdict, (Clear, Flag)):  # a rule may be a third party's
@@ -105,7 +138,8 @@ class CascadeRunner:
             generation=self.generation.id,
             detections=verdict.detections,
             flagged=isinstance(verdict, Flag),
-            certified=self.generation.certified,
+            certified=self.generation.certified and not self.opened_ns,
+            trusted=not self.opened_ns or ticket.saw_whole,
         )
         ticket.stream.settle(ticket, result)
 
@@ -211,6 +245,9 @@ class _StageRunner:
             self._complained = now
             detail = log.isEnabledFor(logging.DEBUG)
             log.warning("%s could not judge: %s", self.stage.name, redact(error), exc_info=detail)
+
+    def busy(self) -> bool:
+        return bool(self.queue.waiting() or self._busy_since)
 
     def watch(self, now_s: float) -> None:
         oldest_s = min(self._busy_since.copy().values(), default=now_s)

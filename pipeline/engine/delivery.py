@@ -1,8 +1,8 @@
 """Hands outcomes and events to sinks. One thread and one bounded backlog a sink: a slow one stalls no stage.
 
 When a backlog is full, streams that can wait are held at their intake (`full`); of those that cannot, the oldest
-outcome goes, counted: never another stream's that can wait, and events last. The items of a batch that a sink could
-not take are written again, in order, until it can; of a batch that it refuses, each is offered by itself.
+outcome goes, counted: never another stream's that can wait, and events and audits last. The items of a batch that a
+sink could not take are written again, in order, until it can; of a batch that it refuses, each is offered by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Delivery, Observer, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
-from pipeline.core.records import Event
+from pipeline.core.records import Audit, Event
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import SinkSnapshot, Snapshot
 from pipeline.engine.ticket import Lease
@@ -34,6 +34,11 @@ class _Item:
     delivery: Delivery
     lease: Lease | None
     can_wait: bool  # its stream is held while this sink is behind, so it need not go for want of room
+
+    @property
+    def lasts(self) -> bool:
+        """Of these there are few, and each one counts."""
+        return isinstance(self.delivery, (Event, Audit)) or getattr(self.delivery, "audit", None) is not None
 
 
 class SinkRunner:
@@ -82,8 +87,8 @@ class SinkRunner:
         """Drop the oldest outcome that may go, or, where there is none, the oldest event or this very item; whether
         there is room for it now."""
         droppable = (old for old in self._items if not old.can_wait)
-        oldest = next((old for old in droppable if not isinstance(old.delivery, Event)), None)
-        if oldest is None and isinstance(item.delivery, Event):
+        oldest = next((old for old in droppable if not old.lasts), None)
+        if oldest is None and item.lasts:
             oldest = next((old for old in self._items if not old.can_wait), None)
         if oldest is None:
             self._drop(item)

@@ -69,6 +69,7 @@ class Intake:
         self._feed_refresh_ns = int(feed_refresh_s * 1e9)
         self._watches_feed = watches_feed
         self._feed: FeedWatch | None = None
+        self._audit = runner.audit
         self._holders = picture_sinks + 1
         self._keeps = runner.keeps_pictures or picture_sinks > 0
         self._held = held
@@ -110,8 +111,9 @@ class Intake:
         )
         if self._feed is None:
             self._stream.state = SourceState.LIVE
+        toss = None if self._audit is None else self._audit.toss(window.id)  # before anything has a say in it
         if self._stream.block:
-            self._stream.wait_for_room(self._held)
+            self._wait(toss)
         try:
             luma = image.luma() if self._gate is not None or self._feed is not None else None
             carried = None if luma is None else self._carried(window, image, luma)
@@ -119,10 +121,11 @@ class Intake:
         except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
             image.release()
             reason = f"it could not be looked at: {redact(error)}"
-            self._stream.admit(window, outcome=Failed(window, time.monotonic_ns(), reason))
+            self._stream.admit(window, outcome=Failed(window, time.monotonic_ns(), reason), toss=toss)
             return
-        keeps = self._keeps if carried is None else self._holders > 1
-        ticket = self._stream.admit(window, Lease(image, self._holders) if keeps else None, luma, carried)
+        keeps = toss is not None or (self._keeps if carried is None else self._holders > 1)
+        holders = self._holders + (toss is not None)
+        ticket = self._stream.admit(window, Lease(image, holders) if keeps else None, luma, carried, toss)
         if not keeps:
             image.release()
         if view is not None and ticket.outcome is None:
@@ -135,7 +138,7 @@ class Intake:
         if self._feed is not None:
             state = self._feed.see(image, window.start_ns, window.mono_ns)
         self._stream.state = state
-        if self._judged is None:
+        if self._judged is None or (self._runner.opened_ns and not self._still_good(state, self._judged[1])):
             return None
         judged_at_ns = self._judged[1].window.start_ns
         age_ns = window.start_ns - judged_at_ns
@@ -146,6 +149,29 @@ class Intake:
         if self._gate is None or age_ns >= self._gate_refresh_ns or self._gate.changed(luma, window.start_ns):
             return None
         return self._carry(window, self._gate.name, self._judged[1])
+
+    def _wait(self, toss: float | None) -> None:
+        """For streams that can: until there is room for a window, and for its audit if there may be one."""
+        audit = self._audit
+        if audit is None or toss is None:
+            self._stream.wait_for_room(self._held)
+            return
+        claimed: list[bool] = []
+
+        def held() -> bool:
+            if self._held() or not audit.claim():
+                return True
+            claimed.append(True)
+            return False
+
+        self._stream.wait_for_room(held)
+        if not claimed:  # the stream was closed meanwhile
+            audit.claim(at_once=True)
+
+    def _still_good(self, state: SourceState, judged: Result) -> bool:
+        """Once the cascade is not trusted, only what the heavy stage saw since then is carried, and only to the very
+        same picture."""
+        return state is SourceState.FROZEN and judged.trusted and judged.done_ns > self._runner.opened_ns
 
     def _learn(self, epoch: str) -> None:
         """What stages judged since the last frame. Verdicts come in the order in which they were settled, which need
@@ -171,4 +197,5 @@ class Intake:
             # a frozen feed shows the very picture that was judged; what a gate holds back, nobody has certified
             certified=judged.certified and by == SourceState.FROZEN.value,
             carried_from=judged.window.id,
+            trusted=judged.trusted,
         )

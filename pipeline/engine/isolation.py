@@ -44,12 +44,14 @@ class Isolated(Source):
     """`inner`, read in a process of its own. `around` makes the right one."""
 
     inner: SerializeAsAny[Source]
+    kept: int = 0  # pictures of windows that have left already
 
     @staticmethod
-    def around(source: Source) -> Isolated:
-        """The same source to the engine: equally live, paced, and with the same settings for its stream."""
+    def around(source: Source, kept: int = 0) -> Isolated:
+        """The same source to the engine: equally live, paced, and with the same settings for its stream. It holds
+        `kept` pictures more than a stream has on its way."""
         settings = {name: getattr(source, name) for name in StreamSettings.model_fields}
-        return (_LiveIsolated if source.live else Isolated)(inner=source, **settings)
+        return (_LiveIsolated if source.live else Isolated)(inner=source, kept=kept, **settings)
 
     @property
     def paced(self) -> bool:
@@ -63,7 +65,7 @@ class Isolated(Source):
         self.inner.check()
 
     def open(self, stream: str) -> IsolatedReader:
-        return IsolatedReader(self.inner, stream)
+        return IsolatedReader(self.inner, stream, self.kept)
 
 
 class _LiveIsolated(Isolated):
@@ -73,10 +75,10 @@ class _LiveIsolated(Isolated):
 class IsolatedReader:
     """The running part. A crash of the child is a `SourceLost`; what the child raises is raised here as itself."""
 
-    def __init__(self, source: Source, stream: str) -> None:
+    def __init__(self, source: Source, stream: str, kept: int = 0) -> None:
         self._stream = stream
         self._hang_s = source.silence_s if source.live else _HANG_S
-        self._link = _Link(source, stream)
+        self._link = _Link(source, stream, kept)
         try:
             message = self._link.message(_OPEN_S)
         except BaseException:
@@ -170,8 +172,8 @@ class _Link:
     last who looks at them is gone: another thread may be waiting at one.
     """
 
-    def __init__(self, source: Source, stream: str) -> None:
-        most_leased = (source.in_flight or _MOST_LEASED) + _SPARE
+    def __init__(self, source: Source, stream: str, kept: int) -> None:
+        most_leased = (source.in_flight or _MOST_LEASED) + _SPARE + kept
         context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
         self._items, items = context.Pipe(duplex=False)
         requests, self._requests = context.Pipe(duplex=False)

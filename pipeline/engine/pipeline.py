@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import psutil
 
-from pipeline.core.contracts import Gate, Generation, Picture, Sink, Source
+from pipeline.core.contracts import Delivery, Gate, Generation, Picture, Sink, Source
 from pipeline.core.errors import InputError
-from pipeline.core.records import Event, Outcome, SourceState
+from pipeline.core.records import Audit, Event, Outcome, SourceState
 from pipeline.core.snapshot import Snapshot
+from pipeline.engine.audit import AuditRunner
 from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings, EventTracker
@@ -25,7 +26,7 @@ from pipeline.engine.intake import Intake
 from pipeline.engine.stream import LIVE_BUDGET_NS, Stream
 from pipeline.engine.supervisor import SourceRunner
 from pipeline.engine.telemetry import Histogram
-from pipeline.engine.ticket import Ticket
+from pipeline.engine.ticket import Lease, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Pipeline:
         self._picture_sinks = [sink for sink in self._sinks if "pictures" in sink.takes]
         self._events = events or EventSettings()
         self._cascades: dict[str, CascadeRunner] = {}
+        self._audits: list[AuditRunner] = []
         self._streams: list[Stream] = []
         self._runners: list[SourceRunner] = []
         self._ready = threading.Event()
@@ -93,7 +95,8 @@ class Pipeline:
         if runner is not None and runner.generation is not plan.generation:
             raise InputError(f"two generations have the id {plan.generation.id}", f"sources.{plan.name}")
         if runner is None:
-            runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation)
+            audit = self._auditing(plan.cascade, plan.generation)
+            runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation, audit)
         tracker = EventTracker(self._events)
         can_wait = source.overflow == "block" if source.overflow else not source.paced
         budget_ns = int(source.latency_budget_ms * 1e6) if source.latency_budget_ms else None
@@ -108,6 +111,7 @@ class Pipeline:
             block=can_wait,
             budget_ns=budget_ns,
             linger_ns=WAITING_LINGER_NS if can_wait and not source.latency_budget_ms else LIVE_LINGER_NS,
+            audit=runner.audit,
         )
         intake = Intake(
             stream,
@@ -124,11 +128,32 @@ class Pipeline:
         if source.isolation == "process":
             from pipeline.engine.isolation import Isolated
 
-            reads = Isolated.around(source)
+            reads = Isolated.around(source, 0 if runner.audit is None else runner.audit.auditor.reserve)
         self._streams.append(stream)
         self._runners.append(
             SourceRunner(reads, stream, intake, self._ready, lambda: self._broke(stream, tracker, can_wait))
         )
+
+    def _auditing(self, cascade: str, generation: Generation) -> AuditRunner | None:
+        if generation.auditor is None:
+            return None
+        audit = AuditRunner(cascade, generation.id, generation.auditor, busy=self._busy, deliver=self._show)
+        self._audits.append(audit)
+        return audit
+
+    def _busy(self) -> bool:
+        return any(cascade.busy() for cascade in self._cascades.values())
+
+    def _show(self, audit: Audit, outcome: Outcome, lease: Lease, can_wait: bool) -> None:
+        """An audit, long after its window left."""
+        for sink in self._sinks:
+            if "audits" not in sink.takes:
+                continue
+            item: Delivery = audit
+            if "pictures" in sink.takes:
+                lease.hold()
+                item = Picture(outcome, lease.image, audit)
+            sink.put(item, lease if isinstance(item, Picture) else None, can_wait)
 
     def _emit(self, ticket: Ticket, outcome: Outcome, tracker: EventTracker, can_wait: bool) -> None:
         """An outcome leaves, under its stream's lock."""
@@ -162,6 +187,8 @@ class Pipeline:
         """
         self._began_s = time.monotonic()
         try:
+            for audit in self._audits:
+                audit.open()
             for sink in self._sinks:
                 sink.open()
             for runner in self._runners:
@@ -180,6 +207,7 @@ class Pipeline:
     def _warm(self) -> None:
         """Run every batch size of every stage once, all stages at the same time."""
         stages = {id(stage): stage for cascade in self._cascades.values() for stage in cascade.generation.stages}
+        stages |= {id(audit.auditor.stage): audit.auditor.stage for audit in self._audits}
         with ThreadPoolExecutor(max(1, len(stages)), "warm") as pool:
             for warmed in [pool.submit(stage.warm) for stage in stages.values()]:
                 warmed.result()
@@ -208,6 +236,7 @@ class Pipeline:
         return (
             all(runner.finished.is_set() for runner in self._runners)
             and all(stream.empty() for stream in self._streams)
+            and all(audit.drained() for audit in self._audits)
             and all(sink.drained() for sink in self._sinks)
         )
 
@@ -247,6 +276,8 @@ class Pipeline:
                 runner.end()
             for cascade in self._cascades.values():
                 cascade.stop()
+            for audit in self._audits:
+                audit.join(began + drain_s * 0.8)
             for sink in self._sinks:
                 sink.finish()
             for sink in self._sinks:
@@ -282,4 +313,5 @@ class Pipeline:
             latency=total.latency(),
             cpu_percent=self._process.cpu_percent(),
             rss_bytes=self._process.memory_info().rss,
+            audits=tuple(audit.snapshot(now_s) for audit in self._audits),
         )

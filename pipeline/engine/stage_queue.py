@@ -59,6 +59,14 @@ class StageQueue:
     def waiting(self) -> int:
         return len(self._heap)
 
+    def in_time(self, deadline_ns: int | None, workers: int) -> bool:
+        """Whether a view that comes now can be expected back before its deadline, by what batches usually take: behind
+        those that wait, and those that are in hand."""
+        if deadline_ns is None:
+            return True
+        rounds = 1 + -(-(len(self._heap) + 1) // (self.max_batch * workers))
+        return time.monotonic_ns() + int(rounds * self._usual_s * _MARGIN * 1e9) <= deadline_ns
+
     def snapshot(self, *, cascade: str, stage: str, generation: str, worker_s: float) -> StageSnapshot:
         """`worker_s`: the time that the stage's workers had."""
         with self._changed:

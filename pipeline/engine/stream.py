@@ -17,6 +17,7 @@ from dataclasses import replace
 from pipeline.core.contracts import Generation
 from pipeline.core.records import Array, Gap, Outcome, Result, Shed, ShedReason, SourceState, Window
 from pipeline.core.snapshot import StreamSnapshot
+from pipeline.engine.audit import AuditRunner
 from pipeline.engine.telemetry import Histogram, Rate
 from pipeline.engine.ticket import Lease, Ticket
 
@@ -47,6 +48,7 @@ class Stream:
         block: bool,
         budget_ns: int | None,
         linger_ns: int,
+        audit: AuditRunner | None = None,
     ) -> None:
         self.name = name
         self.cascade = cascade
@@ -57,6 +59,7 @@ class Stream:
         self._most = in_flight
         self._longest_line = in_flight + _MOST_SETTLED
         self._emit = emit
+        self._audit = audit
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._line: deque[Ticket] = deque()  # every window that was admitted and has not left, in order
@@ -113,15 +116,18 @@ class Stream:
         lease: Lease | None = None,
         luma: Array | None = None,
         outcome: Outcome | None = None,
+        toss: float | None = None,
     ) -> Ticket:
         """A received frame becomes a window: one that is to be judged, or one that has its `outcome` already.
 
-        `lease` holds its picture for stages and sinks to come; `luma` is what a gate will want to know it by. The
-        ticket may come back settled: there was no room at all, or it is too late already.
+        `lease` holds its picture for stages and sinks to come; `luma` is what a gate will want to know it by; with a
+        `toss`, the lease has a holder for the audit. The ticket may come back settled: there was no room at all, or it
+        is too late already.
         """
         ticket = Ticket(self, window)
         ticket.lease = lease
         ticket.luma = luma
+        ticket.toss = toss
         ticket.linger_ns = self._linger_ns if self._windows else 0  # the very first verdict is waited for
         if self.budget_ns is not None:
             ticket.deadline_ns = window.mono_ns + self.budget_ns
@@ -152,9 +158,9 @@ class Stream:
             self._leave()
 
     def _drop(self, ticket: Ticket, now_ns: int, reason: ShedReason) -> None:
-        """Its place in the line stays until its turn; what it holds goes at once."""
+        """Its place in the line stays until its turn; what it holds goes at once, unless it may be audited."""
         self._set(ticket, Shed(ticket.window, now_ns, reason))
-        if ticket.lease is not None:
+        if ticket.lease is not None and ticket.toss is None:
             ticket.lease.image.release()
 
     def _set(self, ticket: Ticket, outcome: Outcome) -> None:
@@ -195,6 +201,8 @@ class Stream:
                 outcome = replace(outcome, done_ns=now)
             self._count(outcome)
             self._emit(ticket, outcome)
+            if self._audit is not None:
+                self._audit.left(ticket, outcome)
             if ticket.lease is not None:
                 ticket.lease.drop()
             if ticket.then is not None:

@@ -23,6 +23,11 @@ class Lease:
         self._holders = holders
         self._lock = Lock()
 
+    def hold(self) -> None:
+        """One user more; to be called by one who holds it."""
+        with self._lock:
+            self._holders += 1
+
     def drop(self) -> None:
         """One user is done."""
         with self._lock:
@@ -36,8 +41,8 @@ class Ticket:
     """One window on its way."""
 
     __slots__ = (
-        "cheap", "deadline_ns", "heavy", "lease", "linger_ns", "luma", "outcome", "pending", "regions", "running",
-        "stream", "then", "view", "window",
+        "cheap", "deadline_ns", "heavy", "lease", "linger_ns", "luma", "opened", "outcome", "pending", "regions",
+        "running", "stream", "then", "toss", "view", "window",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, window: Window) -> None:
@@ -47,6 +52,7 @@ class Ticket:
         self.luma: Array | None = None
         self.deadline_ns: int | None = None
         self.linger_ns = 0
+        self.toss: float | None = None  # its toss of the audit's coin, where that may pick it
 
         self.outcome: Outcome | None = None
         self.view: View | None = None  # what the cheap stage sees; gone once the window is settled
@@ -56,6 +62,12 @@ class Ticket:
         self.regions: tuple[Region | None, ...] = ()
         self.heavy: list[Findings | None] = []
         self.pending = 0
+        self.opened = False  # the rule had no say in what the heavy stage sees: all of it
+
+    @property
+    def saw_whole(self) -> bool:
+        """Whether the heavy stage has judged the whole window."""
+        return len(self.heavy) == 1 and self.regions[0] is None and self.heavy[0] is not None
 
     def collect(self, index: int, findings: Findings) -> bool:
         """One region came back; whether it was the last."""

@@ -26,6 +26,11 @@ from detectors.calibration.outlook import Outlook, plain_time
 PLAN = AuditPlan(alpha=0.01, delta=0.05, p_min=0.1, p_ref=0.1)
 
 
+def caught(known: int, missed: dict[float, int] | None = None) -> Tally:
+    """So many catches of which the heavy stage saw the whole unit anyway, and misses by p."""
+    return Tally(Counter({1.0: known}), Counter(missed or {}))
+
+
 def at_most(share: float, draws: int) -> int:
     return int(binom.ppf(0.9999, draws, share))
 
@@ -33,7 +38,10 @@ def at_most(share: float, draws: int) -> int:
 class TestWealth:
     """Against the products over units that they stand for, one unit after the other."""
 
-    units = ((0.0, 1.0),) * 40 + ((1 / 0.2, 0.0),) * 3 + ((1 / 0.5, 0.0),) * 2 + ((0.0, 0.0),) * 7
+    units = (
+        ((0.0, 1.0),) * 40 + ((0.0, 1 / 0.2),) * 6 + ((1 / 0.2, 0.0),) * 3 + ((1 / 0.5, 0.0),) * 2 + ((0.0, 0.0),) * 7
+    )
+    counts = np.array([3, 2, 0]), np.array([0.2, 0.5, 1.0]), np.array([6, 0, 40])
     plan = AuditPlan(alpha=0.05, delta=0.05, p_min=0.2, p_ref=0.3)
 
     @pytest.mark.parametrize("m", [0.001, 0.05, 0.3, 0.9])
@@ -42,7 +50,7 @@ class TestWealth:
         for u in (1 / 4, 1 / 2, 1, 2, 4, 8, 16):
             stake = min(u * 0.3 / (1 - m), 0.9 * 0.2 / m)
             products.append(math.prod(1 + stake * ((1 - m) * x - m * c) for x, c in self.units))
-        ours = log_wealth_above(self.plan, m, np.array([3, 2]), np.array([0.2, 0.5]), np.array(40))
+        ours = log_wealth_above(self.plan, m, *self.counts)
         assert math.exp(ours) == pytest.approx(sum(products) / 7, rel=1e-9)
 
     @pytest.mark.parametrize("m", [0.001, 0.05, 0.3, 0.9])
@@ -51,30 +59,31 @@ class TestWealth:
         for kappa in (0.05, 0.1, 0.2, 0.4, 0.7, 0.97):
             stake = kappa * 0.2 / (1 - m)
             products.append(math.prod(1 - stake * ((1 - m) * x - m * c) for x, c in self.units))
-        ours = log_wealth_below(self.plan, m, np.array([3, 2]), np.array([0.2, 0.5]), np.array(40))
+        ours = log_wealth_below(self.plan, m, *self.counts)
         assert math.exp(ours) == pytest.approx(sum(products) / 6, rel=1e-9)
 
 
 class TestTally:
     def test_the_estimate_is_weighted(self) -> None:
         """A true miss rate of 1 %, of which an audit with p = 0.02 finds a fiftieth."""
-        tally = Tally(caught=99_000, missed=Counter({0.02: 20}))
+        tally = caught(99_000, {0.02: 20})
         assert tally.estimate == pytest.approx(0.01)
+        assert Tally(Counter({0.02: 1980}), Counter({0.02: 20})).estimate == pytest.approx(0.01)
         assert Tally().estimate is None
         assert Tally().worst is None
 
-    def test_what_was_shed_is_shown_as_missed_beside_it(self) -> None:
-        tally = Tally(90, Counter({0.5: 5}), shed=100) + Tally(shed=100)
+    def test_what_was_not_seen_is_shown_as_missed_beside_it(self) -> None:
+        tally = caught(90, {0.5: 5}) + Tally(unseen=Counter({0.5: 50})) + Tally(unseen=Counter({1.0: 100}))
         assert tally.estimate == pytest.approx(0.1)
         assert tally.worst == pytest.approx(0.7)
 
     def test_units_are_counted_by_what_the_heavy_model_says(self) -> None:
         tally = Tally()
         for flagged in (True, False, True):
-            tally.reported(flagged)
-            tally.audited(flagged, 0.5)
-        assert (tally.caught, tally.missed) == (2, Counter({0.5: 2}))
-        assert tally.weighted == 4
+            tally.heard(1.0, flagged=flagged, reported=True)
+            tally.heard(0.5, flagged=flagged, reported=False)
+        assert (tally.caught, tally.missed) == (Counter({1.0: 2}), Counter({0.5: 2}))
+        assert (tally.misses, tally.positives) == (4, 6)
 
     @given(
         st.integers(0, 500),
@@ -85,7 +94,7 @@ class TestTally:
     def test_workers_add_up_and_a_restart_forgets_nothing(
         self, c: int, x: dict[float, int], more_c: int, more_x: dict[float, int]
     ) -> None:
-        one, other = Tally(c, Counter(x)), Tally(more_c, Counter(more_x))
+        one, other = caught(c, x), Tally(Counter({0.2: more_c}), Counter(more_x), Counter({0.2: 3}))
         kept = Tally.from_document(json.loads(json.dumps((one + other).to_document())))
         assert kept == other + one
         assert bounds(PLAN, kept) == bounds(PLAN, one + other)
@@ -98,28 +107,43 @@ class TestBounds:
         assert (found.lower, found.upper, found.estimate, found.state) == (0.0, 1.0, None, "unproven")
 
     def test_they_are_where_the_wealth_is_one_over_delta(self) -> None:
-        tally = Tally(900, Counter({0.1: 6, 0.4: 3}))
+        tally = caught(900, {0.1: 6, 0.4: 3})
         found = bounds(AuditPlan(0.01, 0.05, 0.1, 0.2), tally)
         plan = AuditPlan(0.01, 0.05, 0.1, 0.2)
-        counts = np.array([6, 3]), np.array([0.1, 0.4]), np.array(900)
+        counts = np.array([6, 3, 0]), np.array([0.1, 0.4, 1.0]), np.array([0, 0, 900])
         assert math.exp(log_wealth_above(plan, found.lower, *counts)) == pytest.approx(20, rel=1e-6)
         assert math.exp(log_wealth_below(plan, found.upper, *counts)) == pytest.approx(20, rel=1e-6)
         assert tally.estimate is not None
         assert found.lower < tally.estimate < found.upper
 
     def test_three_states(self) -> None:
-        assert bounds(PLAN, Tally(6000)).state == "confirmed"
-        assert bounds(PLAN, Tally(3000)).state == "unproven"  # its upper bound is above α, which proves nothing
-        assert bounds(PLAN, Tally(3000, Counter({0.1: 20}))).state == "broken"
+        assert bounds(PLAN, caught(6000)).state == "confirmed"
+        assert bounds(PLAN, caught(3000)).state == "unproven"  # its upper bound is above α, which proves nothing
+        assert bounds(PLAN, caught(3000, {0.1: 20})).state == "broken"
+
+    def test_what_was_not_seen_may_have_been_anything(self) -> None:
+        """They hold whatever it was: as if all of it had been missed, and as if all of it had been caught."""
+        unseen = Counter({0.1: 4})
+        found = bounds(PLAN, Tally(Counter({1.0: 6000}), Counter({0.1: 15}), unseen))
+        missed = bounds(PLAN, Tally(Counter({1.0: 6000}), Counter({0.1: 19})))
+        reported = bounds(PLAN, Tally(Counter({1.0: 6000, 0.1: 4}), Counter({0.1: 15})))
+        assert (found.lower, found.upper) == (reported.lower, missed.upper)
+        assert found.lower < missed.lower and found.upper > reported.upper
+
+    def test_catches_that_only_the_coin_tells_of_prove_as_much_but_for_a_hair(self) -> None:
+        """One in ten of them is looked at, and counts ten times: at a small α that costs next to nothing."""
+        known, sampled = caught(6000, {0.1: 1}), Tally(Counter({0.1: 600}), Counter({0.1: 1}))
+        assert bounds(PLAN, sampled).upper == pytest.approx(bounds(PLAN, known).upper, rel=0.02)
+        assert bounds(PLAN, sampled).lower <= bounds(PLAN, known).lower
 
     def test_only_misses(self) -> None:
-        found = bounds(PLAN, Tally(0, Counter({0.1: 50})))
+        found = bounds(PLAN, caught(0, {0.1: 50}))
         assert found.state == "broken"
         assert found.upper == 1.0
 
     def test_a_probability_below_the_plans_is_refused(self) -> None:
         with pytest.raises(ValueError, match="below"):
-            bounds(PLAN, Tally(10, Counter({0.05: 1})))
+            bounds(PLAN, caught(10, {0.05: 1}))
 
     @pytest.mark.parametrize("wrong", [(0.0, 0.05, 0.1, 0.1), (0.01, 1.0, 0.1, 0.1), (0.01, 0.05, 0.2, 0.1)])
     def test_a_plan_that_makes_no_sense_is_refused(self, wrong: tuple[float, float, float, float]) -> None:
@@ -128,22 +152,30 @@ class TestBounds:
 
 
 def ever_wrong(
-    plan: AuditPlan, weights: list[float], rates: list[float], p: list[float], runs: int, positives: int
+    plan: AuditPlan, weights: list[float], rates: list[float], p: list[float], runs: int, positives: int, by_coin: bool
 ) -> tuple[int, int]:
     """How many of `runs` audits had, after any of their `positives`, a lower bound above the true miss rate, and how
-    many an upper bound below it. Positives come in kinds: `weights` of each, missed at `rates`, audited with `p`."""
+    many an upper bound below it. Positives come in kinds: `weights` of each, missed at `rates`, audited with `p`; what
+    was caught is known of all, or of those that the coin picks."""
     random = np.random.default_rng(4)
     truth = float(np.dot(weights, rates))
     too_high, too_low = 0, 0
     for _ in range(runs // 100):
         kind = random.choice(len(weights), (100, positives), p=weights)
         missed = random.random((100, positives)) < np.take(rates, kind)
-        found = missed & (random.random((100, positives)) < np.take(p, kind))
-        counts = np.stack([(found & (kind == k)).cumsum(axis=1) for k in range(len(p))], axis=-1)
-        caught = (~missed).cumsum(axis=1)
+        picked = random.random((100, positives)) < np.take(p, kind)
+
+        def counted(which: np.ndarray, kind: np.ndarray = kind) -> np.ndarray:
+            return np.stack([(which & (kind == k)).cumsum(axis=1) for k in range(len(p))], axis=-1)
+
+        levels, misses, hits = np.array(p), counted(missed & picked), counted(~missed & picked)
+        if not by_coin:
+            all_hits = (~missed).cumsum(axis=1)[..., None]
+            levels, misses = np.append(levels, 1.0), np.concatenate([misses, 0 * all_hits], axis=-1)
+            hits = np.concatenate([0 * hits, all_hits], axis=-1)
         rich = -math.log(plan.delta)
-        too_high += int((log_wealth_above(plan, truth, counts, np.array(p), caught) > rich).any(axis=1).sum())
-        too_low += int((log_wealth_below(plan, truth, counts, np.array(p), caught) > rich).any(axis=1).sum())
+        too_high += int((log_wealth_above(plan, truth, misses, levels, hits) > rich).any(axis=1).sum())
+        too_low += int((log_wealth_below(plan, truth, misses, levels, hits) > rich).any(axis=1).sum())
     return too_high, too_low
 
 
@@ -153,23 +185,25 @@ class TestAnytime:
 
     runs = 1500
 
+    @pytest.mark.parametrize("by_coin", [False, True])
     @pytest.mark.parametrize("rate", [0.02, 0.2])
-    def test_one_p(self, rate: float) -> None:
+    def test_one_p(self, rate: float, by_coin: bool) -> None:
         plan = AuditPlan(alpha=0.01, delta=0.1, p_min=0.1, p_ref=0.1)
-        for wrong in ever_wrong(plan, [1.0], [rate], [0.1], self.runs, 1500):
+        for wrong in ever_wrong(plan, [1.0], [rate], [0.1], self.runs, 1500, by_coin):
             assert wrong <= at_most(plan.delta, self.runs)
 
-    def test_p_that_grows_with_the_score_as_does_the_miss_rate(self) -> None:
+    @pytest.mark.parametrize("by_coin", [False, True])
+    def test_p_that_grows_with_the_score_as_does_the_miss_rate(self, by_coin: bool) -> None:
         plan = AuditPlan(alpha=0.01, delta=0.1, p_min=0.05, p_ref=0.2)
-        high, low = ever_wrong(plan, [0.6, 0.3, 0.1], [0.01, 0.05, 0.4], [0.05, 0.2, 0.8], self.runs, 1500)
+        high, low = ever_wrong(plan, [0.6, 0.3, 0.1], [0.01, 0.05, 0.4], [0.05, 0.2, 0.8], self.runs, 1500, by_coin)
         assert high <= at_most(plan.delta, self.runs)
         assert low <= at_most(plan.delta, self.runs)
         assert high + low > 0  # or else it bounds nothing
 
     @given(st.integers(0, 400), st.integers(0, 30), st.floats(0.001, 0.9))
-    def test_the_bounds_say_what_the_wealth_says(self, caught: int, missed: int, m: float) -> None:
-        found = bounds(PLAN, Tally(caught, Counter({0.1: missed})))
-        counts = np.array([missed]), np.array([0.1]), np.array(caught)
+    def test_the_bounds_say_what_the_wealth_says(self, hits: int, missed: int, m: float) -> None:
+        found = bounds(PLAN, caught(hits, {0.1: missed}))
+        counts = np.array([missed, 0]), np.array([0.1, 1.0]), np.array([0, hits])
         above, below = log_wealth_above(PLAN, m, *counts), log_wealth_below(PLAN, m, *counts)
         if abs(above - math.log(20)) > 1e-6:
             assert (found.lower > m) == (above > math.log(20))
@@ -200,7 +234,7 @@ class TestDrift:
 
     def news(self, random: np.random.Generator, rate: float, positives: int) -> Tally:
         missed = int(random.binomial(positives, rate))
-        return Tally(positives - missed, Counter({0.5: int(random.binomial(missed, 0.5))}))
+        return caught(positives - missed, {0.5: int(random.binomial(missed, 0.5))})
 
     def test_a_rate_of_alpha_alarms_no_sooner_than_after_its_patience_on_average(self) -> None:
         random = np.random.default_rng(5)
@@ -237,11 +271,11 @@ class TestDrift:
 
     def test_an_epoch_has_one_over_p_alpha_positives(self) -> None:
         drift = Drift(self.plan, 1e9)
-        drift.add(Tally(9))
+        drift.add(caught(9))
         assert drift.epochs == 1
-        drift.add(Tally(1))
+        drift.add(caught(1))
         assert drift.epochs == 2
-        drift.add(Tally(25))
+        drift.add(caught(25))
         assert (drift.epochs, drift.positives) == (4, 5.0)
 
 
@@ -255,8 +289,8 @@ class TestOutlook:
     def test_that_many_confirm_and_a_few_less_do_not(self) -> None:
         audits = Outlook(PLAN, 0.1, 0.9).to_confirm()
         positives = audits / 0.9 / PLAN.p_ref * 0.1
-        assert bounds(PLAN, Tally(int(1.01 * positives))).state == "confirmed"
-        assert bounds(PLAN, Tally(int(0.97 * positives))).state == "unproven"
+        assert bounds(PLAN, caught(int(1.01 * positives))).state == "confirmed"
+        assert bounds(PLAN, caught(int(0.97 * positives))).state == "unproven"
 
     def test_that_many_notice_in_about_half_of_all_cases(self) -> None:
         random = np.random.default_rng(8)
@@ -264,8 +298,10 @@ class TestOutlook:
         missed = random.random((400, positives)) < 2 * PLAN.alpha
         found = (missed & (random.random(missed.shape) < PLAN.p_ref)).cumsum(axis=1)
         at = np.arange(0, positives, 10)
+        hits = (~missed).cumsum(axis=1)[:, at]
+        misses = np.stack([found[:, at], 0 * hits], axis=-1)
         wealth = log_wealth_above(
-            PLAN, PLAN.alpha, found[:, at, None], np.array([PLAN.p_ref]), (~missed).cumsum(axis=1)[:, at]
+            PLAN, PLAN.alpha, misses, np.array([PLAN.p_ref, 1.0]), np.stack([0 * hits, hits], axis=-1)
         )
         assert 0.4 < (wealth >= math.log(20)).any(axis=1).mean() < 0.6
 

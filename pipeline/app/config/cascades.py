@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import detectors
+from detectors.calibration.live import AuditSettings
 from detectors.choice import ZOO, ModelChoice, zoo_names
 from pipeline.app.config.certified import certified
 from pipeline.app.config.document import Document, Key, read
@@ -34,7 +35,7 @@ class CascadeReader:
     """Reads each cascade once, when something asks for it."""
 
     def __init__(self, document: Document, mistakes: Mistakes, *, certificates: bool = True) -> None:
-        """Without `certificates`, those that cascades name are not looked at."""
+        """Without `certificates`, those that cascades name are not looked at, and neither are their audits."""
         self._document, self._mistakes, self._certificates = document, mistakes, certificates
         self.read: dict[str, CascadePlan] = {}
         self._bad: set[str] = set()
@@ -103,12 +104,28 @@ class CascadeReader:
         rule = self._rule(parts.rule, (*key, "rule")) if parts.rule is not None else None
         if parts.heavy is not None and parts.rule is None:
             self._mistakes.add("is needed where there is a heavy stage: it says what goes there", (*key, "rule"))
+        audit = self._audit(parts, (*key, "audit")) if self._certificates else None
         if cheap is None or len(self._mistakes.errors) > before:
             return None
-        plan = CascadePlan(name, cheap, heavy, rule, parts.about, key)
-        if parts.certificate is None or not self._certificates:
-            return plan
-        return certified(plan, folder / Path(parts.certificate).expanduser(), written, self._mistakes)
+        plan = CascadePlan(name, cheap, heavy, rule, parts.about, key, audit=audit)
+        if parts.certificate is not None and self._certificates:
+            proved = certified(plan, folder / Path(parts.certificate).expanduser(), written, self._mistakes)
+            if proved is None:
+                return None
+            plan = proved
+        try:
+            plan.audit_plan()
+        except InputError as error:
+            self._mistakes.add(error.message, (*key, "audit", error.place))
+        return plan if len(self._mistakes.errors) == before else None
+
+    def _audit(self, parts: CascadeSections, key: Key) -> AuditSettings | None:
+        if parts.audit is None:
+            return None
+        if parts.heavy is None:
+            self._mistakes.add("there is no heavy stage, and an audit asks how much of its findings is missed", key)
+            return None
+        return self._mistakes.model(AuditSettings, parts.audit, key)
 
     def _choice(self, section: dict[str, Any], key: Key, folder: Path) -> ModelChoice | None:
         model = section.get("model")

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from detectors.calibration.audit import AuditPlan
 from detectors.calibration.certificate import Certificate
+from detectors.calibration.live import AuditSettings
 from detectors.choice import ModelChoice
 from pipeline.app.config.settings import MetricsSettings
 from pipeline.core.contracts import Rule, Sink, Source
@@ -31,6 +33,22 @@ class CascadePlan:
     about: str = ""
     key: tuple[str, ...] = ()  # where it stands in the document
     certificate: Certificate | None = None
+    audit: AuditSettings | None = None
+
+    @property
+    def promised(self) -> tuple[float, float] | None:
+        """The certificate's α and δ."""
+        return None if self.certificate is None else (self.certificate.proof.alpha, self.certificate.proof.delta)
+
+    @property
+    def match_iou(self) -> float:
+        """The overlap from which an audit takes two boxes for the same thing: as it was certified, or as it says."""
+        certified = None if self.certificate is None else self.certificate.proof.match_iou
+        return certified or (None if self.audit is None else self.audit.match_iou) or 0.5
+
+    def audit_plan(self) -> AuditPlan | None:
+        """Raises `InputError` where the audit and the certificate disagree, or nobody says what was promised."""
+        return None if self.audit is None else self.audit.plan_for(self.promised)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ Schema = dict[str, Any]
 def json_schema() -> Schema:
     """Draft 2020-12. Any value that is no text may be a `${NAME}` of the environment as well."""
     from detectors import GATES, RULES
+    from detectors.calibration.live import AuditSettings
     from detectors.choice import ModelChoice
     from pipeline.engine.events import EventSettings
     from sinks import CATALOGUE as SINKS
@@ -35,6 +36,8 @@ def json_schema() -> Schema:
         "cheap": made.of(ModelChoice) | {"description": cascade["properties"]["cheap"]["description"]},
         "heavy": {"anyOf": [made.of(ModelChoice), {"type": "null"}]},
         "rule": {"anyOf": [{"$ref": "#/$defs/rule"}, {"type": "null"}]},
+        "audit": {"anyOf": [made.of(AuditSettings), {"type": "null"}]}
+        | {"description": cascade["properties"]["audit"]["description"]},
     }
     base = cascade["properties"].pop("base")
     changed = {name: {"type": ["object", "null"]} for name in ("cheap", "heavy", "rule")}

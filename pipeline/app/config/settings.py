@@ -37,6 +37,10 @@ class CascadeSections(Settings):
         description="the file that `thresher calibrate` made for this cascade: its thresholds are used, and every"
         " result says `certified: true`",
     )
+    audit: dict[str, Any] | None = Field(
+        default=None,
+        description="have the heavy model look again at a share of the windows while it runs, and prove what is missed",
+    )
 
 
 class ConfigSections(BaseModel):
