@@ -17,6 +17,7 @@ BENCHES = Catalogue(
         "file": "pipeline.app.bench.film:file_bench",
         "still": "pipeline.app.bench.film:still_bench",
         "resnet": "pipeline.app.bench.resnet:bench",
+        "line": "pipeline.app.bench.line:bench",
         "start": "pipeline.app.bench.processes:start_bench",
         "memory": "pipeline.app.bench.processes:memory_bench",
         "rtsp": "pipeline.app.bench.rtsp:rtsp_bench",

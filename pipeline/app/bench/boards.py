@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 
 from detectors.datasets import read_dataset
 from detectors.datasets.parts import Part, parts_of
-from pipeline.app.demo import BOARDS
+from pipeline.app.demo.parts import BOARDS
 from pipeline.core.contracts import Generation
 from pipeline.core.payloads import FrameImage
 

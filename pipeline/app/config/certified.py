@@ -54,11 +54,13 @@ def certified(plan: CascadePlan, path: Path, written: Any, mistakes: Mistakes) -
 
 
 def _in_form(choice: ModelChoice, certified_as: StageIdentity) -> ModelChoice:
-    """What the config leaves to a measurement, the certificate decides: another form is another model."""
+    """What the config leaves to a measurement, the certificate decides: another form is another model. Weights in int8
+    run as int8 whatever is asked for; what is left around them is computed in f32."""
+    precision = "f32" if certified_as.precision == "int8" else certified_as.precision
     return ModelChoice.model_validate(
         choice.model_dump()
         | {
             "runtime": choice.runtime or certified_as.runtime,
-            "precision": choice.precision or certified_as.precision,
+            "precision": choice.precision or precision,
         }
     )

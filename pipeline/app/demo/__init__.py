@@ -12,7 +12,6 @@ from pipeline.app.config.document import Document
 from pipeline.core.errors import InputError
 
 CLIP = Path(__file__).with_name("people.mp4")
-BOARDS = Path(__file__).with_name("boards")
 _QUERY = "SELECT * FROM labels_per_minute"
 _SHOWN = 12  # events told at the end
 

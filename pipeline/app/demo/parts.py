@@ -36,7 +36,7 @@ def write(folder: Path = LINE) -> None:
         kinds[part.name.rpartition("-")[2]].append(part)
     rng = np.random.default_rng(6)
     for ones in kinds.values():
-        rng.shuffle(ones)  # type: ignore[arg-type]  # a list will do
+        rng.shuffle(ones)
     folder.mkdir(exist_ok=True)
     for number in range(PARTS):
         turn, place = divmod(number, _BAD_EVERY)
