@@ -119,6 +119,9 @@ def readers(model: Model) -> list[Runtime]:
 
 def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
     options = Options(workers=choice.workers or 1, max_batch=choice.max_batch or _DEFAULT_BATCH)
+    if choice.precision is None and model.manifest.weights.precision == "int8":
+        # what is left around int8 is computed in f32: one form, so that a certificate which says int8 means this one
+        choice = choice.model_copy(update={"precision": "f32"})
     if choice.runtime is not None:
         runtime: Runtime = RUNTIMES.load(choice.runtime, "runtime")()
         if (hint := runtime.missing()) is not None:

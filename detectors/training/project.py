@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _RANGES = 96  # pictures that the ranges of int8 are estimated from
 _LOOKS, _SPOTS = ("suspicious",), ("defect",)  # the one label of a cheap and of a heavy stage that tells no kinds apart
+_APART_SEED = 1
 Tell = Callable[[str, Mapping[str, Any]], None]
 """Told what is being made and how it goes: a row of figures now and then."""
 
@@ -50,7 +51,9 @@ class Data(Settings):
         default=0.15,
         description="a share of the groups, or their names: what decides when to stop and where thresholds lie",
     )
-    apart: tuple[str, ...] = Field(default=(), description="groups that are not touched: to calibrate and measure on")
+    apart: float | tuple[str, ...] = Field(
+        default=(), description="groups that are not touched, to calibrate and measure on: a share of them, or names"
+    )
 
 
 class Part(Settings):
@@ -102,15 +105,19 @@ class Made:
 def read_parts(data: Data) -> tuple[DataSet, DataSet, DataSet]:
     """All that may be used, what is learned from, and what is held out. Raises `InputError`."""
     whole = read_dataset(data.path, data.format)
-    used, _ = whole.without(data.apart)
-    if isinstance(data.hold_out, tuple):
-        learned, held = used.without(data.hold_out)
-    else:
-        learned, held = split(used, data.hold_out)
+    used, _ = _cut(whole, data.apart, _APART_SEED)
+    learned, held = _cut(used, data.hold_out, 0)
     for what, part in (("to learn from", learned), ("held out", held)):
         if not part.samples:
             raise InputError(f"leaves nothing {what}", "data.hold_out")
     return used, learned, held
+
+
+def _cut(data: DataSet, apart: float | tuple[str, ...], seed: int) -> tuple[DataSet, DataSet]:
+    """What is left of the data, and the groups that were named, or a share of them."""
+    if isinstance(apart, tuple):
+        return data.without(apart)
+    return split(data, apart, seed) if apart else (data, data.where(lambda sample: False))
 
 
 class Maker:
@@ -119,10 +126,25 @@ class Maker:
     def __init__(self, project: Project, out: Path, tell: Tell) -> None:
         self.project, self.out, self.tell = project, out, tell
         self.whole, self.learned, self.held = read_parts(project.data)
+        self._list_apart()
         self.shared = (
             f"trained on {len(self.learned)} pictures of {project.data.path.name}, stopped and thresholded on"
             f" {len(self.held)} held-out ones (groups {_few(self.held.groups)}). {project.about}".strip()
         )
+
+    def _list_apart(self) -> None:
+        """Which samples nothing here has seen: for `--only` of eval and calibrate."""
+        if not self.project.data.apart:
+            return
+        used = {sample.name for sample in self.whole.samples}
+        known = read_dataset(self.project.data.path, self.project.data.format).samples
+        names = [sample.name for sample in known if sample.name not in used]
+        file = self.out / f"{self.project.name}-apart.txt"
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", str(file)) from None
 
     def heavy(self) -> Made | None:
         """Raises `InputError`, also where the disk is full; a second call goes on where the first was ended."""

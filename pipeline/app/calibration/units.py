@@ -144,6 +144,7 @@ def units_of(
     truth: Path | None = None,
     data_format: str | None = None,
     groups: Sequence[str] = (),
+    only: Path | None = None,
 ) -> Units:
     """Raises `InputError`, also for a film of which nobody says how far apart its frames are independent."""
     if not data.exists():
@@ -151,11 +152,11 @@ def units_of(
     if data.is_dir():
         if every_s is not None:
             raise InputError("is for a film; every picture of a folder counts as a unit", "--every")
-        if data_format is None and not groups and any(is_picture(path) for path in data.iterdir()):
+        if data_format is None and not groups and only is None and any(is_picture(path) for path in data.iterdir()):
             return Pictures(data, truth)
         if truth is not None:
             raise InputError("is for a folder of pictures; a labelled data set says itself what is true", "--truth")
-        return Parts(chosen(read_dataset(data, data_format), groups, None, None))
+        return Parts(chosen(read_dataset(data, data_format), groups, only, None))
     if every_s is None:
         raise InputError(
             f"{data} is a single file. Neighbouring frames of a film are not independent units: they show the same"

@@ -25,6 +25,7 @@ _RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
     "--data", type=click.Path(path_type=Path), required=True, help="Labelled parts, or pictures: each is a unit."
 )
 @click.option("--format", "data_format", help="Of labelled data: folders, coco, yolo, deeppcb, masks (looked up).")
+@click.option("--only", type=click.Path(path_type=Path), metavar="FILE", help="Only the samples it names, a line each.")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group of the data. Repeatable.")
 @click.option("--max-miss", type=_RATE, default=0.02, show_default=True, help="The miss rate to promise.")
 @click.option("--delta", type=_RATE, default=0.05, show_default=True, help="How likely the promise may be wrong.")
@@ -51,6 +52,7 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     data: Path,
     data_format: str | None,
     groups: tuple[str, ...],
+    only: Path | None,
     max_miss: float,
     delta: float,
     max_false: float | None,
@@ -79,7 +81,7 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     from pipeline.core.errors import ThresherError
 
     needs_scipy("calibrate")
-    units = units_of(data, every_s, truth, data_format, groups)
+    units = units_of(data, every_s, truth, data_format, groups, only)
     out = out or Path(f"{Path(config).stem}.certificate.yaml")
     _writable(out)
     generation = prepare_cascade(cascade_document(config, assignments), cascade)

@@ -55,7 +55,6 @@ def findings(results: Path) -> Iterator[str]:
     yield ""
     yield "Ask for more yourself:"
     yield f'  sqlite3 -box {results / "demo.sqlite"} "{_QUERY}"'
-    yield "And watch something of your own:  thresher run clip.mp4   (or rtsp://…, or 0 for a webcam)"
 
 
 def _events(path: Path) -> Iterator[str]:
