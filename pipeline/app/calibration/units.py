@@ -142,6 +142,7 @@ def units_of(
     data: Path,
     every_s: float | None,
     truth: Path | None = None,
+    *,
     data_format: str | None = None,
     groups: Sequence[str] = (),
     only: Path | None = None,

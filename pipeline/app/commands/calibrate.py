@@ -81,7 +81,7 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     from pipeline.core.errors import ThresherError
 
     needs_scipy("calibrate")
-    units = units_of(data, every_s, truth, data_format, groups, only)
+    units = units_of(data, every_s, truth, data_format=data_format, groups=groups, only=only)
     out = out or Path(f"{Path(config).stem}.certificate.yaml")
     _writable(out)
     generation = prepare_cascade(cascade_document(config, assignments), cascade)
