@@ -26,6 +26,7 @@ from pipeline.core.settings import Settings
 Head = Literal["classification", "heatmap", "boxes"]
 Backbone = Literal["mobilenet-v3-small", "resnet-18", "resnet-34", "resnet-50"]
 _RARE = -4.6  # the logit of 1 %: what a map says before it has learned anything
+_MOMENTUM = 0.1  # of batch norms; torchvision's MobileNet is made for epochs of ImageNet and follows ten times slower
 _REACH = 16.0  # pixels: how far a box reaches before anything was learned
 
 
@@ -161,6 +162,9 @@ def _backbone(architecture: Architecture) -> tuple[nn.ModuleList, list[int]]:
 
     name = ARCHITECTURES[architecture.backbone]
     whole = _pretrained(name) if architecture.pretrained else torchvision.models.get_model(name, weights=None)
+    for norm in whole.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = _MOMENTUM
     if architecture.backbone == "mobilenet-v3-small":
         layers = list(whole.features)
         return nn.ModuleList(

@@ -283,7 +283,7 @@ def test_an_attack_raises_the_loss_of_what_it_attacks(samples: list[Sample], tmp
     one.attack(attacked, targets)
     assert same(state, weights(one.network))
     assert float((attacked - clean).abs().max()) <= 4 / 255 + 1e-6
-    assert 0 <= float(attacked.min()) and float(attacked.max()) <= 1
+    assert float(attacked.min()) >= 0 and float(attacked.max()) <= 1
     with torch.no_grad():
         before, after = (float(loss_of(one.network(p), targets, one.recipe.network)) for p in (clean, attacked))
     assert after > before

@@ -95,5 +95,5 @@ def test_a_world_that_nobody_introduced_says_so(monkeypatch: pytest.MonkeyPatch,
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", said)
-    with pytest.raises(InputError, match="WORLD_SIZE: .*start it with torchrun"):
+    with pytest.raises(InputError, match=r"WORLD_SIZE: .*start it with torchrun"):
         processes.joined()
