@@ -20,7 +20,7 @@ from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.records import Array
 from pipeline.core.secrets import redact
 
-_LEAST = 8  # pictures; NNCF itself would take one and guess
+LEAST = 8  # pictures; NNCF itself would take one and guess
 
 
 def quantised(model: Model, pictures: Array, folder: Path) -> Model:
@@ -33,9 +33,9 @@ def quantised(model: Model, pictures: Array, folder: Path) -> Model:
     """
     nncf = _nncf()
     height, width = model.manifest.view.height, model.manifest.view.width
-    if pictures.shape[1:] != (height, width, 3) or pictures.dtype != np.uint8 or len(pictures) < _LEAST:
+    if pictures.shape[1:] != (height, width, 3) or pictures.dtype != np.uint8 or len(pictures) < LEAST:
         raise InputError(
-            f"needs at least {_LEAST} pictures, uint8 [N, {height}, {width}, 3], got {pictures.dtype} {pictures.shape}",
+            f"needs at least {LEAST} pictures, uint8 [N, {height}, {width}, 3], got {pictures.dtype} {pictures.shape}",
             model.name,
         )
     if folder.exists():

@@ -6,20 +6,27 @@ distances in pixels. `Reading` turns those into what a runtime answers: probabil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pickle import UnpicklingError
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from detectors.networks.classifiers import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD
+from pipeline.core.errors import MissingPart
+from pipeline.core.secrets import redact
 from pipeline.core.settings import Settings
 
 Head = Literal["classification", "heatmap", "boxes"]
 Backbone = Literal["mobilenet-v3-small", "resnet-18", "resnet-34", "resnet-50"]
 _RARE = -4.6  # the logit of 1 %: what a map says before it has learned anything
+_MOMENTUM = 0.1  # of batch norms; torchvision's MobileNet is made for epochs of ImageNet and follows ten times slower
 _REACH = 16.0  # pixels: how far a box reaches before anything was learned
 
 
@@ -59,6 +66,9 @@ class Network(nn.Module):  # type: ignore[misc]
     - `heatmap`: logits `[N, classes, H/stride, W/stride]`
     - `boxes`: the same with four more channels, the distances in pixels from a cell's middle to the box's left, top,
       right and bottom (Tian et al. 2019, FCOS, arXiv 1904.01355)
+
+    Where `checkpointing` is set, a stage's activations are not kept in training but computed again on the way back.
+    Raises `MissingPart` where pretrained weights are asked for and cannot be had.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -93,7 +103,7 @@ class Network(nn.Module):  # type: ignore[misc]
         features = []
         for stage in self.stages:
             if self.checkpointing and self.training:
-                pictures = torch.utils.checkpoint.checkpoint(stage, pictures, use_reentrant=False)
+                pictures = checkpoint(stage, pictures, use_reentrant=False, context_fn=partial(_once_counted, stage))
             else:
                 pictures = stage(pictures)
             features.append(pictures)
@@ -120,6 +130,26 @@ class Reading(nn.Module):  # type: ignore[misc]
         return peaks if self.head == "heatmap" else torch.cat([peaks, answer[:, self.classes :]], 1)
 
 
+@contextlib.contextmanager
+def norms_kept(module: nn.Module) -> Iterator[None]:
+    """Batch norms normalise by what they see, as in training, and take no note of it: what is computed again, or for
+    another purpose, would else count twice in their running statistics."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    before = [(norm.momentum, int(norm.num_batches_tracked)) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.fill_(count)
+
+
+def _once_counted(stage: nn.Module) -> tuple[Any, Any]:
+    return contextlib.nullcontext(), norms_kept(stage)
+
+
 def _block(width: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(width, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
@@ -130,9 +160,11 @@ def _backbone(architecture: Architecture) -> tuple[nn.ModuleList, list[int]]:
     """torchvision's, cut into the stages whose outputs have strides 4, 8, 16 and 32, and how wide those are."""
     import torchvision
 
-    weights = "DEFAULT" if architecture.pretrained else None
     name = ARCHITECTURES[architecture.backbone]
-    whole = torchvision.models.get_model(name, weights=weights)
+    whole = _pretrained(name) if architecture.pretrained else torchvision.models.get_model(name, weights=None)
+    for norm in whole.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = _MOMENTUM
     if architecture.backbone == "mobilenet-v3-small":
         layers = list(whole.features)
         return nn.ModuleList(
@@ -146,3 +178,20 @@ def _backbone(architecture: Architecture) -> tuple[nn.ModuleList, list[int]]:
     stem = nn.Sequential(whole.conv1, whole.bn1, whole.relu, whole.maxpool, whole.layer1)
     widths = [64, 128, 256, 512] if architecture.backbone != "resnet-50" else [256, 512, 1024, 2048]
     return nn.ModuleList([stem, whole.layer2, whole.layer3, whole.layer4]), widths
+
+
+def _pretrained(name: str) -> nn.Module:
+    """torchvision's network with its best ImageNet weights, from torch's cache or the net. Raises `MissingPart`."""
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    try:
+        return torchvision.models.get_model(name, weights=weights)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:  # no network, no room; a damaged file
+        place = torch.hub.get_dir()
+        reason = " ".join(redact(error).split()) or type(error).__name__
+        raise MissingPart(
+            f"the pretrained weights of {name} cannot be had ({reason}). Put {weights.url} into {place}/checkpoints,"
+            " in place of a damaged file (TORCH_HOME moves that folder), or set `pretrained: false`",
+            "network.pretrained",
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from detectors.datasets.boards import repaired, sensed
 from detectors.manifest import ViewSettings
-from pipeline.core.payloads import FrameImage
+from pipeline.core.payloads import FrameImage, View
 from pipeline.core.records import Array
 from pipeline.core.settings import Settings
 
@@ -41,8 +42,9 @@ class Augmentation(Settings):
 @dataclass(slots=True)
 class Example:
     """Picture uint8 `[h, w, 3]`; boxes float32 `[n, 4]` in its pixels with classes `[n]` and how sure each is, `[n]` in
-    0…1; `ignored` boxes, of which too little is seen; bool `mask` `[h, w]` where the data set has masks; `shares` of
-    the classes `[C]` where the picture as a whole is labelled."""
+    0…1; `ignored` boxes, of which too little is seen; bool `mask` `[h, w]` where the data set has masks, and how sure
+    it is; `shares` of the classes `[C]` where somebody gave them for the picture as a whole. A class without a box
+    speaks of the whole picture, too."""
 
     picture: Array
     boxes: Array
@@ -50,6 +52,7 @@ class Example:
     sure: Array
     ignored: Array = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     mask: Array | None = None
+    sure_of_mask: float = 1.0
     shares: Array | None = None
 
 
@@ -73,21 +76,45 @@ def augmented(
 
 def plain(example: Example, view: ViewSettings) -> Example:
     """An example as the model will see it, nothing left to chance: the one preprocessing."""
-    picture, boxes, mask = example.picture, example.boxes, example.mask
+    picture, mask = example.picture, example.mask
     height, width = picture.shape[:2]
-    if (width, height) == (view.width, view.height):
+    as_it_is = view.crop == 1 and view.colour == "rgb"
+    if as_it_is and (width, height) == (view.width, view.height):
         return replace(example)
     seen = FrameImage.from_array(picture).view(view.spec())
-    boxes = (boxes - [seen.left, seen.top] * 2) / ([seen.step_x, seen.step_y] * 2)
     if mask is not None:
-        import cv2
+        mask = _seen_mask(mask, seen, view)
+    start, step = np.array([seen.left, seen.top] * 2), np.array([seen.step_x, seen.step_y] * 2)
+    whole = replace(example, picture=seen.pixels, mask=mask)
+    return _within(whole, lambda boxes: (boxes - start) / step, view.width, view.height)
 
-        inner = (round(width / seen.step_x), round(height / seen.step_y))
-        small = cv2.resize(mask.astype(np.uint8) * 255, inner, interpolation=cv2.INTER_AREA) > _TOUCHED
-        top, left = round(-seen.top / seen.step_y), round(-seen.left / seen.step_x)
-        mask = np.zeros((view.height, view.width), bool)
-        mask[top : top + inner[1], left : left + inner[0]] = small
-    return replace(example, picture=seen.pixels, boxes=boxes.astype(np.float32), mask=mask)
+
+def _seen_mask(mask: Array, seen: View, view: ViewSettings) -> Array:
+    """bool `[h, w]` of the source → of the view: a pixel is masked where enough of what it shows is."""
+    import cv2
+
+    inner = (round(mask.shape[1] / seen.step_x), round(mask.shape[0] / seen.step_y))
+    small = cv2.resize(mask.astype(np.uint8) * 255, inner, interpolation=cv2.INTER_AREA) > _TOUCHED
+    top, left = round(seen.top / seen.step_y), round(seen.left / seen.step_x)  # negative where there are bars
+    small = small[max(top, 0) : max(top, 0) + view.height, max(left, 0) : max(left, 0) + view.width]
+    out = np.zeros((view.height, view.width), bool)
+    out[max(-top, 0) : max(-top, 0) + small.shape[0], max(-left, 0) : max(-left, 0) + small.shape[1]] = small
+    return out
+
+
+def _within(example: Example, moved: Callable[[Array], Array], width: int, height: int) -> Example:
+    """Boxes moved into a picture of that size, which has taken the old one's place; those of which too little is left
+    in it are ignored."""
+    if not len(example.boxes) and not len(example.ignored):
+        return replace(example)  # a class without a place stays as it is
+    frame = np.array([width, height] * 2, np.float32)
+    boxes, ignored = moved(example.boxes).astype(np.float32), moved(example.ignored).astype(np.float32)
+    inside = np.clip(boxes, 0, frame)
+    share = _area(inside) / np.maximum(_area(boxes), 1e-6)
+    whole = share >= _VISIBLE
+    there = _only(replace(example, boxes=inside), np.flatnonzero(whole))
+    unsure = np.concatenate([np.clip(ignored, 0, frame), inside[~whole]])
+    return replace(there, ignored=unsure[_area(unsure) > 0])
 
 
 def _only(example: Example, kept: Array, **changed: Array) -> Example:
@@ -116,12 +143,8 @@ def _cropped(example: Example, how: Augmentation, rng: np.random.Generator) -> E
     if example.mask is not None:
         piece = example.mask[top : top + side, left : left + side].astype(np.uint8)
         mask = cv2.resize(piece, (how.crop, how.crop), interpolation=cv2.INTER_NEAREST).astype(bool)
-    moved = (example.boxes - np.array([left, top, left, top], np.float32)) * zoom
-    inside = np.clip(moved, 0, how.crop)
-    share = _area(inside) / np.maximum(_area(moved), 1e-6)
-    whole = share >= _VISIBLE
-    there = _only(replace(example, boxes=inside), np.flatnonzero(whole))
-    return replace(there, picture=cut, ignored=inside[(share > 0) & ~whole], mask=mask)
+    start = np.array([left, top, left, top], np.float32)
+    return _within(replace(example, picture=cut, mask=mask), lambda boxes: (boxes - start) * zoom, how.crop, how.crop)
 
 
 def _area(boxes: Array) -> Array:

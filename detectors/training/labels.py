@@ -8,8 +8,9 @@ in the same way, and so are boxes of another class.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ import numpy as np
 
 from detectors.datasets.base import DataSet, Sample
 from detectors.image.boxes import between
+from detectors.networks.pyramid import Network
+from detectors.training.judge import Eye
 from detectors.training.loop import Training
 from detectors.training.pack import manifest_of
-from detectors.training.project import Part, Project, read_parts
+from detectors.training.project import Project, labels_of, read_parts
+from detectors.training.recipe import Recipe
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array, Findings
@@ -87,45 +91,57 @@ class Report:
 
 def likeliest_wrong(project: Project, out: Path, folds: int, tell: Callable[[str], None]) -> Report:
     """Trains the project's heavy stage (or its cheap one) `folds` times. Raises `InputError`."""
+    key = "heavy" if project.heavy else "cheap"
     part = project.heavy or project.cheap
     assert part is not None
     data, _, _ = read_parts(project.data)
     if part.recipe.network.head == "heatmap":
-        raise InputError("labels are checked with a network for classes or boxes", "heavy.recipe.network.head")
+        raise InputError("labels are checked with a network for classes or boxes", f"{key}.recipe.network.head")
+    labels = labels_of(part.recipe.network, data, "defect", key)
+    if len(data) < folds:
+        raise InputError(f"{len(data)} pictures cannot be dealt out to {folds} folds", "--folds")
     found: dict[str, Findings] = {}
-    for fold in range(folds):
+    works = [out / ".training" / f"{project.name}-fold-{fold}" for fold in range(folds)]
+    for fold, work in enumerate(works):
         tell(f"fold {fold + 1} of {folds}")
-        found |= _looked_at(data, part, fold, folds, out / ".training" / f"{project.name}-fold-{fold}")
+        mine, rest = _dealt(data, part.recipe.seed, fold, folds)
+        found |= _looked_at(mine, rest, labels, part.recipe, work)
+    for work in works:  # of no use any more: the next check will be of corrected labels
+        shutil.rmtree(work, ignore_errors=True)
     samples = [sample for sample in data.samples if sample.name in found]
+    if not samples:
+        raise InputError("holds no picture that can be decoded", str(project.data.path))
     if part.recipe.network.head == "boxes":
-        return suspect_boxes(data.labels, samples, [found[sample.name] for sample in samples])
+        if len(labels) == 1:
+            samples = [replace(sample, classes=np.zeros_like(sample.classes)) for sample in samples]
+        return suspect_boxes(labels, samples, [found[sample.name] for sample in samples])
     scores = np.stack([_in_order(found[sample.name]) for sample in samples])
     given = np.array([int(sample.classes[0]) if len(sample.classes) else 0 for sample in samples])
-    return suspect_classes(data.labels, [sample.name for sample in samples], given, scores)
+    return suspect_classes(labels, [sample.name for sample in samples], given, scores)
 
 
-def _looked_at(data: DataSet, part: Part, fold: int, folds: int, work: Path) -> dict[str, Findings]:
-    """What a network that was trained on the other folds says of this one."""
-    import torch
-
-    from detectors.training.judge import Judge
-
-    position = np.random.default_rng(part.recipe.seed).permutation(len(data.samples)) % folds
+def _dealt(data: DataSet, seed: int, fold: int, folds: int) -> tuple[list[Sample], list[Sample]]:
+    """The samples of one fold, and those of all others."""
+    position = np.random.default_rng(seed).permutation(len(data.samples)) % folds
     mine = [sample for sample, at in zip(data.samples, position, strict=True) if at == fold]
-    rest = [sample for sample, at in zip(data.samples, position, strict=True) if at != fold]
-    recipe = part.recipe.model_copy(update={"evaluate_every": part.recipe.steps})
-    judge = Judge(data.where(lambda sample: sample in mine[:1]), manifest_of("fold", recipe, data.labels))
+    return mine, [sample for sample, at in zip(data.samples, position, strict=True) if at != fold]
+
+
+def _looked_at(
+    mine: Sequence[Sample], rest: Sequence[Sample], labels: Sequence[str], recipe: Recipe, work: Path
+) -> dict[str, Findings]:
+    """What a network that was trained on `rest` says of `mine`."""
+    recipe = recipe.model_copy(update={"evaluate_every": recipe.steps})  # the last state is the one that looks
+    eye = Eye(manifest_of("fold", recipe, labels), recipe.bf16)
     network = Training(recipe, rest, work, lambda network: {"step": 0.0}).run()
-    with torch.inference_mode():
-        return {sample.name: findings for sample in mine if (findings := _seen(judge, network, sample)) is not None}
+    return {sample.name: findings for sample in mine if (findings := _seen(eye, network, sample)) is not None}
 
 
-def _seen(judge: Any, network: Any, sample: Sample) -> Findings | None:
+def _seen(eye: Eye, network: Network, sample: Sample) -> Findings | None:
     try:
-        found: Findings = judge.look(network, sample.image())
+        return eye.look(network, sample.image())
     except BadPicture:
         return None
-    return found
 
 
 def _in_order(findings: Findings) -> Array:

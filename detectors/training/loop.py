@@ -6,7 +6,9 @@ nothing had happened, and several processes share a batch without talking about 
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import json
 import logging
 import math
@@ -19,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 
 from detectors.datasets.base import Sample, mask_of
-from detectors.networks.pyramid import Network
+from detectors.networks.pyramid import Network, norms_kept
+from detectors.training import processes
 from detectors.training.augment import Example, augmented
 from detectors.training.losses import Targets, loss_of
 from detectors.training.recipe import Recipe
@@ -35,10 +37,12 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
 _NORMS = 500  # gradient norms that are remembered
+_LOSSES = 50  # steps that the loss which is told is about the mean of
 _CACHE_BYTES = 4 << 30
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
-"""Figures of a network on held-out pictures; the first is the one that counts, and larger is better."""
+"""Figures of a network on held-out pictures; the first is the one that counts, and larger is better. Where there are
+none, or it is no number, the loss counts."""
 Progress = Callable[[dict[str, float]], None]
 
 
@@ -47,7 +51,8 @@ class Training:
 
     `samples` are what it learns from; `evaluate` looks at others. `folder` keeps the checkpoint: where one of the same
     recipe and samples lies there, it goes on from it. `taught` says what to learn of a sample, by its name, in place of
-    its labels.
+    its labels, and `teacher` who says so. Raises `InputError` where no sample can be read, or the batch cannot be
+    shared out among the processes.
     """
 
     def __init__(
@@ -58,21 +63,29 @@ class Training:
         evaluate: Evaluate,
         *,
         taught: Mapping[str, Lesson] | None = None,
+        teacher: str = "",
         progress: Progress = lambda row: None,
     ) -> None:
+        self.rank, self.world = processes.joined()
+        if recipe.batch % (self.world * recipe.accumulate):
+            raise InputError(
+                f"of {recipe.batch} pictures cannot be shared out among {self.world} processes in {recipe.accumulate}"
+                " parts each",
+                "batch",
+            )
         self.recipe = recipe
         self.pictures = Pictures(samples)
         self.folder = folder
         self.evaluate = evaluate
         self.taught = taught or {}
+        self.teacher = teacher
         self.progress = progress
-        self.rank, self.world = _place()
         torch.manual_seed(recipe.seed)
         self.network = Network(recipe.network).to(memory_format=torch.channels_last)
         self.network.checkpointing = recipe.checkpointing
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(_groups(self.network, recipe.decay), lr=recipe.rate)
-        self.step, self.best, self.since_best = 0, -math.inf, 0
+        self.step, self.best, self.since_best, self.seen_loss = 0, -math.inf, 0, 0.0
         self.norms: list[float] = []
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
@@ -81,24 +94,25 @@ class Training:
         """Train to the last step, or until nothing gets better; the best averaged network, in evaluation mode."""
         self.resume()
         network = self.network if self.world == 1 else nn.parallel.DistributedDataParallel(self.network)
-        recipe, saved, seen_loss = self.recipe, time.monotonic(), 0.0
+        recipe, saved_at, saved = self.recipe, time.monotonic(), self.step
         while self.step < recipe.steps and self.since_best < recipe.patience:
             self.network.train()
             for group in self.optimiser.param_groups:
                 group["lr"] = self.rate(self.step)
-            loss = self.backward(network, self.step)
+            loss = processes.mean(self.backward(network, self.step))
             self.clip()
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
             self.step += 1
             self.follow()
-            seen_loss += (loss - seen_loss) / min(self.step, 50)
+            self.seen_loss += (loss - self.seen_loss) / min(self.step, _LOSSES)
             if self.step % recipe.evaluate_every == 0 or self.step == recipe.steps:
-                self.look(seen_loss)
-            if time.monotonic() - saved > recipe.save_every_s or self.step == recipe.steps:
+                self.look()
+            if self.rank == 0 and time.monotonic() - saved_at > recipe.save_every_s:
                 self.save()
-                saved = time.monotonic()
-        self.save()
+                saved_at, saved = time.monotonic(), self.step
+        if saved != self.step:
+            processes.by_the_first(self.save)
         best: Network = copy.deepcopy(self.average)
         best.load_state_dict(self.best_weights or self.average.state_dict())
         best.eval()
@@ -107,8 +121,7 @@ class Training:
     def backward(self, network: nn.Module, step: int) -> float:
         """Gradients of one step's batch, of this process' share of it; the loss."""
         recipe, total = self.recipe, 0.0
-        parts = self.world * recipe.accumulate
-        share = recipe.batch // parts
+        share = recipe.batch // (self.world * recipe.accumulate)
         for part in range(recipe.accumulate):
             first = (part * self.world + self.rank) * share
             examples = [self.example(step, first + index) for index in range(share)]
@@ -116,8 +129,10 @@ class Training:
             targets = Targets(examples, recipe.network)
             if recipe.augment.adversarial and share > 1:
                 self.attack(pictures[: share // 2], Targets(examples[: share // 2], recipe.network))
-            loss = self.loss(network, pictures, targets) / recipe.accumulate
-            loss.backward()
+            more = self.world > 1 and part + 1 < recipe.accumulate  # gradients are exchanged once a step
+            with network.no_sync() if more else contextlib.nullcontext():
+                loss = self.loss(network, pictures, targets) / recipe.accumulate
+                loss.backward()
             total += float(loss.detach())
         return total
 
@@ -130,7 +145,7 @@ class Training:
     def attack(self, pictures: Tensor, targets: Targets) -> None:
         """Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572), in place."""
         moved = pictures.clone().requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
+        with norms_kept(self.network), torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
             answer = self.network(moved)
         (slope,) = torch.autograd.grad(loss_of(answer, targets, self.recipe.network), moved)
         pictures += slope.sign() * (self.recipe.augment.adversarial / 255)
@@ -145,7 +160,10 @@ class Training:
         position = (step * self.recipe.batch + index) % len(self.pictures)
         sample, picture, mask = self.pictures[int(epoch_order.permutation(len(self.pictures))[position])]
         lesson = self.taught.get(sample.name) or untaught(sample, self.recipe.network.classes)
-        whole = Example(picture, lesson.boxes, lesson.classes, lesson.sure, mask=mask, shares=lesson.shares)
+        whole = Example(
+            picture, lesson.boxes, lesson.classes, lesson.sure,
+            mask=mask, sure_of_mask=lesson.sure_of_mask, shares=lesson.shares,
+        )  # fmt: skip
         has_reference = sample.reference is not None
         return augmented(whole, self.recipe.augment, self.recipe.view, rng, has_reference=has_reference)
 
@@ -155,7 +173,8 @@ class Training:
         rising = max(1, int(recipe.warmup * recipe.steps))
         if step < rising:
             return recipe.rate * (step + 1) / rising
-        return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rising) / (recipe.steps - rising))))
+        along = (step - rising) / max(recipe.steps - rising, 1)
+        return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * along)))
 
     def clip(self) -> None:
         """Dynamic gradient clipping by a percentile of the norms so far (Seetharaman et al. 2020, AutoClip,
@@ -183,38 +202,36 @@ class Training:
                 else:
                     mine.copy_(theirs)
 
-    def look(self, loss: float) -> None:
+    def look(self) -> None:
         """At the held-out pictures; the first process does, the others wait for its word."""
-        figures = self.evaluate(self.average.eval()) if self.rank == 0 else {}
-        score = next(iter(figures.values()), -loss)
-        if self.world > 1:
-            told = torch.tensor([score])
-            dist.broadcast(told, 0)
-            score = float(told)
+        figures = processes.by_the_first(lambda: self.evaluate(self.average.eval()))
+        score = float(next(iter(figures.values()), math.nan))
+        if not math.isfinite(score):
+            score = -self.seen_loss
         if score > self.best:
             self.best, self.since_best = score, 0
             self.best_weights = {k: v.clone() for k, v in self.average.state_dict().items()}
         else:
             self.since_best += 1
-        self.history.append({"step": self.step, "loss": loss, "rate": self.rate(self.step), **figures})
+        said = {name: float(figure) for name, figure in figures.items()}  # plain numbers, or no checkpoint holds them
+        self.history.append({"step": self.step, "loss": self.seen_loss, "rate": self.rate(self.step), **said})
         self.progress(self.history[-1])
 
     # What outlives a kill.
 
     @property
     def fingerprint(self) -> str:
-        names = [sample.name for sample in self.pictures.samples]
-        return json.dumps([self.recipe.model_dump(mode="json"), names, len(self.taught)])
+        """Stands for the recipe, the pictures, their labels and who taught. (Not for what the teacher said: the same
+        model says a hair's breadth else on another day, and a training has to go on then.)"""
+        return json.dumps([self.recipe.model_dump(mode="json"), self.pictures.digest, self.teacher, len(self.taught)])
 
     def save(self) -> None:
         """Whole or not at all: an older checkpoint stays until the new one is complete. Raises `InputError`."""
-        if self.rank:
-            return
         state = {
             "fingerprint": self.fingerprint, "step": self.step, "best": self.best, "since_best": self.since_best,
-            "norms": self.norms, "history": self.history, "network": self.network.state_dict(),
-            "average": self.average.state_dict(), "best_weights": self.best_weights,
-            "optimiser": self.optimiser.state_dict(),
+            "seen_loss": self.seen_loss, "norms": self.norms, "history": self.history,
+            "network": self.network.state_dict(), "average": self.average.state_dict(),
+            "best_weights": self.best_weights, "optimiser": self.optimiser.state_dict(),
         }  # fmt: skip
         part = self.folder / f".{CHECKPOINT}.part"
         try:
@@ -225,7 +242,8 @@ class Training:
                 os.fsync(file.fileno())
             part.replace(self.folder / CHECKPOINT)
         except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError where the disk is full
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             reason = getattr(error, "strerror", None) or "could not be written whole: is the disk full?"
             raise InputError(
                 f"{reason}. The last whole checkpoint is kept; make room and give the same command to go on",
@@ -233,35 +251,53 @@ class Training:
             ) from None
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if it is this training's."""
-        file = self.folder / CHECKPOINT
-        if not file.is_file():
+        """Go on from the checkpoint, if it is this training's. Raises `InputError` for another's, or a damaged one."""
+        state = processes.by_the_first(self._checkpoint)
+        if state is None:
             return False
         try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.best_weights, self.history, self.norms = state["best_weights"], state["history"], state["norms"]
+            self.step, self.best, self.since_best = state["step"], state["best"], state["since_best"]
+            self.seen_loss = state["seen_loss"]
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise self._damaged(error) from None
+        log.info("%s: goes on from step %d", self.folder / CHECKPOINT, self.step)
+        return True
+
+    def _checkpoint(self) -> dict[str, Any] | None:
+        file = self.folder / CHECKPOINT
+        if not file.is_file():
+            return None
+        try:
             state: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+            whose = state["fingerprint"]
         except Exception as error:  # noqa: BLE001  # a damaged archive raises nearly anything
-            raise InputError(f"is damaged ({type(error).__name__}); remove it to begin anew", str(file)) from None
-        if state["fingerprint"] != self.fingerprint:
+            raise self._damaged(error) from None
+        if whose != self.fingerprint:
             raise InputError(
                 "is of another recipe or other data; remove it to begin anew, or choose another name", str(file)
             )
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.best_weights, self.history, self.norms = state["best_weights"], state["history"], state["norms"]
-        self.step, self.best, self.since_best = state["step"], state["best"], state["since_best"]
-        log.info("%s: goes on from step %d", file, self.step)
-        return True
+        return state
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(
+            f"is damaged ({type(error).__name__}); remove it to begin anew", str(self.folder / CHECKPOINT)
+        )
 
 
 class Pictures:
-    """Samples with their pixels, decoded once as far as memory goes. Unreadable ones are left out, and counted."""
+    """Samples with their pixels, decoded once as far as memory goes. Unreadable ones are left out, and counted.
+    `digest` stands for all that is learned from them: pixels, masks, labels. Raises `InputError` where none is left."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples: list[Sample] = []
         self.left_out: list[str] = []
         self._kept: dict[int, tuple[Array, Array | None]] = {}
         self._bytes = 0
+        seen = hashlib.blake2b(digest_size=16)
         for sample in samples:
             try:
                 content = self._read(sample)
@@ -274,6 +310,9 @@ class Pictures:
                 self._kept[len(self.samples)] = content
                 self._bytes += size
             self.samples.append(sample)
+            for part in (np.frombuffer(sample.name.encode(), np.uint8), *content, sample.boxes, sample.classes):
+                seen.update(b"-" if part is None else str((part.shape, part.dtype)).encode() + part.tobytes())
+        self.digest = seen.hexdigest()
         if not self.samples:
             raise InputError("no picture of the training data can be read", "data")
 
@@ -305,13 +344,3 @@ def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
     heavy = [p for p in network.parameters() if p.ndim > 1]
     light = [p for p in network.parameters() if p.ndim <= 1]
     return [{"params": heavy, "weight_decay": decay}, {"params": light, "weight_decay": 0.0}]
-
-
-def _place() -> tuple[int, int]:
-    """This process' number and how many there are, as `torchrun` says it."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return 0, 1
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    return dist.get_rank(), dist.get_world_size()

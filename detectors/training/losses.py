@@ -34,16 +34,22 @@ class Targets:
         reach = np.zeros((len(examples), 4, height, width), np.float32)
         share = np.zeros((len(examples), height, width), np.float32)
         for index, example in enumerate(examples):
-            for x1, y1, x2, y2 in (example.ignored / stride).round().astype(int):
-                weight[index, 0, y1:y2, x1:x2] = 0
             if example.mask is not None:
                 cells = example.mask[: height * stride, : width * stride].reshape(height, stride, width, stride)
-                heat[index, 0] = peaks[index, 0] = cells.any((1, 3))
-            else:
-                _place(example, stride, (heat[index], peaks[index], reach[index], share[index]))
+                heat[index, 0] = peaks[index, 0] = cells.any((1, 3)) * np.float32(example.sure_of_mask)
+            _place(example, stride, (heat[index], peaks[index], reach[index], share[index]))
+            _overlook(example.ignored, stride, weight[index, 0], peaks[index])
         self.peaks = torch.from_numpy(peaks)
         self.heat, self.weight = torch.from_numpy(heat), torch.from_numpy(weight)
         self.reach, self.share = torch.from_numpy(reach), torch.from_numpy(share)
+
+
+def _overlook(ignored: Array, stride: int, weight: Array, peaks: Array) -> None:
+    """No cell that an ignored box touches is learned from, unless the middle of something else lies there."""
+    starts, ends = np.floor(ignored[:, :2] / stride).astype(int), np.ceil(ignored[:, 2:] / stride).astype(int)
+    for (x1, y1), (x2, y2) in zip(starts, ends, strict=True):
+        weight[y1:y2, x1:x2] = 0
+    weight[peaks.max(0) > 0] = 1
 
 
 def _shares(example: Example, classes: int) -> Array:
@@ -95,13 +101,14 @@ def loss_of(answer: Tensor, targets: Targets, architecture: Architecture) -> Ten
 
 
 def focal(logits: Tensor, targets: Targets) -> Tensor:
-    """Penalty-reduced focal loss (Law & Deng 2018, CornerNet, arXiv 1808.01244; α = 2, β = 4), a middle; where it is
-    not sure that there is one, as much as it is sure."""
+    """Penalty-reduced focal loss (Law & Deng 2018, CornerNet, arXiv 1808.01244; α = 2, β = 4). A middle that is not
+    sure is learned as just as sure as it is (quality focal loss: Li et al. 2020, arXiv 2006.04388), which is the same
+    where it is."""
     p = torch.sigmoid(logits)
-    here = F.logsigmoid(logits) * (1 - p) ** 2 * targets.peaks
-    farther = torch.where(targets.peaks > 0, 1 - targets.peaks, (1 - targets.heat) ** 4)
-    elsewhere = F.logsigmoid(-logits) * p**2 * farther
-    return -((here + elsewhere) * targets.weight).sum() / targets.peaks.sum().clamp(min=1)
+    middles = (targets.peaks - p) ** 2 * F.binary_cross_entropy_with_logits(logits, targets.peaks, reduction="none")
+    elsewhere = p**2 * (1 - targets.heat) ** 4 * -F.logsigmoid(-logits)
+    loss = torch.where(targets.peaks > 0, middles, elsewhere)
+    return (loss * targets.weight).sum() / targets.peaks.sum().clamp(min=1)
 
 
 def _box_loss(reach: Tensor, targets: Targets) -> Tensor:

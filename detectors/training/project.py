@@ -14,11 +14,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from detectors.choice import ModelChoice, build_stage
-from detectors.compression.int8 import quantised
+from detectors.compression.int8 import LEAST, quantised
 from detectors.compression.parity import Disagreement
 from detectors.datasets import read_dataset, split
 from detectors.datasets.base import DataSet, Sample
-from detectors.manifest import MANIFEST, Manifest, Model, write_manifest
+from detectors.manifest import MANIFEST, SAMPLES, Manifest, Model, write_manifest
+from detectors.networks.pyramid import Architecture, Network
+from detectors.training import processes
 from detectors.training.judge import Judge
 from detectors.training.loop import Training
 from detectors.training.pack import manifest_of, packed, show
@@ -34,7 +36,7 @@ from pipeline.core.settings import Name, Settings
 log = logging.getLogger(__name__)
 
 _RANGES = 96  # pictures that the ranges of int8 are estimated from
-_LOOKS, _SPOTS = ("suspicious",), ("defect",)  # the one label of a cheap and of a heavy stage that tells no kinds apart
+_LOOKS, _SPOT = "suspicious", "defect"  # the one label of a cheap and of a heavy stage that tells no kinds apart
 _APART_SEED = 1
 Tell = Callable[[str, Mapping[str, Any]], None]
 """Told what is being made and how it goes: a row of figures now and then."""
@@ -105,28 +107,63 @@ class Made:
 def read_parts(data: Data) -> tuple[DataSet, DataSet, DataSet]:
     """All that may be used, what is learned from, and what is held out. Raises `InputError`."""
     whole = read_dataset(data.path, data.format)
-    used, _ = _cut(whole, data.apart, _APART_SEED)
-    learned, held = _cut(used, data.hold_out, 0)
+    used, _ = _cut(whole, data.apart, _APART_SEED, "data.apart")
+    learned, held = _cut(used, data.hold_out, 0, "data.hold_out")
     for what, part in (("to learn from", learned), ("held out", held)):
         if not part.samples:
             raise InputError(f"leaves nothing {what}", "data.hold_out")
     return used, learned, held
 
 
-def _cut(data: DataSet, apart: float | tuple[str, ...], seed: int) -> tuple[DataSet, DataSet]:
+def _cut(data: DataSet, apart: float | tuple[str, ...], seed: int, place: str) -> tuple[DataSet, DataSet]:
     """What is left of the data, and the groups that were named, or a share of them."""
-    if isinstance(apart, tuple):
+    if not isinstance(apart, tuple):
+        return split(data, apart, seed) if apart else (data, data.where(lambda sample: False))
+    try:
         return data.without(apart)
-    return split(data, apart, seed) if apart else (data, data.where(lambda sample: False))
+    except InputError as error:
+        raise InputError(error.message, place) from None
+
+
+def labels_of(network: Architecture, data: DataSet, alone: str, key: str) -> tuple[str, ...]:
+    """What a network tells apart in these data: their labels, or the one label `alone` where it tells no kinds apart.
+    `key` is the stage's in the config. Raises `InputError` where head and labels do not go together."""
+    place = f"{key}.recipe.network"
+    boxes, masks = any(len(s.boxes) for s in data.samples), any(s.mask for s in data.samples)
+    if network.head == "classification":
+        if boxes:
+            raise InputError("classification sorts whole pictures, and these have boxes", f"{place}.head")
+        if len(data.labels) < 2:
+            raise InputError(f"there is one class only ({data.labels[0]}): nothing to tell apart", str(place))
+    elif not boxes and (network.head == "boxes" or not masks):
+        wanted = "boxes" if network.head == "boxes" else "boxes or masks"
+        raise InputError(f"{network.head} is learned from {wanted}, and these data have none", f"{place}.head")
+    elif network.classes == 1:
+        return (alone,)
+    elif not boxes:
+        raise InputError("has to be 1: a mask says where something is, not what", f"{place}.classes")
+    if network.classes != len(data.labels):
+        raise InputError(
+            f"is {network.classes}, and the data have {len(data.labels)} labels: {', '.join(data.labels)}",
+            f"{place}.classes",
+        )
+    return data.labels
 
 
 class Maker:
-    """Makes what a project asks for under `out`: a folder a model, work in progress in `out/.training`."""
+    """Makes what a project asks for under `out`: a folder a model, work in progress in `out/.training`. Of several
+    processes all train, and the first does everything else. Raises `InputError`, before anything starts if the data do
+    not fit what is to be learned of them."""
 
     def __init__(self, project: Project, out: Path, tell: Tell) -> None:
         self.project, self.out, self.tell = project, out, tell
         self.whole, self.learned, self.held = read_parts(project.data)
-        self._list_apart()
+        for key, part, alone in (("heavy", project.heavy, _SPOT), ("cheap", project.cheap, _LOOKS)):
+            if part is not None:
+                labels = labels_of(part.recipe.network, self.whole, alone, key)
+                Judge(self.held, manifest_of(project.name, part.recipe, labels, part.tile))
+        processes.by_the_first(self._list_apart)
+        self.tell("data", {"learned from": len(self.learned), "held out": len(self.held), **self.whole.left_out})
         self.shared = (
             f"trained on {len(self.learned)} pictures of {project.data.path.name}, stopped and thresholded on"
             f" {len(self.held)} held-out ones (groups {_few(self.held.groups)}). {project.about}".strip()
@@ -151,43 +188,55 @@ class Maker:
         part = self.project.heavy
         if part is None:
             return None
-        labels = _SPOTS if part.recipe.network.classes == 1 else self.whole.labels
+        labels = labels_of(part.recipe.network, self.whole, _SPOT, "heavy")
         return self._make(part, self.project.heavy_name, labels, {})
 
-    def cheap(self, teacher: Stage | None) -> Made | None:
+    def cheap(self, teacher: Callable[[], Stage | None]) -> Made | None:
+        """`teacher` is asked in the first process alone."""
         part = self.project.cheap
         if part is None:
             return None
-        network = part.recipe.network
-        taught: dict[str, Lesson] = {}
-        if teacher is not None and part.recipe.distill:
-            self.tell("teacher", {"pictures": len(self.learned)})
-            taught = lessons(teacher, self.learned.samples, part.recipe.distill, network.classes)
-        labels = _LOOKS if network.classes == 1 else self.whole.labels
-        return self._make(part, self.project.cheap_name, labels, taught)
+        labels = labels_of(part.recipe.network, self.whole, _LOOKS, "cheap")
+        who, taught = processes.by_the_first(lambda: self._taught(part, labels, teacher))
+        return self._make(part, self.project.cheap_name, labels, taught, who)
 
-    def _make(self, part: Part, name: str, labels: Sequence[str], taught: Mapping[str, Lesson]) -> Made:
+    def _taught(
+        self, part: Part, labels: Sequence[str], teacher: Callable[[], Stage | None]
+    ) -> tuple[str, dict[str, Lesson]]:
+        """Who taught, and what."""
+        who = teacher() if part.recipe.distill else None
+        if who is None:
+            return "", {}
+        self.tell("teacher", {"pictures": len(self.learned)})
+        whole = part.recipe.network.head == "classification"
+        return who.name, lessons(who, self.learned.samples, part.recipe.distill, labels, whole=whole)
+
+    def _make(
+        self, part: Part, name: str, labels: Sequence[str], taught: Mapping[str, Lesson], teacher: str = ""
+    ) -> Made:
         recipe = part.recipe
-        if recipe.network.classes != len(labels):
-            raise InputError(
-                f"is {recipe.network.classes}, and the data have the labels {', '.join(labels)}", "classes"
-            )
         manifest = manifest_of(name, recipe, labels, part.tile)
         judge = Judge(self.held, manifest, bf16=recipe.bf16)
-        work = self.out / ".training" / name
         training = Training(
-            recipe, self.learned.samples, work, judge, taught=taught, progress=lambda row: self.tell(name, row)
-        )
+            recipe, self.learned.samples, self.out / ".training" / name, judge,
+            taught=taught, teacher=teacher, progress=lambda row: self.tell(name, row),
+        )  # fmt: skip
         network = training.run()
+        return processes.by_the_first(lambda: self._written(part, manifest, training, network, judge))
+
+    def _written(self, part: Part, manifest: Manifest, training: Training, network: Network, judge: Judge) -> Made:
         figures = judge(network)
-        exact = packed(network, manifest, self.held.samples, self.out / name, {
+        exact = packed(network, manifest, self.held.samples, self.out / manifest.name, {
             "data": self.shared, "licence": self.project.licence, "origin": f"thresher train, {training.step} steps",
             "measured": _measured(figures),
         })  # fmt: skip
-        _keep_history(training.history, work)
+        _keep_history(training.history, training.folder)
+        lost = len(training.pictures.left_out)
+        remarks = (f"{lost} pictures could not be used: {training.pictures.left_out[0]}",) if lost else ()
         if not part.int8:
-            return Made(exact, figures)
-        return self._int8(exact, part, judge, figures)
+            return Made(exact, figures, remarks)
+        made = self._int8(exact, part, judge, figures)
+        return replace(made, remarks=remarks + made.remarks)
 
     def _int8(self, exact: Model, part: Part, judge: Judge, figures: dict[str, float]) -> Made:
         """The model's int8 form in its place, if it holds what the exact one says; both are kept."""
@@ -195,25 +244,31 @@ class Maker:
         full = exact.weights.parent
         kept = full.with_name(f"{full.name}-f16")
         folder = full.with_name(f".{full.name}-int8")
+        seen = views(self.learned.samples, exact.manifest.view.spec(), _RANGES)
+        if len(seen) < LEAST:
+            return Made(exact, figures, (f"int8 is left: its ranges need {LEAST} pictures, there are {len(seen)}",))
         shutil.rmtree(folder, ignore_errors=True)
-        small = quantised(exact, views(self.learned.samples, exact.manifest.view.spec(), _RANGES), folder)
+        small = quantised(exact, seen, folder)
         stage = build_stage(ModelChoice(model=str(folder), runtime="openvino", precision="f32", max_batch=1, workers=1))
         found = judge.figures(lambda view: stage.score([view])[0])
         figure = next(iter(figures))
         lost = figures[figure] - found[figure]
         if lost > part.most_lost:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             return Made(
                 exact, figures, (f"int8 is refused: {figure} falls by {lost:.4f}, more than {part.most_lost:g}",)
             )
         manifest = small.manifest.model_copy(
             update={"measured": _measured(found) | {f"{figure}_exact": round(figures[figure], 4)}}
         )
-        write_manifest(manifest, folder / MANIFEST)
-        show(self.held.samples, folder / "samples")
-        shutil.rmtree(kept, ignore_errors=True)
-        full.rename(kept)
-        folder.rename(full)
+        try:
+            write_manifest(manifest, folder / MANIFEST)
+            show(self.held.samples, folder / SAMPLES)
+            shutil.rmtree(kept, ignore_errors=True)
+            full.rename(kept)
+            folder.rename(full)
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", str(full)) from None
         return Made(
             Model(manifest, full / "model.xml"),
             found,

@@ -14,6 +14,7 @@ import numpy as np
 from detectors.datasets.base import Sample
 from detectors.image.boxes import between
 from pipeline.core.contracts import Stage
+from pipeline.core.errors import InputError
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array, Findings
 
@@ -24,12 +25,13 @@ _WORTH = 0.1  # a score below is noise
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What is to be learned of one picture: boxes `[n, 4]` in source pixels with classes `[n]` and how sure each is
-    `[n]`; or, of a whole picture, `shares` `[C]` of the classes."""
+    `[n]`, and how sure its mask is, if it has one; or, of a whole picture, `shares` `[C]` of the classes."""
 
     boxes: Array
     classes: Array
     sure: Array
     shares: Array | None = None
+    sure_of_mask: float = 1.0
 
 
 def untaught(sample: Sample, classes: int) -> Lesson:
@@ -42,37 +44,59 @@ def lessons(
     teacher: Stage,
     samples: Sequence[Sample],
     share: float,
-    classes: int,
+    labels: Sequence[str],
+    *,
+    whole: bool,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Lesson]:
-    """By the sample's name: a `share` of the teacher's word, the rest the labels'. `classes` is the learner's number of
-    classes. Pictures that cannot be read are left out."""
+    """By the sample's name: a `share` of the teacher's word, the rest the labels'. `labels` are the learner's, and
+    `whole` says whether it sorts whole pictures. Pictures that cannot be read are left out. Raises `InputError` for a
+    teacher who speaks of something else."""
     taught: dict[str, Lesson] = {}
+    kinds = _translation(teacher.labels, labels)
     for sample in samples:
         try:
             found = teacher.score([sample.image().view(teacher.spec)])[0]
         except BadPicture:
             continue
-        taught[sample.name] = mixed(untaught(sample, classes), found, share, classes)
+        if (found.boxes is None) != whole:
+            says, learns = ("places", "whole pictures") if whole else ("whole pictures", "places")
+            raise InputError(f"{teacher.name} speaks of {says}, and this stage learns of {learns}", "teacher")
+        taught[sample.name] = mixed(untaught(sample, len(labels)), _translated(found, kinds, labels), share)
         progress(len(taught))
     return taught
 
 
-def mixed(known: Lesson, found: Findings, share: float, classes: int) -> Lesson:
-    """A `share` of what the teacher found, the rest what is known."""
+def _translation(theirs: Sequence[str], ours: Sequence[str]) -> Array:
+    """The teacher's classes as the learner counts them, `[len(theirs)]`."""
+    if len(ours) == 1:
+        return np.zeros(len(theirs), np.int64)
+    if set(theirs) != set(ours):
+        raise InputError(f"knows {', '.join(theirs)}, and this stage is to learn {', '.join(ours)}", "teacher")
+    return np.array([list(ours).index(label) for label in theirs], np.int64)
+
+
+def _translated(found: Findings, kinds: Array, labels: Sequence[str]) -> Findings:
+    return Findings(tuple(labels), found.scores, kinds[found.classes.astype(np.int64)], found.boxes)
+
+
+def mixed(known: Lesson, found: Findings, share: float) -> Lesson:
+    """A `share` of what the teacher found, the rest what is known; both count classes alike."""
     if found.boxes is None:
-        word = np.zeros(classes, np.float32)
+        word = np.zeros(len(found.labels), np.float32)
         word[found.classes] = found.scores
-        told = np.eye(classes, dtype=np.float32)[known.classes[0]] if len(known.classes) else word
+        told = np.zeros_like(word)
+        told[known.classes[0] if len(known.classes) else 0] = 1  # what nobody labelled is good
         return Lesson(known.boxes, known.classes, known.sure, share * word + (1 - share) * told)
     worth = found.scores >= _WORTH
-    boxes, scores = found.boxes[worth], found.scores[worth]
-    kinds = found.classes[worth] if classes > 1 else np.zeros(int(worth.sum()), np.int64)
-    same = (between(known.boxes, boxes) >= _SAME) & (known.classes[:, None] == kinds)
+    boxes, scores, kinds = found.boxes[worth], found.scores[worth], found.classes[worth]
+    named = known.classes[: len(known.boxes)]  # a class without a box is the picture's, not a place's
+    same = (between(known.boxes, boxes) >= _SAME) & (named[:, None] == kinds)
     confirmed = np.where(same, scores, 0).max(1, initial=0)
     new = ~same.any(0)
     return Lesson(
         np.concatenate([known.boxes, boxes[new]]).astype(np.float32),
-        np.concatenate([known.classes, kinds[new]]).astype(np.int64),
+        np.concatenate([named, kinds[new]]).astype(np.int64),
         np.concatenate([1 - share + share * confirmed, share * scores[new]]).astype(np.float32),
+        sure_of_mask=1 - share,
     )

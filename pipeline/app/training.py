@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import click
 
 from detectors.choice import ModelChoice, build_stage
+from detectors.manifest import SAMPLES
+from detectors.training.processes import by_the_first, leads
 from detectors.training.project import Made, Maker, Project, Tell
 from pipeline.app.commands.options import print_json
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
+
+_PARTS_A_SECOND, _DEADLINE_MS = 10, 1000  # what any machine keeps up with; the line's own pace is its owner's to set
 
 
 def make(project: Project, out: Path, only: str | None, tell: Tell) -> dict[str, Any]:
@@ -21,15 +26,16 @@ def make(project: Project, out: Path, only: str | None, tell: Tell) -> dict[str,
         raise InputError(f"the project has no {only} stage", "--only")
     maker = Maker(project, out, tell)
     heavy = maker.heavy() if only != "cheap" else None
-    cheap = maker.cheap(_teacher(project, heavy, out)) if only != "heavy" else None
+    cheap = maker.cheap(lambda: _teacher(project, heavy, out)) if only != "heavy" else None
     made = [one for one in (heavy, cheap) if one is not None]
     document: dict[str, Any] = {
         "name": project.name,
         "data": str(project.data.path),
+        "left_out": dict(maker.whole.left_out),
         "models": [_told(one) for one in made],
     }
     if heavy is not None and cheap is not None:
-        document["config"] = str(_write_config(project, cheap, heavy))
+        document["config"] = by_the_first(lambda: str(_write_config(project, out.parent, cheap, heavy)))
     return document
 
 
@@ -56,8 +62,23 @@ def _told(made: Made) -> dict[str, Any]:
     }
 
 
-def _write_config(project: Project, cheap: Made, heavy: Made) -> Path:
-    path = Path(f"{project.name}.yaml")
+def _write_config(project: Project, folder: Path, cheap: Made, heavy: Made) -> Path:
+    """Into `folder`, under the project's name; what lies there and says something else (the training's own config, an
+    edited one) stays, and this one gets a number."""
+    text = _run_config(project, cheap, heavy)
+    path, number = folder / f"{project.name}.yaml", 2
+    try:
+        while path.exists() and path.read_bytes() != text.encode():
+            path, number = folder / f"{project.name}-{number}.yaml", number + 1
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", str(path)) from None
+    return path
+
+
+def _run_config(project: Project, cheap: Made, heavy: Made) -> str:
+    """A config that runs as it is: its line carries the pictures that came with the model, which are as its source
+    hands them over."""
     heavy_labels = heavy.model.manifest.labels
     bad = [label for label in heavy_labels if not is_good(label)]
     threshold = round(float(heavy.figures.get("threshold", 0.5)), 3)
@@ -71,8 +92,10 @@ def _write_config(project: Project, cheap: Made, heavy: Made) -> Path:
     else:
         watch = [label for label in cheap.model.manifest.labels if not is_good(label)]
         rule = {"kind": "scores", "watch": watch, "clear_below": 0.05, "confirm": confirm}
+    parts = heavy.model.weights.parent / SAMPLES
+    line = {"kind": "line", "path": str(parts), "fps": _PARTS_A_SECOND, "deadline_ms": _DEADLINE_MS}
     document = {
-        "sources": {project.name: {"kind": "line", "path": "parts", "fps": 200, "deadline_ms": 25}},
+        "sources": {project.name: line},
         "cascade": {
             "cheap": {"model": str(cheap.model.weights.parent), "name": "mobilenet"},
             "heavy": {"model": str(heavy.model.weights.parent), "name": "resnet"},
@@ -89,23 +112,24 @@ def _write_config(project: Project, cheap: Made, heavy: Made) -> Path:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its own annotation says None
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            file.write(
-                f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate {path}` has\n"
-                "# proved it; then name the certificate under `cascade`. Set sources.*.path to where parts come from.\n"
-            )
-            yaml.dump(document, file)
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", str(path)) from None
-    return path
+    text = StringIO()
+    text.write(
+        f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate` has proved it; then\n"
+        "# name the certificate under `cascade`. The line carries a few held-out pictures: set its path to where\n"
+        "# parts come from, and fps and deadline_ms to its pace.\n"
+    )
+    yaml.dump(document, text)
+    return text.getvalue()
 
 
 def report_labels(project: Project, out: Path, folds: int, as_json: bool) -> int:
     """Print the labels that are most likely wrong; the whole list goes beside the models."""
     from detectors.training.labels import likeliest_wrong
 
-    report = likeliest_wrong(project, out, folds, lambda text: click.echo(text, err=True))
+    leading = leads()
+    report = likeliest_wrong(project, out, folds, lambda text: click.echo(text, err=True) if leading else None)
+    if not leading:
+        return 0
     file = out / f"{project.name}-labels.json"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,8 @@ from pipeline.app.commands.options import json_option, print_json, set_option
 if TYPE_CHECKING:
     from detectors.training.project import Project
     from pipeline.app.config.document import Document
+
+WRONG_INPUT = 2
 
 
 @click.command(short_help="Train a cascade on labelled data of yours.")
@@ -46,21 +47,27 @@ def train(  # noqa: PLR0917  # each is an option, and click calls it by name
     torchrun --nproc-per-node 2 -m pipeline.app.cli train CONFIG
     """
     _needs_torch()
-    project = project_from(data, name, data_format, assignments)
-    if check_labels:
-        from pipeline.app.training import report_labels
+    from detectors.training import processes
+    from pipeline.app.training import make, report_labels
+    from pipeline.core.errors import InputError
 
-        return report_labels(project, out, folds, as_json)
-    from pipeline.app.training import make
-
-    leader = int(os.environ.get("RANK", "0")) == 0
-    document = make(project, out, only, _tell if leader and not as_json else lambda what, row: None)
-    if not leader:
-        return 0
-    if as_json:
+    leads = True
+    try:
+        leads = processes.leads()
+        project = project_from(data, name, data_format, assignments)
+        if check_labels:
+            return report_labels(project, out, folds, as_json)
+        document = make(project, out, only, _tell if leads and not as_json else lambda what, row: None)
+    except InputError:
+        if leads:
+            raise
+        return WRONG_INPUT  # the first process says it
+    finally:
+        processes.left()
+    if leads and as_json:
         print_json(document)
-        return 0
-    _summarise(document)
+    elif leads:
+        _summarise(document)
     return 0
 
 
@@ -82,7 +89,7 @@ def project_from(data: str, name: str | None, data_format: str | None, assignmen
 
 def _document(data: str, name: str | None, data_format: str | None) -> Document:
     from pipeline.app.config.document import Document, read
-    from pipeline.app.config.targets import is_config
+    from pipeline.app.config.targets import is_config, safe_name
     from pipeline.core.errors import InputError
 
     if is_config(data):
@@ -99,7 +106,7 @@ def _document(data: str, name: str | None, data_format: str | None) -> Document:
     known = read_dataset(Path(data), data_format)
     sections = project_of(known)
     path = {"path": data} if data_format is None else {"path": data, "format": data_format}
-    return Document({"name": name or Path(data).resolve().name, "data": path, **sections}, Path.cwd())
+    return Document({"name": name or safe_name(Path(data).resolve().name), "data": path, **sections}, Path.cwd())
 
 
 def _tell(what: str, row: Mapping[str, Any]) -> None:
@@ -112,6 +119,8 @@ def _shown(value: object) -> str:
 
 
 def _summarise(document: Mapping[str, Any]) -> None:
+    for reason, count in document["left_out"].items():
+        click.echo(f"left out: {count} ({reason})")
     for model in document["models"]:
         click.echo(
             f"{model['folder']}: {', '.join(f'{k} {_shown(v)}' for k, v in model['figures'].items())} (held out)"

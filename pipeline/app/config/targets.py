@@ -87,8 +87,13 @@ def _url_name(url: str) -> str:
 
 def _name(wanted: str, taken: Iterable[str]) -> str:
     """`wanted` as a name that is safe in ids, metrics and file names, and not among `taken`."""
-    base = _UNSAFE.sub("-", secrets.redact(wanted)).strip("-_.")[:_LONGEST_NAME] or "stream"
+    base = safe_name(wanted) or "stream"
     number, name = 2, base
     while name in taken:
         name, number = f"{base}-{number}", number + 1
     return name
+
+
+def safe_name(wanted: str) -> str:
+    """`wanted` without what a name must not hold; may be empty."""
+    return _UNSAFE.sub("-", secrets.redact(wanted)).strip("-_.")[:_LONGEST_NAME]
