@@ -35,7 +35,8 @@ def make(project: Project, out: Path, only: str | None, tell: Tell) -> dict[str,
         "models": [_told(one) for one in made],
     }
     if heavy is not None and cheap is not None:
-        document["config"] = by_the_first(lambda: str(_write_config(project, out.parent, cheap, heavy)))
+        path = out.parent / f"{project.name}.yaml"
+        document["config"] = str(by_the_first(lambda: kept_apart(path, _run_config(project, cheap, heavy))))
     return document
 
 
@@ -62,18 +63,17 @@ def _told(made: Made) -> dict[str, Any]:
     }
 
 
-def _write_config(project: Project, folder: Path, cheap: Made, heavy: Made) -> Path:
-    """Into `folder`, under the project's name; what lies there and says something else (the training's own config, an
-    edited one) stays, and this one gets a number."""
-    text = _run_config(project, cheap, heavy)
-    path, number = folder / f"{project.name}.yaml", 2
+def kept_apart(path: Path, text: str) -> Path:
+    """Write `text` to `path`; where something else lies there (the training's own config, an edited one), that stays,
+    and this gets a number. Returns where it went. Raises `InputError`."""
+    here, number = path, 2
     try:
-        while path.exists() and path.read_bytes() != text.encode():
-            path, number = folder / f"{project.name}-{number}.yaml", number + 1
-        path.write_text(text, encoding="utf-8")
+        while here.exists() and here.read_bytes() != text.encode():
+            here, number = path.with_stem(f"{path.stem}-{number}"), number + 1
+        here.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", str(path)) from None
-    return path
+        raise InputError(f"cannot be written: {error.strerror}", str(here)) from None
+    return here
 
 
 def _run_config(project: Project, cheap: Made, heavy: Made) -> str:

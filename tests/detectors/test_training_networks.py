@@ -123,9 +123,8 @@ def test_openvino_says_the_same_at_any_size(backbone: str, head: str, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["classification", "boxes"])
-def test_onnx_says_the_same(head: str, tmp_path: Path) -> None:
-    reading = Reading(network(head=head, classes=2).eval()).eval()
+def test_onnx_says_the_same(tmp_path: Path) -> None:
+    reading = Reading(network(head="boxes", classes=2).eval()).eval()
     save_onnx(reading, SIDE, SIDE, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 3):
@@ -133,10 +132,7 @@ def test_onnx_says_the_same(head: str, tmp_path: Path) -> None:
         with torch.inference_mode():
             expected = reading(planar(batch)).numpy()
         (said,) = session.run(None, {session.get_inputs()[0].name: batch})
-        if head == "classification":
-            np.testing.assert_allclose(said, expected, atol=1e-5)
-        else:
-            _same_maps(said, expected, 2)
+        _same_maps(said, expected, 2)
 
 
 def _same_maps(said: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], classes: int) -> None:
