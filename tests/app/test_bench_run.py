@@ -26,6 +26,13 @@ FIGURES = {
     "file": ["file: 1080p", "file: decode alone", "file: convert alone", "file: infer alone"],
     "still": ["still: "],
     "resnet": ["resnet: 1080p", "int8 against bf16", "int8 against torch eager", "int8 outputs, mean cosine"],
+    "line": [
+        "line: parts a second",
+        "heavy stage alone",
+        "int8 against f32",
+        "int8 against bf16",
+        "one defect rejected",
+    ],
     "start": ["start: process start to first result", "start: torch imported"],
     "memory": ["memory: resident", "memory: growth"],
     "rtsp": ["rtsp: results of the slowest", "p99", "without a result"],

@@ -1,0 +1,74 @@
+"""The shipped inspector of boards from the command line: proved again, measured, and run on its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from calling import Thresher
+
+from pipeline.app.demo.parts import BOARDS
+
+pytestmark = pytest.mark.slow
+DATA = str(BOARDS)
+
+
+def test_it_is_proved_on_the_parts_of_a_labelled_data_set(thresher: Thresher, tmp_path: Path) -> None:
+    asked = ("--max-miss", "0.1", "--delta", "0.05", "--match-iou", "0.33", "--out", "mine.yaml", "--json")
+    ran = thresher("calibrate", "pcb", "--data", DATA, *asked)
+    assert ran.returncode == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert document["certified"]
+    assert document["data"]["unit"].startswith("a part, up to three of a board")
+    proof = document["certificate"]["proof"]
+    assert proof["positives"] > 60
+    assert proof["truth"]["positives"] > 60
+    assert (tmp_path / "mine.curve.png").stat().st_size > 1000
+
+
+def test_too_few_bad_parts_are_counted(thresher: Thresher) -> None:
+    ran = thresher("calibrate", "pcb", "--data", DATA, "--max-miss", "0.001")
+    assert ran.returncode == 2
+    assert "more positives are missing" in ran.stderr
+
+
+def test_the_heavy_stage_is_measured_by_the_protocol(thresher: Thresher) -> None:
+    ran = thresher("eval", "pcb-resnet", "--data", DATA, "--limit", "25", "--json")
+    assert ran.returncode == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert (document["model"], document["n"]) == ("pcb-resnet", 25)
+    assert document["metrics"]["map"] > 0.9
+    assert document["metrics"]["f"] > 0.85
+
+
+def test_parts_with_one_defect_are_told_apart_from_others(thresher: Thresher) -> None:
+    ran = thresher("eval", "pcb", "--data", DATA, "--limit", "25", "--json")
+    assert ran.returncode == 0, ran.stderr
+    metrics = json.loads(ran.stdout)["metrics"]
+    assert metrics["recall"] > 0.9
+    assert metrics["recall_single"] > 0.8
+    assert metrics["false_reject"] < 0.15
+
+
+def test_the_line_of_the_config_runs(thresher: Thresher, tmp_path: Path, project: Path) -> None:
+    (tmp_path / "pipeline").symlink_to(project / "pipeline")
+    config = str(project / "configs" / "pcb.yaml")
+    ran = thresher("run", config, "--set", "sources.line.repeat=1", "--set", "sources.line.fps=20", "--json")
+    assert ran.returncode == 0, ran.stderr
+    outcomes = [json.loads(line) for line in (tmp_path / "results" / "line.jsonl").read_text().splitlines()]
+    verdicts = [one["verdict"] for one in outcomes if "outcome" in one]
+    assert len(verdicts) == 60
+    assert set(verdicts) <= {"accept", "reject", "unknown"}
+    assert all(one["certified"] for one in outcomes if one.get("outcome") == "result")
+
+
+def test_a_certificate_for_other_models_does_not_start(thresher: Thresher, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "sources: {line: {kind: folder, path: .}}\n"
+        "cascade:\n  base: moderation\n"
+        f"  certificate: {Path(__file__).parents[2] / 'detectors/zoo/cascades/pcb.certificate.yaml'}\n"
+    )
+    ran = thresher("validate", "c.yaml")
+    assert ran.returncode == 2
+    assert "is not for this cascade" in ran.stderr
