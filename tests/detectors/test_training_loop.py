@@ -202,6 +202,7 @@ sys.exit(cli.main(["cramped"]))
 """
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_leaves_the_last_checkpoint(samples: list[Sample], tmp_path: Path) -> None:
     """No file may grow beyond 100 kB in that process, which writing feels as it feels a full disk."""
     folder = tmp_path / "work"
