@@ -119,9 +119,6 @@ def test_a_packed_network_says_what_it_said(tmp_path: Path) -> None:
     )
     assert whole_picture.boxes is not None and region.boxes is not None
     assert region.boxes.max(initial=0) <= 32
-    again = packed(network, manifest, samples, tmp_path / "mine", {"licence": "MIT"})
-    assert again.manifest.weights.companions == model.manifest.weights.companions
-    assert not list(tmp_path.glob(".mine*"))
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         packed(network, manifest, samples, tmp_path / "file" / "mine", {})
@@ -132,7 +129,8 @@ def test_a_disk_without_room_leaves_the_model_that_is_there(tmp_path: Path) -> N
     samples = boxed(tmp_path / "pictures", 2)
     said = recipe()
     manifest = manifest_of("mine", said, ["a"])
-    model = packed(Network(said.network).eval(), manifest, samples, tmp_path / "mine", {})
+    packed(Network(said.network).eval(), manifest, samples, tmp_path / "mine", {})
+    model = packed(Network(said.network).eval(), manifest, samples, tmp_path / "mine", {"licence": "MIT"})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
