@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from detectors.manifest import MANIFEST, Input, Manifest, Model, Weights, digest, write_manifest
-from detectors.runtimes.openvino import openvino, read_graph
+from detectors.runtimes.openvino import openvino, read_graph, write_graph
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.records import Array
 from pipeline.core.secrets import redact
@@ -56,7 +56,7 @@ def quantised(model: Model, pictures: Array, folder: Path) -> Model:
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        openvino().save_model(small, part / "model.xml", compress_to_fp16=False)
+        write_graph(small, part / "model.xml", half=False)
         write_manifest(_manifest(model.manifest, part, len(pictures)), part / MANIFEST)
         part.rename(folder)
     except OSError as error:

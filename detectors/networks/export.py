@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from detectors.runtimes.openvino import write_graph
 from pipeline.core.errors import MissingPart
 
 INPUT, OUTPUT = "images", "logits"
@@ -21,9 +22,8 @@ def save_openvino(
 ) -> None:
     """Write `network` (float32 `[N, 3, H, W]` in 0…1 → one array) as OpenVINO IR: `path` (.xml) and its .bin, weights
     in half precision where `half`. With `any_size`, pictures of other sizes may be given to it, too. Raises
-    `MissingPart` without torch or OpenVINO."""
+    `MissingPart` without torch or OpenVINO, `OSError` where it cannot be written."""
     try:
-        import openvino
         from openvino.tools.ovc import convert_model
     except ImportError as error:
         raise MissingPart("OpenVINO is missing: pip install openvino", "detectors.networks") from error
@@ -38,7 +38,7 @@ def save_openvino(
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({OUTPUT})
     path.parent.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(model, path, compress_to_fp16=half)
+    write_graph(model, path, half=half)
 
 
 def save_onnx(network: Any, height: int, width: int, path: Path) -> None:

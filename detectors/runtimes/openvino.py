@@ -85,6 +85,15 @@ def read_graph(weights: Path, weights_format: WeightsFormat) -> Any:
     return graph
 
 
+def write_graph(graph: Any, path: Path, *, half: bool) -> None:
+    """A graph as `path` (.xml) and its .bin, weights in half precision where `half`. Raises `OSError`, also where the
+    library only says that a stream broke."""
+    try:
+        openvino().save_model(graph, path, compress_to_fp16=half)
+    except RuntimeError:
+        raise OSError(errno.EIO, "the model could not be written whole: is the disk full?", str(path)) from None
+
+
 class OpenVino(Runtime):
     name: ClassVar[str] = "openvino"
 

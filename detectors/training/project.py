@@ -268,6 +268,7 @@ class Maker:
             full.rename(kept)
             folder.rename(full)
         except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
             raise InputError(f"cannot be written: {error.strerror}", str(full)) from None
         return Made(
             Model(manifest, full / "model.xml"),

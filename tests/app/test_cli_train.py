@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from board_models import boards
@@ -75,12 +76,14 @@ def test_two_folders_of_pictures_become_a_cascade_that_runs(sorted_parts: Path) 
 @pytest.mark.slow
 def test_two_processes_train_boards_and_one_of_them_writes(tmp_path: Path) -> None:
     boards(tmp_path / "boards")
-    small = (*SHORT, "heavy.int8=false", "cheap.int8=false", "data.hold_out=[group1]", "heavy.recipe.batch=2")
+    small = (*SHORT, "data.hold_out=[group1]", "heavy.recipe.batch=2")
     ran = called(tmp_path, "train", "boards", "--json", *sets(*small), torchrun=2)
     assert ran.returncode == 0, ran.stderr
     assert "destroy_process_group" not in ran.stderr  # what torch says where nobody took leave
     document = json.loads(ran.stdout)  # said once
     assert [model["name"] for model in document["models"]] == ["boards-resnet", "boards-mobilenet"]
+    for model in document["models"]:
+        assert model["remarks"] == ["int8 is left: its ranges need 8 pictures, there are 6"]
     assert "map" in document["models"][0]["figures"] and "auroc" in document["models"][1]["figures"]
     history = (tmp_path / "models" / ".training" / "boards-resnet" / "history.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in history] == [2, 4]
@@ -211,6 +214,19 @@ class TestWrongInput:
         said = self.told(thresher_here("train", "parts", "--check-labels", "--folds", "5", *sets("data.hold_out=0.5")))
         assert "--folds: 4 pictures cannot be dealt out to 5 folds" in said
         assert "--folds" in self.told(thresher_here("train", "parts", "--check-labels", "--folds", "1"))
+
+    def test_pretrained_weights_without_a_network(
+        self, thresher_here: Thresher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any, **__: Any) -> NoReturn:
+            raise OSError("no route to host")
+
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+        monkeypatch.setattr(urllib.request, "urlopen", refuse)
+        monkeypatch.setattr("torch.hub.urlopen", refuse)
+        folders(tmp_path / "parts", 8)
+        said = self.told(thresher_here("train", "parts", *sets(*SHORT, "heavy.recipe.network.pretrained=true")))
+        assert "no route to host" in said and "set `pretrained: false`" in said
 
     def test_no_torch(self, thresher_here: Thresher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import importlib.util

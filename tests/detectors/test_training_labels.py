@@ -28,15 +28,14 @@ def spoken(true: Array, rng: np.random.Generator) -> Array:
 @given(seed=SEEDS, planted=st.sampled_from([0.0, 0.1]))
 def test_wrong_classes(seed: int, planted: float) -> None:
     rng = np.random.default_rng(seed)
-    true = rng.integers(0, 3, 200)
+    true = np.arange(200) % 3
     given_one = true.copy()
-    wrong = rng.permutation(200)[: int(200 * planted)]
-    given_one[wrong] = (true[wrong] + rng.integers(1, 3, len(wrong))) % 3
+    wrong = np.arange(0, 200, 10)[: int(200 * planted)]  # of each class as many
+    given_one[wrong] = (true[wrong] + 1) % 3
     report = suspect_classes(LABELS, [str(number) for number in range(200)], given_one, spoken(true, rng))
     found = {int(one.picture) for one in report.suspects}
     assert report.labels == 200
-    assert len(found - set(wrong.tolist())) / 200 < WARN_FROM
-    assert len(found & set(wrong.tolist())) >= 0.9 * len(wrong)
+    assert found == set(wrong.tolist())
     assert report.document()["warning"] is (report.share > WARN_FROM) is (planted > 0)
     for one in report.suspects:
         at = int(one.picture)
