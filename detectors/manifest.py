@@ -86,7 +86,11 @@ class ViewSettings(Settings):
     resize: Resize = "bilinear"
     crop: float = Field(default=1.0, gt=0.0, le=1.0)
     tile: int | None = Field(
-        default=None, ge=32, le=4096, description="regions are seen as squares of so many source pixels, not resized"
+        default=None,
+        ge=32,
+        le=4096,
+        multiple_of=2,
+        description="regions are seen as squares of so many source pixels, not resized",
     )
 
     def spec(self) -> ViewSpec:

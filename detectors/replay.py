@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from detectors.rules.boxes import Boxes
+from detectors.rules.regions import Regions
 from pipeline.core.contracts import Clear, Escalate, Flag, Rule, Stage
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import Image
@@ -97,10 +98,10 @@ def places_of(rules: Sequence[Rule]) -> Callable[[Findings], Iterable[Place]]:
 def places_at_any_threshold(rule: Rule) -> Callable[[Findings], Iterable[Place]]:
     """Where `rule` could have the heavy stage look whatever the thresholds of the labels that it escalates: of each of
     them the best `max_regions`, since the best of all are among these."""
-    if not isinstance(rule, Boxes) or rule.region == "whole":
+    if not isinstance(rule, (Boxes, Regions)) or (isinstance(rule, Boxes) and rule.region == "whole"):
         return lambda cheap: ()
     each = [
-        Boxes.model_validate(rule.model_dump() | {"escalate": {label: 0.0}}) for label in rule.escalate
+        type(rule).model_validate(rule.model_dump() | {"escalate": {label: 0.0}}) for label in rule.escalate
     ]  # one label at a time, so that none takes another's place among the best
     return places_of([rule, *each])
 
@@ -126,14 +127,15 @@ def see(
 
 def heard(stage: Stage, images: Sequence[Image], places: Sequence[Place]) -> list[Heard]:
     """What `stage` says of each image at its place, in batches of the stage's size."""
-    answers: list[Heard] = []
-    for start in range(0, len(images), stage.max_batch):
-        end = start + stage.max_batch
-        views = [
-            image.view(stage.spec, place) for image, place in zip(images[start:end], places[start:end], strict=True)
-        ]
-        began = time.perf_counter()
-        findings = stage.score(views)
-        seconds = (time.perf_counter() - began) / len(views)
-        answers += [Heard(one, seconds) for one in findings]
-    return answers
+    answers: dict[int, Heard] = {}
+    whole = [index for index, place in enumerate(places) if place is None]
+    parts = [index for index, place in enumerate(places) if place is not None]
+    for indices in (whole, parts):  # apart, since a region may cost a fraction of a whole
+        for start in range(0, len(indices), stage.max_batch):
+            some = indices[start : start + stage.max_batch]
+            views = [images[index].view(stage.spec, places[index]) for index in some]
+            began = time.perf_counter()
+            findings = stage.score(views)
+            seconds = (time.perf_counter() - began) / len(views)
+            answers.update(zip(some, (Heard(one, seconds) for one in findings), strict=True))
+    return [answers[index] for index in range(len(places))]

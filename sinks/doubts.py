@@ -32,7 +32,7 @@ class Doubts(Sink):
     meanwhile are kept. Of each reason at most one picture is taken in `every_s`: doubts never thin out the audit.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"pictures"})
+    takes: ClassVar[frozenset[str]] = frozenset({"pictures", "audits"})
     backlog: ClassVar[int] = 64
 
     path: str = Field(default="doubts", min_length=1, description="the folder of the data set")
@@ -58,9 +58,10 @@ class Doubts(Sink):
     def open(self) -> Writer:
         return _Writer(self)
 
-    def reason(self, outcome: Outcome) -> Reason | None:
+    def reason(self, picture: Picture) -> Reason | None:
         """Why a person should look at it, if one should."""
-        if getattr(outcome, "audited", False):
+        outcome = picture.outcome
+        if picture.audit is not None:
             return "audited"
         if not isinstance(outcome, Result) or outcome.carried_from is not None:
             return None
@@ -87,7 +88,7 @@ class _Writer:
         try:
             self._set.refresh()
             for item in items:
-                reason = self._plan.reason(item.outcome) if isinstance(item, Picture) else None
+                reason = self._plan.reason(item) if isinstance(item, Picture) else None
                 if isinstance(item, Picture) and reason is not None and self._is_due(item.outcome, reason):
                     changed = self._add(item, reason) or changed
             if changed:

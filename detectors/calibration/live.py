@@ -16,8 +16,9 @@ from detectors.calibration.audit import AuditPlan, Bounds, Tally, bounds, coin
 from detectors.calibration.audit_state import AuditState, StateFile
 from detectors.calibration.certificate import percent
 from detectors.calibration.outlook import Outlook
-from detectors.calibration.paths import BoxesPath, path_of
+from detectors.calibration.paths import BoxesPath, RegionsPath, path_of
 from detectors.rules.boxes import Boxes
+from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
 from pipeline.core.contracts import Auditor, Clear, Flag, Rule, Stage, Word
 from pipeline.core.errors import InputError, MissingPart
@@ -122,7 +123,7 @@ class LiveAudit(Auditor):
         self._plan = plan
         self._rule = rule
         self._path = path_of(rule, decides_alone=True, match_iou=match_iou)
-        if isinstance(self._path, BoxesPath):
+        if isinstance(self._path, (BoxesPath, RegionsPath)):
             _needs_matching()
         self._key = hashlib.blake2b(settings.key.get_secret_value().encode(), digest_size=32).digest()
         self._shares = _levels(settings.share, settings.share_at_most)
@@ -260,7 +261,7 @@ def _suspicion(rule: Rule, cheap: Findings) -> float:
     if isinstance(rule, Scores):
         score = cheap.score([cheap.labels.index(label) for label in rule.watch])
         return _ratio(score, rule.clear_below or 0.0)
-    assert isinstance(rule, Boxes)
+    assert isinstance(rule, (Boxes, Regions))
     return max(
         (_ratio(cheap.score([cheap.labels.index(label)]), least) for label, least in rule.escalate.items()),
         default=0.0,

@@ -23,6 +23,7 @@ from detectors.evaluation.judged import (
 from detectors.evaluation.labels import Matching, matched
 from detectors.replay import Heard, Played, Unheard, replay
 from detectors.rules.boxes import Boxes
+from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
 from pipeline.core.contracts import Flag
 from pipeline.core.errors import InputError
@@ -223,7 +224,7 @@ def box_figures(rank: Ranked, matching: Matching, least: Array) -> Figures:
 def curve_thresholds(subject: Subject) -> list[tuple[float, Subject]]:
     """A cascade at every fourth threshold of the ladder that calibration tries, from the most cautious on; none for a
     rule that has no such ladder."""
-    if subject.heavy is None or not isinstance(subject.rule, (Scores, Boxes)):
+    if subject.heavy is None or not isinstance(subject.rule, (Scores, Boxes, Regions)):
         return []
     steps = path_of(subject.rule, decides_alone=True).steps
     some = [*steps[:-1:4], steps[-1]]
@@ -255,7 +256,7 @@ def _bad(units: Sequence[Judged]) -> Array:
 
 def _heavy_flags(subject: Subject, units: Sequence[Judged]) -> Array:
     """Which units the heavy stage flags, given the whole of them."""
-    if isinstance(subject.rule, (Scores, Boxes)):
+    if isinstance(subject.rule, (Scores, Boxes, Regions)):
         path = path_of(subject.rule, decides_alone=True)
         return np.array([bool(path.flagged(unit.seen.heavy[None].findings)) for unit in units], bool)
     return suspicions([unit.seen.heavy[None] for unit in units], subject.confirmed) >= 0.5
@@ -266,7 +267,7 @@ def _against_heavy(subject: Subject, units: Sequence[Judged], played: Sequence[P
     it flags in the whole of it."""
     flags = _heavy_flags(subject, units)
     positives = int(flags.sum())
-    if isinstance(subject.rule, (Scores, Boxes)):
+    if isinstance(subject.rule, (Scores, Boxes, Regions)):
         path = path_of(subject.rule, decides_alone=True)
         found = sum(
             path.reports(path.flagged(unit.seen.heavy[None].findings), one.verdict)
@@ -314,7 +315,7 @@ def _boxes_of_a_cascade(
         precision, recall, f = rank.at(0.0)
         out["boxes"] = {"precision": precision, "recall": recall, "f": f, "iou": IOU}
         remarks += _unknown_truth(units, matching)
-    if confirmed and located(units, whole) and isinstance(subject.rule, (Scores, Boxes)):
+    if confirmed and located(units, whole) and isinstance(subject.rule, (Scores, Boxes, Regions)):
         of_all = Matching(
             matching.labels, np.array([kinds.get(label, -1) for label in subject.heavy], np.int64), matching.data
         )

@@ -11,6 +11,7 @@ from detectors.evaluation.boxes import Boxes as BoxesOfOne
 from detectors.evaluation.labels import Matching, says_good
 from detectors.replay import Heard, Seen
 from detectors.rules.boxes import Boxes
+from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
 from pipeline.core.contracts import Rule
 from pipeline.core.records import Array, Box, Detection, Findings
@@ -54,6 +55,8 @@ class Subject:
         """The labels of the cheap stage that make a unit suspicious."""
         if isinstance(self.rule, Scores):
             return self.rule.watch
+        if isinstance(self.rule, Regions):
+            return tuple(self.rule.escalate)
         if isinstance(self.rule, Boxes):
             return tuple(label for label in self.rule.escalate or self.rule.report if not says_good(label))
         return tuple(label for label in self.cheap if not says_good(label))
@@ -61,7 +64,7 @@ class Subject:
     @property
     def confirmed(self) -> tuple[str, ...]:
         """The labels of the heavy stage that the rule listens to."""
-        if isinstance(self.rule, (Scores, Boxes)):
+        if isinstance(self.rule, (Scores, Boxes, Regions)):
             return tuple(self.rule.confirm)
         return tuple(label for label in self.heavy or () if not says_good(label))
 

@@ -40,8 +40,9 @@ class ImageStage(Stage):
     def score(self, views: Sequence[View]) -> list[Findings]:
         if self._tiles is None:
             return self._score(self.session, views)
-        whole = [index for index, view in enumerate(views) if view.pixels.shape[0] != self.spec.tile]
-        tiles = [index for index, view in enumerate(views) if view.pixels.shape[0] == self.spec.tile]
+        square = (self.spec.tile, self.spec.tile)
+        whole = [index for index, view in enumerate(views) if view.pixels.shape[:2] != square]
+        tiles = [index for index, view in enumerate(views) if view.pixels.shape[:2] == square]
         found: dict[int, Findings] = {}
         for session, indices in ((self.session, whole), (self._tiles, tiles)):
             found.update(zip(indices, self._score(session, [views[index] for index in indices]), strict=True))

@@ -19,12 +19,15 @@ _SAME = 0.45  # of overlap: one thing, seen in two looks
 class Regions(Settings):
     """Where the cheap stage's suspicion reaches `escalate`, the heavy stage looks: at a square around the most
     suspicious place, and at further ones until every such place lies within `reach` of the middle of one. What it finds
-    above `confirm` flags the window; nothing is ever reported without it.
+    from `confirm` on, less `slack`, flags the window; nothing is ever reported without it.
     """
 
     escalate: Thresholds = Field(min_length=1, description="label of the cheap stage → least score to look there")
     confirm: Thresholds = Field(min_length=1, description="label of the heavy stage → least score to report it")
     reach: float = Field(default=40.0, gt=0, description="source pixels from the middle of a look that it answers for")
+    slack: float = Field(
+        default=0.1, ge=0, le=1, description="so much less is enough in a look, which sees less around a thing"
+    )
     max_regions: int = Field(default=16, ge=1, le=64, description="looks at one window, the most suspicious first")
 
     def check(self, cheap: Sequence[str], heavy: Sequence[str] | None) -> list[str]:
@@ -50,7 +53,8 @@ class Regions(Settings):
         return Escalate(tuple(looks)) if looks else Clear()
 
     def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Clear | Flag:
-        found = [detection for findings in heavy for detection in above(findings, self.confirm)]
+        enough = {label: max(least - self.slack, 0.0) for label, least in self.confirm.items()}
+        found = [detection for findings in heavy for detection in above(findings, enough)]
         if len(heavy) > 1:
             found = _once(found)
         return Flag(tuple(found)) if found else Clear()

@@ -26,7 +26,7 @@ class Augmentation(Settings):
     aim: float = Field(default=0.7, ge=0, le=1, description="share of crops that are aimed at something labelled")
     flip: bool = True
     turn: bool = Field(default=True, description="by quarter turns, where the picture is square or cropped")
-    scale: float = Field(default=0.2, ge=0, le=0.8, description="crops are up to this share larger or smaller")
+    scale: float = Field(default=0.5, ge=0, le=0.8, description="crops are up to this share larger or smaller")
     light: float = Field(default=0.1, ge=0, le=1, description="brightness and contrast change by up to this share")
     noise: float = Field(default=4.0, ge=0, le=64, description="up to so much normal noise, of 255")
     sensor: float = Field(default=0.0, ge=0, le=1, description="share seen by a simulated line camera")

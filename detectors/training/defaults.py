@@ -17,16 +17,17 @@ _LOOKED_AT = 20  # pictures that the size is taken from
 def project_of(data: DataSet) -> dict[str, Any]:
     """The sections `heavy` and `cheap` of a project, as a config would have them: boxes are boxed and looked at by
     region, masks become heat maps, and where only classes are known, whole pictures are sorted."""
-    width, height = _size(data)
+    width, height, as_it_is = _size(data)
     if any(len(sample.boxes) for sample in data.samples):
-        return _boxes(len(data.labels), width, height, any(sample.reference for sample in data.samples))
+        references = any(sample.reference for sample in data.samples)
+        return _boxes(len(data.labels), (width, height), as_it_is=as_it_is, references=references)
     if any(sample.mask for sample in data.samples):
         return _whole("heatmap", 1, width, height)
     return _whole("classification", len(data.labels), width, height)
 
 
-def _size(data: DataSet) -> tuple[int, int]:
-    """The usual size of a picture, as multiples of 32, at most `_LARGEST` a side."""
+def _size(data: DataSet) -> tuple[int, int, bool]:
+    """The usual size of a picture, as multiples of 32, at most `_LARGEST` a side, and whether all have just that."""
     sizes = []
     for sample in data.samples[:: max(1, len(data.samples) // _LOOKED_AT)]:
         try:
@@ -37,7 +38,8 @@ def _size(data: DataSet) -> tuple[int, int]:
         image.release()
     width, height = np.median(sizes, axis=0) if sizes else (_CHEAP_SIDE, _CHEAP_SIDE)
     scale = min(1.0, _LARGEST / max(width, height))
-    return _rounded(width * scale), _rounded(height * scale)
+    size = _rounded(width * scale), _rounded(height * scale)
+    return *size, all(one == size for one in sizes)
 
 
 def _rounded(side: float) -> int:
@@ -49,14 +51,16 @@ def _smaller(width: int, height: int) -> tuple[int, int]:
     return _rounded(width * scale), _rounded(height * scale)
 
 
-def _boxes(classes: int, width: int, height: int, references: bool) -> dict[str, Any]:
+def _boxes(classes: int, size: tuple[int, int], *, as_it_is: bool, references: bool) -> dict[str, Any]:
+    """Tiles only where the heavy stage learns pictures `as_it_is`: else a tile would show another scale."""
+    width, height = size
     crop = min(192, width, height)
     seen = {"sensor": 0.5, "repair": 0.25} if references else {}
     shown = {"sensor": 0.8, "repair": 0.5, "scale": 0.0} if references else {"scale": 0.0}
     small_w, small_h = _smaller(width, height)
     return {
         "heavy": {
-            "tile": min(128, width, height),
+            **({"tile": min(128, width, height)} if as_it_is else {}),
             "recipe": {
                 "network": {"backbone": "resnet-18", "head": "boxes", "stride": 4, "channels": 96, "classes": classes},
                 "view": {"width": width, "height": height},

@@ -222,8 +222,7 @@ class FrameImage(Image):
             row = frame.planes[0]
             pixels = _rows(row)[top : top + height, 3 * left : 3 * (left + width)].reshape(height, width, 3)
         else:
-            cut = self._cropped(frame, left, top, left + width, top + height)
-            pixels = _reformat(cut, width, height, "rgb24", spec.resize)
+            pixels = self._cut_out(frame, (left, top, left + width, top + height), spec.resize)
         pixels = pixels[..., ::-1] if spec.colour == "bgr" else pixels
         if (height, width) == (side, side):
             pixels = np.array(pixels)  # owned, not a window into the decoder's frame
@@ -233,6 +232,15 @@ class FrameImage(Image):
             pixels = canvas
         pixels.flags.writeable = False
         return View(pixels, left, top, 1.0, 1.0, (left, top, left + width, top + height))
+
+    def _cut_out(self, frame: VideoFrame, box: tuple[int, int, int, int], resize: str) -> Array:
+        """uint8 `[h, w, 3]`: a part at its own size; where half-size chroma does not divide, from the whole in RGB."""
+        left, top, right, bottom = box
+        if (right - left) % 2 or (bottom - top) % 2:
+            if self._rgb is None:
+                self._rgb = self.rgb()
+            return self._rgb[top:bottom, left:right]
+        return _reformat(self._cropped(frame, left, top, right, bottom), right - left, bottom - top, "rgb24", resize)
 
     @staticmethod
     def _inner_size(spec: ViewSpec, seen_w: float, seen_h: float) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from pipeline.core.contracts import Clear, Escalate, Flag
 from pipeline.core.records import Box, Findings
 
 CHEAP, HEAVY = ("suspicious",), ("open", "short")
-RULE = Regions(escalate={"suspicious": 0.2}, confirm={"open": 0.5, "short": 0.5}, reach=40, max_regions=4)
+RULE = Regions(escalate={"suspicious": 0.2}, confirm={"open": 0.5, "short": 0.5}, reach=40, max_regions=4, slack=0.0)
 
 
 def places(*spots: tuple[float, float, float]) -> Findings:

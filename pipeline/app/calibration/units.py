@@ -4,6 +4,7 @@ a film that lie far enough apart."""
 from __future__ import annotations
 
 import logging
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from detectors.calibration.calibrate import Unit
 from detectors.datasets import read_dataset
 from detectors.datasets.base import DataSet
+from detectors.datasets.parts import Part
 from detectors.manifest import digest
 from pipeline.app.evaluation.units import Skipped, chosen, kind_of
 from pipeline.app.evaluation.units import units_of as parts_in
@@ -70,28 +72,47 @@ class Pictures(Units):
 
 
 class Parts(Units):
-    """The parts of a labelled data set (see `detectors.datasets.parts`): whether each is bad is known."""
+    """The parts of a labelled data set (see `detectors.datasets.parts`): whether each is bad is known. Where a sample
+    makes several with defects, one of them is taken: parts of one board have too much in common to count as
+    independent. A second copy of a picture is no second unit."""
 
     def __init__(self, data: DataSet) -> None:
         self._skipped = Skipped(dict(data.left_out))
         self._parts = parts_in(data, kind_of(data, None, True), self._skipped)
+        self._parts = _independent(self._parts)
         honest = any(part.kept is not None for part in self._parts)
-        super().__init__(
-            "a part" + (", up to three of a board, no defect in two of them" if honest else ""), len(self._parts)
-        )
+        groups = len({part.sample.group for part in self._parts if part.sample.group})
+        what = "a part: of each board one with defects, and it repaired" if honest else "a part"
+        super().__init__(what + (f"; {groups} groups" if groups else ""), len(self._parts))
 
     def __iter__(self) -> Iterator[Unit]:
-        digests: dict[Path, str] = {}
+        seen: set[tuple[str, bool]] = set()
         for part in self._parts:
             picture = part.sample.picture
             try:
-                content = digests.get(picture) or digests.setdefault(picture, digest(picture))
+                content = digest(picture)
+                if (content, part.bad) in seen:
+                    self._skipped.add("copies of another", str(picture))
+                    continue
                 image = part.image()
             except (BadPicture, InputError) as error:
                 self._skipped.add("unreadable", f"{picture}: {error}")
                 continue
+            seen.add((content, part.bad))
             yield Unit(part.name, content, image, part.bad)
         self.left_out |= self._skipped.counts
+
+
+def _independent(parts: Sequence[Part]) -> list[Part]:
+    """Of the parts with defects that a sample makes, one, always the same; and the one without any."""
+    good: list[Part] = []
+    bad: dict[str, list[Part]] = {}
+    for part in parts:
+        if part.bad:
+            bad.setdefault(part.sample.name, []).append(part)
+        else:
+            good.append(part)
+    return good + [ones[zlib.crc32(name.encode("utf-8", "replace")) % len(ones)] for name, ones in bad.items()]
 
 
 class Frames(Units):

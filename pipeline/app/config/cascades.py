@@ -149,7 +149,11 @@ class CascadeReader:
 
 
 def _shipped(name: str) -> dict[str, Any]:
-    return read(ZOO / "cascades" / f"{name}.yaml").data
+    """Its section, with the certificate where it lies: whoever builds on it has another folder."""
+    section = read(ZOO / "cascades" / f"{name}.yaml").data
+    if isinstance(section.get("certificate"), str):
+        section["certificate"] = str(ZOO / "cascades" / section["certificate"])
+    return section
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
