@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 
 from detectors.datasets import read_dataset
 from detectors.datasets.parts import Part, parts_of
-from pipeline.app.demo.parts import BOARDS
+from pipeline.app.demo.parts import BOARDS, LINE
 from pipeline.core.contracts import Generation
 from pipeline.core.payloads import FrameImage
 
@@ -65,7 +65,7 @@ def boards() -> Generation:
     from pipeline.app.config.document import Document
     from pipeline.app.wiring import prepare
 
-    document = Document({"cascade": "pcb", "sources": {"line": {"kind": "folder", "path": str(BOARDS)}}}, Path.cwd())
+    document = Document({"cascade": "pcb", "sources": {"line": {"kind": "folder", "path": str(LINE)}}}, Path.cwd())
     return prepare(document)[1]["pcb"]
 
 

@@ -23,7 +23,7 @@ _GRAPHS = frozenset({".onnx", ".xml", ".pb"})
 
 
 def shipped_cascades() -> list[str]:
-    return sorted(path.stem for path in (ZOO / "cascades").glob("*.yaml"))
+    return sorted(path.stem for path in (ZOO / "cascades").glob("*.yaml") if "." not in path.stem)
 
 
 def is_path(model: str) -> bool:

@@ -1,4 +1,4 @@
-"""The second half of the demo: a line of printed-circuit boards, 200 a second, through the certified cascade `pcb`.
+"""The second half of the demo: a line of printed-circuit boards, 20 a second, through the certified cascade `pcb`.
 What every part truly is stands in its name, so what was found can be held against the truth."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.app.demo import missing_for_video
 from pipeline.app.demo.parts import LINE, defects
 from pipeline.core.errors import InputError
 
-FPS, PASSES, DEADLINE_MS, MARGIN_MS = 200, 15, 100, 30
+FPS, PASSES, DEADLINE_MS, MARGIN_MS = 20, 2, 1000, 100
 _KINDS = {"good": "good", "single": "with one defect", "several": "with several"}
 
 
