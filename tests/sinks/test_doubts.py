@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipeline.core.contracts import Picture, Sink
 from pipeline.core.errors import InputError, SinkRefused
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import beside, decode_picture
-from pipeline.core.records import Detection, Outcome, Result
+from pipeline.core.records import Audit, Detection, Outcome
 from sinks.doubts import Doubts
 from tests.contracts.sink_suite import Documents, SinkSuite, person, pictured, result, shed, window
 
@@ -98,14 +98,9 @@ def test_it_is_coco(tmp_path: Path) -> None:
     assert (stored == both).all(), "part and reference come back as they were judged"
 
 
-@dataclass(frozen=True, slots=True)
-class Audited(Result):
-    audited: bool = True
-
-
 def test_who_is_in_doubt(tmp_path: Path) -> None:
     sure = person(0.95)
-    drawn = Audited(window(6), 1, "mobilenet", "g", (sure,), flagged=True)
+    drawn = result(6, sure)
     items: list[tuple[Outcome, str | None]] = [
         (result(0), None),
         (result(1, sure), None),
@@ -118,8 +113,13 @@ def test_who_is_in_doubt(tmp_path: Path) -> None:
         (result(8, UNSURE, decided_by="frozen", carried_from="door/01K0EPOCH/2"), None),
     ]
     chosen = plan(tmp_path)
-    assert [chosen.reason(outcome) for outcome, _ in items] == [reason for _, reason in items]
-    chosen.open().write(pictured([outcome for outcome, _ in items]))
+    audit = Audit(drawn.window, 1, "g", "result", 0.1, True)
+    pictures = [
+        replace(one, audit=audit) if one.outcome is drawn else one
+        for one in pictured([outcome for outcome, _ in items])
+    ]
+    assert [chosen.reason(one) for one in pictures] == [reason for _, reason in items]
+    chosen.open().write(pictures)
     assert {image["reason"] for image in read(tmp_path)["images"]} == {"band", "cleared", "audited"}
     assert windows(tmp_path) == [2, 4, 6]
 
