@@ -17,9 +17,9 @@ from pipeline.core.contracts import Picture, Sink
 from pipeline.core.errors import InputError, SinkRefused
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import beside, decode_picture
-from pipeline.core.records import Audit, Detection, Outcome
+from pipeline.core.records import Audit, Detection, Outcome, Result
 from sinks.doubts import Doubts
-from tests.contracts.sink_suite import Documents, SinkSuite, person, pictured, result, shed, window
+from tests.contracts.sink_suite import Documents, SinkSuite, person, pictured, result, shed
 
 ROOT = Path(__file__).parents[2]
 UNSURE = person(0.5)
@@ -98,6 +98,11 @@ def test_it_is_coco(tmp_path: Path) -> None:
     assert (stored == both).all(), "part and reference come back as they were judged"
 
 
+def audited(outcome: Outcome) -> list[Picture]:
+    audit = Audit(outcome.window, 1, "g", "result", 0.1, True)
+    return [replace(one, audit=audit) for one in pictured([outcome])]
+
+
 def test_who_is_in_doubt(tmp_path: Path) -> None:
     sure = person(0.95)
     drawn = result(6, sure)
@@ -113,11 +118,7 @@ def test_who_is_in_doubt(tmp_path: Path) -> None:
         (result(8, UNSURE, decided_by="frozen", carried_from="door/01K0EPOCH/2"), None),
     ]
     chosen = plan(tmp_path)
-    audit = Audit(drawn.window, 1, "g", "result", 0.1, True)
-    pictures = [
-        replace(one, audit=audit) if one.outcome is drawn else one
-        for one in pictured([outcome for outcome, _ in items])
-    ]
+    pictures = [one for outcome, _ in items for one in (audited(outcome) if outcome is drawn else pictured([outcome]))]
     assert [chosen.reason(one) for one in pictures] == [reason for _, reason in items]
     chosen.open().write(pictures)
     assert {image["reason"] for image in read(tmp_path)["images"]} == {"band", "cleared", "audited"}
@@ -129,7 +130,7 @@ def test_at_most_one_of_a_reason_in_a_while(tmp_path: Path) -> None:
     batch = pictured([result(seq, UNSURE) for seq in range(60)])  # 25 a second
     writer.write(batch)
     writer.write(batch)  # a lost reply: nothing new
-    writer.write(pictured([Audited(window(55), 1, "m", "g")]))
+    writer.write(audited(result(55)))
     assert windows(tmp_path) == [0, 25, 50, 55]
 
 
