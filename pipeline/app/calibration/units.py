@@ -174,7 +174,7 @@ def units_of(
     if data.is_dir():
         if every_s is not None:
             raise InputError("is for a film; every picture of a folder counts as a unit", "--every")
-        if data_format is None and not groups and only is None and any(is_picture(path) for path in data.iterdir()):
+        if data_format is None and not groups and only is None and _plain(data):
             return Pictures(data, truth)
         if truth is not None:
             raise InputError("is for a folder of pictures; a labelled data set says itself what is true", "--truth")
@@ -189,3 +189,9 @@ def units_of(
     if truth is not None:
         raise InputError("names pictures of a folder; the frames of a film have no names", "--truth")
     return Frames(data, every_s)
+
+
+def _plain(folder: Path) -> bool:
+    """Whether there are pictures in it, or at least no folders in which labelled ones may lie."""
+    inside = list(folder.iterdir())
+    return any(is_picture(path) for path in inside) or not any(path.is_dir() for path in inside)
