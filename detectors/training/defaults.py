@@ -11,6 +11,7 @@ from pipeline.core.pictures import BadPicture
 
 _CHEAP_SIDE = 320
 _LARGEST = 640
+_ALIKE = 0.05  # of a side: far less than training itself changes the scale
 _LOOKED_AT = 20  # pictures that the size is taken from
 
 
@@ -27,7 +28,7 @@ def project_of(data: DataSet) -> dict[str, Any]:
 
 
 def _size(data: DataSet) -> tuple[int, int, bool]:
-    """The usual size of a picture, as multiples of 32, at most `_LARGEST` a side, and whether all have just that."""
+    """The usual size of a picture, as multiples of 32, at most `_LARGEST` a side, and whether all have about that."""
     sizes = []
     for sample in data.samples[:: max(1, len(data.samples) // _LOOKED_AT)]:
         try:
@@ -39,7 +40,8 @@ def _size(data: DataSet) -> tuple[int, int, bool]:
     width, height = np.median(sizes, axis=0) if sizes else (_CHEAP_SIDE, _CHEAP_SIDE)
     scale = min(1.0, _LARGEST / max(width, height))
     size = _rounded(width * scale), _rounded(height * scale)
-    return *size, all(one == size for one in sizes)
+    about = [abs(have / want - 1) <= _ALIKE for one in sizes for have, want in zip(one, size, strict=True)]
+    return *size, all(about)
 
 
 def _rounded(side: float) -> int:

@@ -164,9 +164,20 @@ def test_what_is_made_of_data_alone_is_a_project_that_fits_them(tmp_path: Path, 
         "boxes": (("dent", "scratch"), ("one",)), "masks": (("one",), ("one",)),
     }[kind]  # fmt: skip
     assert (heavy, set(cheap)) == (heavy, set(expected[1])) and set(heavy) == set(expected[0])
-    assert (project.heavy.tile is not None) == (kind in {"boards", "boxes"})
+    assert (project.heavy.tile is not None) == (kind == "boards")  # the pictures with boxes are not of the view's shape
     assert (project.heavy.recipe.augment.sensor > 0) == (kind == "boards")
     assert project.heavy.recipe.view.width == SIDE
+
+
+@pytest.mark.parametrize(
+    ("size", "tiles"), [((64, 64), True), ((66, 62), True), ((80, 64), False), ((1300, 1300), False)]
+)
+def test_tiles_only_where_they_show_the_scale_that_was_learned(
+    tmp_path: Path, size: tuple[int, int], tiles: bool
+) -> None:
+    picture(tmp_path / "a.jpg", *size)
+    sample = Sample("a", tmp_path / "a.jpg", boxes=np.array([[5, 5, 15, 15]], np.float32), classes=np.array([0]))
+    assert ("tile" in project_of(DataSet(("dent",), (sample,)))["heavy"]) == tiles
 
 
 def test_masks_know_no_kinds(tmp_path: Path) -> None:
