@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @json_option
 def demo(out: Path, only: str | None, as_json: bool) -> int:
     """Watch a clip of people walking through the people cascade, then a line of printed-circuit boards, 20 a second,
-    through the certified cascade for boards; show what was found, and hold it against the truth where it is known.
+    through the cascade for boards; show what was found, and hold it against the truth where it is known.
 
     Everything it needs is on board: no network, no camera, no configuration.
     """

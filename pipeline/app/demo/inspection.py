@@ -1,4 +1,4 @@
-"""The second half of the demo: a line of printed-circuit boards, 20 a second, through the certified cascade `pcb`.
+"""The second half of the demo: a line of printed-circuit boards, 20 a second, through the cascade `pcb`.
 What every part truly is stands in its name, so what was found can be held against the truth."""
 
 from __future__ import annotations
