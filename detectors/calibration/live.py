@@ -20,7 +20,7 @@ from detectors.calibration.paths import BoxesPath, RegionsPath, path_of
 from detectors.rules.boxes import Boxes
 from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
-from pipeline.core.contracts import Auditor, Clear, Flag, Rule, Stage, Word
+from pipeline.core.contracts import Auditor, Clear, Escalate, Flag, Rule, Stage, Word
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.records import Findings, Outcome, Result
 from pipeline.core.settings import Settings
@@ -176,8 +176,9 @@ class LiveAudit(Auditor):
     def whole(self, cheap: Findings, heavy: Findings) -> Clear | Flag:
         if isinstance(self._rule, Boxes):
             return self._rule.model_copy(update={"region": "whole"}).merge(cheap, [heavy])
-        verdict = self._rule.merge(cheap, [heavy])
-        alone = self._rule.decide(cheap)
+        rule = self._rule.model_copy(update={"at_once": None}) if isinstance(self._rule, Regions) else self._rule
+        verdict, alone = rule.merge(cheap, [heavy]), rule.decide(cheap)
+        assert not isinstance(verdict, Escalate)  # there is nothing that it has not seen
         return alone if isinstance(verdict, Clear) and isinstance(alone, Flag) else verdict
 
     # What is counted.

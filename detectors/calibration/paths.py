@@ -110,19 +110,23 @@ class BoxesPath(Path):
 
 
 class RegionsPath(Path):
-    """The threshold of all labels in `escalate` rises. A unit is missed as under `BoxesPath`."""
+    """The threshold of all labels in `escalate` rises. A unit is missed as under `BoxesPath`; where the rule stops at
+    the first thing found, if none is."""
 
     key = "escalate"
 
     def __init__(self, rule: Regions, match_iou: float) -> None:
         self.confirm = rule.confirm
         self._match_iou = match_iou
+        self._any_will_do = rule.at_once is not None
         self.steps = [
             Step(t, Regions.model_validate(rule.model_dump() | {self.key: dict.fromkeys(rule.escalate, t)}))
             for t in LADDER
         ]
 
     def reports(self, flagged: Sequence[Detection], verdict: Verdict) -> bool:
+        if self._any_will_do:
+            return isinstance(verdict, Flag)
         return _all_found(flagged, verdict, self._match_iou)
 
     def reports_any(self, verdict: Verdict) -> bool:

@@ -121,8 +121,9 @@ class Rule(Protocol):
     def decide(self, cheap: Findings) -> Decision:
         """What the cheap stage's findings mean. Without a heavy stage, `Escalate` is not among the answers."""
 
-    def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Clear | Flag:
-        """The verdict once the heavy stage judged what `decide` asked for (one `Findings` per region)."""
+    def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Decision:
+        """The verdict once the heavy stage judged what `decide` asked for (one `Findings` per region). `Escalate`
+        asks for more: it is called again with that behind what `heavy` had."""
 
 
 @dataclass(frozen=True, slots=True)

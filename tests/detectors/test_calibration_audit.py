@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -304,6 +305,15 @@ class TestOutlook:
             PLAN, PLAN.alpha, misses, np.array([PLAN.p_ref, 1.0]), np.stack([0 * hits, hits], axis=-1)
         )
         assert 0.4 < (wealth >= math.log(20)).any(axis=1).mean() < 0.6
+
+    def test_what_hardly_can_be_noticed_costs_no_memory_and_says_so(self) -> None:
+        hardly = Outlook(AuditPlan(0.5, 0.05, 0.001, 0.001), 0.1, 0.9)
+        tracemalloc.start()
+        try:
+            assert hardly.to_notice(1.001) is None
+            assert tracemalloc.get_traced_memory()[1] < 100 << 20
+        finally:
+            tracemalloc.stop()
 
     def test_in_words(self) -> None:
         words = Outlook(PLAN, 0.1, 0.9).words(units_per_s=200)
