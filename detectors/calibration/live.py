@@ -16,7 +16,7 @@ from detectors.calibration.audit import AuditPlan, Bounds, Tally, bounds, coin
 from detectors.calibration.audit_state import AuditState, StateFile
 from detectors.calibration.certificate import percent
 from detectors.calibration.outlook import Outlook
-from detectors.calibration.paths import BoxesPath, RegionsPath, path_of
+from detectors.calibration.paths import path_of
 from detectors.rules.boxes import Boxes
 from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
@@ -123,7 +123,7 @@ class LiveAudit(Auditor):
         self._plan = plan
         self._rule = rule
         self._path = path_of(rule, decides_alone=True, match_iou=match_iou)
-        if isinstance(self._path, (BoxesPath, RegionsPath)):
+        if self._path.matches:
             _needs_matching()
         self._key = hashlib.blake2b(settings.key.get_secret_value().encode(), digest_size=32).digest()
         self._shares = _levels(settings.share, settings.share_at_most)
