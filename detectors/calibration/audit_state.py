@@ -7,12 +7,13 @@ import contextlib
 import fcntl
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from detectors.calibration.audit import AuditPlan, Drift, Tally
+from detectors.calibration.audit import AuditPlan, Drift, Tally, counts
 from pipeline.core.errors import InputError
 
 _LARGEST_BYTES = 1 << 20
@@ -21,7 +22,8 @@ _LARGEST_BYTES = 1 << 20
 @dataclass(slots=True)
 class AuditState:
     """Counts of one generation under one plan. `units` left the pipeline, `reported` of them were flagged, `audited`
-    were looked at for the audit alone. `alarm` stays for good: "broken", "drift", or empty."""
+    were looked at for the audit alone. `due` words are not there yet: if the program dies, they were not to be had.
+    `alarm` stays for good: "broken", "drift", or empty."""
 
     generation: str
     plan: AuditPlan
@@ -31,6 +33,7 @@ class AuditState:
     reported: int = 0
     audited: int = 0
     alarm: str = ""
+    due: Counter[float] = field(default_factory=Counter)
 
     @classmethod
     def fresh(cls, generation: str, plan: AuditPlan, patience: float) -> Self:
@@ -55,6 +58,7 @@ class AuditState:
             self.reported + other.reported,
             self.audited + other.audited,
             self.alarm or other.alarm,
+            self.due + other.due,
         )
 
     def to_document(self) -> dict[str, Any]:
@@ -66,6 +70,7 @@ class AuditState:
             "reported": self.reported,
             "audited": self.audited,
             "tally": self.tally.to_document(),
+            "due": sorted(map(list, self.due.items())),
             "plan": asdict(self.plan) | {"patience": self.drift.patience},
             "drift": self.drift.to_document(),
         }
@@ -87,6 +92,7 @@ class AuditState:
             int(document["reported"]),
             int(document["audited"]),
             document["alarm"],
+            counts(document.get("due", [])),
         )
 
 

@@ -74,6 +74,7 @@ class AuditRunner:
         self._over = self._closing = self._ended = False
         self._picked = self._audited = self._units = 0
         self._skipped: Counter[str] = Counter()
+        self._due: Counter[float] = Counter()  # words that nobody has heard yet, by p
         self._news = _News()
         self._book = threading.Lock()
         self._unsaved = False
@@ -123,6 +124,7 @@ class AuditRunner:
             if word is not None:
                 if len(self._known) < _MOST_KNOWN:
                     self._known.append(_Known(outcome, word))
+                    self._due[1.0] += 1
                     self._changed.notify()
                 else:
                     self._news.unseen[1.0] += 1
@@ -130,6 +132,7 @@ class AuditRunner:
             if ticket.toss is None or ticket.toss >= p:
                 return False
             self._picked += 1
+            self._due[p] += 1
             if ticket.lease is None:
                 self._skip("no picture", p)
             elif self._closing or self._full():
@@ -145,6 +148,11 @@ class AuditRunner:
 
     def _skip(self, reason: str, p: float) -> None:
         self._skipped[reason] += 1
+        self._unseen(p)
+
+    def _unseen(self, p: float) -> None:
+        """A word that was due, and will not be had."""
+        self._due[p] -= 1
         self._news.unseen[p] += 1
 
     def _full(self) -> bool:
@@ -240,9 +248,12 @@ class AuditRunner:
         except Exception as error:  # noqa: BLE001 a rule may be a third party's
             self._complain(error)
             with self._changed:
-                self._news.unseen[1.0] += 1
+                self._unseen(1.0)
             return
         with self._book:
+            with self._changed:
+                self._due[1.0] -= 1
+            self._enter()
             self.auditor.heard(word, 1.0, audited=False)
             self._unsaved = True
 
@@ -258,11 +269,13 @@ class AuditRunner:
                 if not self._ended:
                     self._skip("fault", picked.p)
             return
-        with self._changed:
-            if self._ended:
-                return
-            self._audited += 1
         with self._book:
+            with self._changed:
+                if self._ended:
+                    return
+                self._audited += 1
+                self._due[picked.p] -= 1
+            self._enter()
             auditor.heard(word, picked.p, audited=True)
             self._unsaved = True
         if word.detections:
@@ -288,7 +301,7 @@ class AuditRunner:
             self._reserve.clear()
             self._known.clear()
             if left:
-                self._skipped["alarm"] += len(left)
+                self._skipped["alarm"] += len(left)  # their words stay due: nothing was proved of them
         self.trip()
         for one in left:
             one.lease.drop()
@@ -306,9 +319,11 @@ class AuditRunner:
     # Its book. The lock is held.
 
     def _enter(self) -> None:
-        """What the live path has counted since the last time."""
+        """What the live path has counted since the last time, and what is due by now."""
         with self._changed:
             news, self._news = self._news, _News()
+            due = +self._due
+        self.auditor.waiting(due)
         if news.units or news.unseen:
             self._unsaved = True
             self.auditor.left(news.units, news.reported)
@@ -339,10 +354,10 @@ class AuditRunner:
             log.warning("%s: a window could not be audited: %s", self._cascade, redact(error))
 
     def snapshot(self, now_s: float) -> AuditSnapshot:
-        with self._changed:
-            picked, audited, waiting = self._picked, self._audited, self._waiting()
-            units, skipped = self._units, dict(self._skipped)
         with self._book:
+            with self._changed:
+                picked, audited, waiting = self._picked, self._audited, self._waiting()
+                units, skipped = self._units, dict(self._skipped)
             self._enter()
             return AuditSnapshot(
                 cascade=self._cascade,

@@ -96,6 +96,20 @@ def test_the_share_rises_with_the_score_up_to_the_threshold(tmp_path: Path, rule
         assert toss is None or 0 <= toss < 0.8
 
 
+def test_words_that_were_due_when_the_program_died_are_unseen(tmp_path: Path) -> None:
+    died = audit(tmp_path, SCORES)
+    died.open()
+    died.waiting({0.1: 3, 1.0: 2})
+    assert (died.report(0).unseen, died.report(0).worst) == (0, 1.0)
+    died.save()
+    died.close()
+    restarted = audit(tmp_path, SCORES)
+    restarted.open()
+    restarted.waiting({})
+    assert (restarted.report(0).unseen, restarted.report(0).worst) == (5, 1.0)
+    restarted.close()
+
+
 def test_a_certificate_says_what_it_is_held_against() -> None:
     plain = {"share": 0.1, "key": "a key for tests"}
     assert AuditSettings.model_validate(plain).plan_for((0.02, 0.1)).alpha == 0.02

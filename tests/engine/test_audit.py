@@ -231,6 +231,29 @@ def test_nothing_live_ever_stands_behind_an_audit(tmp_path: Path) -> None:
     assert audit.report.worst == pytest.approx(160 / 200), "but of the 40 the word was there"
 
 
+def test_the_upper_bound_holds_while_looks_are_due(tmp_path: Path) -> None:
+    """Catches of the ordinary course are known at once, and a stage that hangs keeps every miss waiting."""
+    hang = threading.Event()
+    generation = audited(
+        tmp_path / "a.json", again=Known("audit", table=HEAVY, hang=hang), reserve=1000, alpha=0.2, delta=0.1
+    )
+    source = LiveMemory(script=[grey(ASKED), grey(SLIPS)], repeat=200, fps=1000, realtime=True, in_flight=512)
+    sink = AuditSink()
+    pipeline = Pipeline([StreamPlan("s", source, "known", generation)], {"sink": sink})
+    pipeline.start()
+    deadline = time.monotonic() + 10
+    while len(sink.collector.results) < 400 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)  # the thread that hangs in the model counts no word, either
+    (audit,) = pipeline.snapshot().audits
+    hang.set()
+    pipeline.stop(drain_s=10.0)
+    assert (audit.waiting, audit.report.unseen) == (200, 0)
+    assert audit.report.upper > 0.5, "half of what matters is missed"
+    assert audit.report.state == "unproven"
+    assert audit.report.worst is not None and audit.report.worst >= 0.5
+
+
 def test_audits_take_a_small_share_while_live_work_waits_and_still_go_on(tmp_path: Path) -> None:
     again = Known("audit", table=HEAVY, slow_s=0.02)
     generation = audited(
