@@ -112,12 +112,13 @@ class Tally:
 
 
 _COUNTS = ("caught", "missed", "unseen")
+_MOST = 1 << 53  # what a double still counts
 
 
 def counts(document: Sequence[tuple[float, int]]) -> Counter[float]:
     """Counts by p, from a file. Raises `ValueError` or `TypeError` if they are none."""
     read = Counter({float(p): int(n) for p, n in document})
-    if any(not 0 < p <= 1 or n < 0 for p, n in read.items()):
+    if any(not 0 < p <= 1 or not 0 <= n < _MOST for p, n in read.items()):
         raise ValueError("a probability lies between 0 and 1, and a count is not negative")
     return read
 
@@ -262,5 +263,13 @@ class Drift:
 
     @classmethod
     def from_document(cls, plan: AuditPlan, patience: float, document: Mapping[str, Any]) -> Self:
+        """Raises `ValueError`, `TypeError` or `KeyError` if those are no bets of this plan."""
         bets = np.array([-np.inf if bet is None else float(bet) for bet in document["log_bets"]])
-        return cls(plan, patience, int(document["epochs"]), float(document["positives"]), bets)
+        read = cls(plan, patience, int(document["epochs"]), float(document["positives"]), bets)
+        if bets.shape != BETS_ABOVE.shape or np.isnan(bets).any() or (bets == np.inf).any():
+            raise ValueError(f"there are {len(BETS_ABOVE)} bets, and each is a number")
+        if not (1 < patience < math.inf and read.epochs >= 0 and 0 <= read.positives <= read.epoch_positives):
+            raise ValueError("no such epoch comes of these bets")
+        if (np.isfinite(bets) != bool(read.epochs)).any():
+            raise ValueError("a bet joins with every epoch, and none before")
+        return read

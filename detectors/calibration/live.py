@@ -130,7 +130,7 @@ class LiveAudit(Auditor):
         self._shares = _levels(settings.share, settings.share_at_most)
         self._file = StateFile(settings.path)
         self._file.read()
-        self._state = AuditState.fresh(generation, plan, settings.patience)
+        self._state = AuditState.fresh(generation, plan, settings.patience, match_iou)
         self._bounds: Bounds | None = None
         self._lost: Counter[float] = Counter()
 

@@ -172,4 +172,4 @@ def _digest(stages: tuple[Stage, ...], rule: CheckedRule) -> str:
     return hashlib.blake2s(text.encode(), digest_size=4).hexdigest()
 
 
-_IDENTITY = frozenset({"model", "version", "sha256", "precision"})
+_IDENTITY = frozenset({"model", "version", "sha256", "fingerprint", "runtime", "precision"})
