@@ -118,18 +118,18 @@ class _Builder:
         differences = [] if certificate is None else certificate.differences(cheap, heavy, rule)
         for line in differences:
             self._mistakes.add(f"is not for this cascade: {line}", (*plan.key, "certificate"))
-        auditor = self._auditor(plan, name, rule)
+        auditor = self._auditor(plan, name, rule, heavy)
         if differences or (auditor is None and plan.audit is not None):
             return None
         promise = "" if certificate is None else certificate.promise()
         return Generation(name, cheap, heavy, rule, certificate is not None, promise, auditor)
 
-    def _auditor(self, plan: CascadePlan, generation: str, rule: CheckedRule) -> Auditor | None:
+    def _auditor(self, plan: CascadePlan, generation: str, rule: CheckedRule, heavy: Stage | None) -> Auditor | None:
         bets = plan.audit_plan()
-        if plan.audit is None or plan.heavy is None or bets is None:
+        if plan.audit is None or plan.heavy is None or heavy is None or bets is None:
             return None
         try:
-            stage = build_audit_stage(plan.heavy)
+            stage = build_audit_stage(plan.heavy, heavy)
             return LiveAudit(plan.audit, generation, rule, stage, bets, match_iou=plan.match_iou)
         except InputError as error:
             self._mistakes.take(error, (*plan.key, "audit"))
