@@ -180,6 +180,7 @@ def _saved(folder: Path, measured: Measured, judged: list[Judged], data: DataSet
         heavy=None if measured.heavy is None else measured.heavy.labels,
         labels=data.labels,
         rule=rule_document(measured.rule),
+        tile=measured.tile,
     )
     save_scores(path, header, judged)
     return path
