@@ -19,6 +19,8 @@ from pipeline.core.errors import InputError
 
 _PARTS_A_SECOND, _DEADLINE_MS = 10, 1000  # what any machine keeps up with; the line's own pace is its owner's to set
 
+_REACH = 40 / 128  # of a tile's side: what a look answers for lies so far from its edge that it is seen whole
+
 
 def make(project: Project, out: Path, only: str | None, tell: Tell) -> dict[str, Any]:
     """Train, export, write the cascade's config beside `out`. Raises `InputError`."""
@@ -83,11 +85,13 @@ def _run_config(project: Project, cheap: Made, heavy: Made) -> str:
     bad = [label for label in heavy_labels if not is_good(label)]
     threshold = round(float(heavy.figures.get("threshold", 0.5)), 3)
     confirm = dict.fromkeys(bad, threshold)
-    if cheap.model.manifest.view.tile is None and heavy.model.manifest.view.tile is not None:
+    tile = heavy.model.manifest.view.tile
+    if cheap.model.manifest.view.tile is None and tile is not None:
         rule: dict[str, Any] = {
             "kind": "regions",
             "escalate": {cheap.model.manifest.labels[0]: 0.1},
             "confirm": confirm,
+            "reach": tile * _REACH,
         }
     else:
         watch = [label for label in cheap.model.manifest.labels if not is_good(label)]
