@@ -40,6 +40,10 @@ class BadPicture(ValueError):
     """Why a picture was not decoded."""
 
 
+class TooLarge(BadPicture):
+    """It has more pixels than it may, which was found out before memory was taken for them."""
+
+
 def guard(codec: CodecContext, max_pixels: int, *, strict: bool = False) -> None:
     """Refuse larger pictures in the decoder itself, and, if `strict`, damaged ones too, which it else patches up.
     Call it before the first packet."""
@@ -111,7 +115,7 @@ def decode_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> VideoFrame:
     try:
         frames = codec.decode(Packet(data)) + codec.decode(None)
     except ArgumentError:
-        raise BadPicture(f"has more than {max_pixels} pixels, or none") from None
+        raise TooLarge(f"has more than {max_pixels} pixels, or none") from None
     except FFmpegError as error:
         raise BadPicture(f"cannot be decoded: {redact(error.strerror or error)}") from None
     if not frames or frames[0].is_corrupt:
