@@ -49,8 +49,8 @@ class Line(Source):
     there is no room now.
 
     The line never waits: where the program falls behind, parts are shed, and those that could not even be decoded in
-    half of their time are passed over, counted as undecoded. With a `reference`, part and reference are judged as one
-    picture: the part in red, the reference in green and blue.
+    half of their time (of files that arrive: all of it) are passed over, counted as undecoded. With a `reference`, part
+    and reference are judged as one picture: the part in red, the reference in green and blue.
     """
 
     path: Path | None = Field(None, description="the folder of pictures; with `trigger: http` there is none")
