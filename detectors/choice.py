@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from detectors.manifest import MANIFEST, Input, Model, Output, OutputKind, ViewSettings, read_model
+from detectors.manifest import MANIFEST, Input, Model, Output, OutputKind, ViewSettings, aside, read_model
 from detectors.runtimes import READERS, RUNTIMES
 from detectors.runtimes.base import PRECISIONS, Options, Precision, Runtime
 from pipeline.core.catalogue import nearest
@@ -58,6 +58,8 @@ def find_model(choice: ModelChoice) -> Model:
         folder = shipped
     else:
         path = Path(choice.model).expanduser()
+        if not path.exists() and (aside(path) / MANIFEST).is_file():
+            path = aside(path)
         if path.is_file() and path.name != MANIFEST:
             from detectors.bare import bare_model
 

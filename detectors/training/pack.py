@@ -13,7 +13,18 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from detectors.datasets.base import Sample
-from detectors.manifest import MANIFEST, SAMPLES, Input, Manifest, Model, Output, Weights, digest, write_manifest
+from detectors.manifest import (
+    MANIFEST,
+    SAMPLES,
+    Input,
+    Manifest,
+    Model,
+    Output,
+    Weights,
+    aside,
+    digest,
+    write_manifest,
+)
 from detectors.training.recipe import Recipe
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import BadPicture
@@ -66,12 +77,37 @@ def packed(network: Any, manifest: Manifest, samples: Sequence[Sample], folder: 
         full = manifest.model_copy(update={"weights": weights, **said})
         write_manifest(full, part / MANIFEST)
         show(samples, part / SAMPLES)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        take_place(part, folder)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise InputError(f"cannot be written: {error.strerror}", str(folder)) from None
     return Model(full, folder / "model.xml")
+
+
+def take_place(new: Path, folder: Path, keep: Path | None = None) -> None:
+    """The model in `new` goes to `folder`, what is there to `keep`, or away. Wherever it dies, a whole model is in
+    `folder` or `aside` of it, where it is found, too. Raises `OSError`, and all is as it was."""
+    old = aside(folder)
+    if folder.exists():
+        _away(old)  # left behind by one that died later on
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    if keep is not None and old.exists():
+        _away(keep)
+        old.rename(keep)
+    _away(old)
+
+
+def _away(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def show(samples: Sequence[Sample], folder: Path) -> None:
