@@ -357,6 +357,8 @@ class TestWrongInput:
         document = evaluated(home, "c.yaml", "--data", tmp_path / "data", "--out", tmp_path / "o")
         assert document["metrics"]["skipped"] == {"unreadable": 2}  # a good part and one with its defect
         assert "differ in size" in document["metrics"]["skipped_names"][0]
+        (told_of,) = (one for one in document["metrics"]["remarks"] if "honesty" in one)
+        assert told_of.startswith("1 board could not be read, and honesty is of the others: b00: ")
 
 
 def cut(picture: Path) -> None:
