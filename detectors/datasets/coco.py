@@ -35,7 +35,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from detectors.datasets.base import GOOD, DataSet, Format, Reading, Sample
+from detectors.datasets.base import DataSet, Format, Reading, Sample, says_good
 from detectors.datasets.boxes import SLACK, Boxes, unseen_told
 from detectors.datasets.files import (
     OUTSIDE,
@@ -108,7 +108,7 @@ def _of_the_whole(reading: Reading, labels: list[str]) -> list[str]:
             reading.leave_out("words on the whole", f"{sample.name} has a label without a place, and others have boxes")
         reading.samples = [sample for sample in samples if len(sample.classes) == len(sample.boxes)]
         return labels
-    good = next((label for label in labels if label.lower() in GOOD), "good")
+    good = next((label for label in labels if says_good(label)), "good")
     order = [good, *(label for label in labels if label != good)]
     reading.samples = [
         replace(sample, classes=np.array([order.index(labels[kind]) for kind in sample.classes] or [0], np.int64))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detectors.datasets.base import says_good
 from detectors.evaluation.boxes import Boxes as BoxesOfOne
-from detectors.evaluation.labels import Matching, says_good
+from detectors.evaluation.labels import Matching
 from detectors.replay import Heard, Seen
 from detectors.rules.boxes import Boxes
 from detectors.rules.regions import Regions
