@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from av.codec.context import CodecContext
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
 
 from detectors.datasets.base import Sample
 from detectors.manifest import (
@@ -27,7 +24,7 @@ from detectors.manifest import (
 )
 from detectors.training.recipe import Recipe
 from pipeline.core.errors import InputError
-from pipeline.core.pictures import BadPicture
+from pipeline.core.pictures import BadPicture, encode
 
 _SHOWN = 8  # pictures that go with a model
 _UNKNOWN = "0" * 64
@@ -118,17 +115,4 @@ def show(samples: Sequence[Sample], folder: Path) -> None:
             picture = samples[int(index)].image().rgb()
         except BadPicture:
             continue
-        (folder / f"{len(list(folder.iterdir()))}.png").write_bytes(png(picture))
-
-
-def png(picture: Any) -> bytes:
-    """uint8 `[h, w, 3]` → a PNG file."""
-    codec = CodecContext.create("png", "w")
-    assert isinstance(codec, VideoCodecContext)
-    codec.height, codec.width = picture.shape[:2]
-    codec.pix_fmt = "rgb24"
-    from fractions import Fraction
-
-    codec.time_base = Fraction(1, 1)
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+        (folder / f"{len(list(folder.iterdir()))}.png").write_bytes(encode(picture, "png", 6))
