@@ -7,6 +7,7 @@ import hashlib
 import logging
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -129,8 +130,9 @@ class LiveAudit(Auditor):
         self._shares = _levels(settings.share, settings.share_at_most)
         self._file = StateFile(settings.path)
         self._file.read()
-        self._state = AuditState.fresh(generation, plan, settings.patience)
+        self._state = AuditState.fresh(generation, plan, settings.patience, match_iou)
         self._bounds: Bounds | None = None
+        self._lost: Counter[float] = Counter()
 
     # Its file.
 
@@ -141,6 +143,12 @@ class LiveAudit(Auditor):
             return
         if kept.continues(self._state):
             self._state, self.alarm = kept, kept.alarm
+            if self.alarm:
+                self._lost = kept.due  # nothing is proved any more, and the proof that was stands
+            else:
+                for p, count in kept.due.items():  # the program died over them
+                    self.unseen(p, count)
+                kept.due = Counter()
             return
         aside = self._file.set_aside(kept.generation)
         whose = "under other settings" if kept.generation == self._state.generation else f"of {kept.generation}"
@@ -197,6 +205,11 @@ class LiveAudit(Auditor):
     def unseen(self, p: float, count: int) -> None:
         self._learn(Tally(unseen=Counter({p: count})))
 
+    def waiting(self, due: Mapping[float, int]) -> None:
+        due = self._lost + Counter(due)
+        if due != self._state.due:
+            self._state.due, self._bounds = due, None
+
     def _learn(self, news: Tally) -> None:
         state = self._state
         state.tally += news
@@ -212,7 +225,7 @@ class LiveAudit(Auditor):
 
     def _known(self) -> Bounds:
         if self._bounds is None:
-            self._bounds = bounds(self._plan, self._state.tally)
+            self._bounds = bounds(self._plan, self._state.tally, self._state.due)
         return self._bounds
 
     def report(self, units_per_s: float) -> AuditReport:
@@ -233,7 +246,7 @@ class LiveAudit(Auditor):
             estimate=known.estimate,
             lower=known.lower,
             upper=known.upper,
-            worst=tally.worst,
+            worst=tally.beside(state.due).worst,
             outlook=self._outlook(units_per_s),
         )
 

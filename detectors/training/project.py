@@ -23,7 +23,7 @@ from detectors.networks.pyramid import Architecture, Network
 from detectors.training import processes
 from detectors.training.judge import Judge
 from detectors.training.loop import Training
-from detectors.training.pack import manifest_of, packed, show
+from detectors.training.pack import manifest_of, packed, show, take_place
 from detectors.training.recipe import Recipe
 from detectors.training.teacher import Lesson, lessons
 from pipeline.core.contracts import Stage
@@ -264,9 +264,7 @@ class Maker:
         try:
             write_manifest(manifest, folder / MANIFEST)
             show(self.held.samples, folder / SAMPLES)
-            shutil.rmtree(kept, ignore_errors=True)
-            full.rename(kept)
-            folder.rename(full)
+            take_place(folder, full, kept)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise InputError(f"cannot be written: {error.strerror}", str(full)) from None

@@ -131,6 +131,12 @@ class TestBounds:
         assert (found.lower, found.upper) == (reported.lower, missed.upper)
         assert found.lower < missed.lower and found.upper > reported.upper
 
+    def test_what_is_still_due_may_have_been_missed(self) -> None:
+        tally, due = caught(6000, {0.1: 15}), Counter({0.1: 40, 0.5: 2})
+        found, all_missed = bounds(PLAN, tally, due), bounds(PLAN, caught(6000, {0.1: 55, 0.5: 2}))
+        assert (found.lower, found.upper) == (bounds(PLAN, tally).lower, all_missed.upper)
+        assert tally.beside(due).worst == pytest.approx((550 + 4) / (6000 + 550 + 4))
+
     def test_catches_that_only_the_coin_tells_of_prove_as_much_but_for_a_hair(self) -> None:
         """One in ten of them is looked at, and counts ten times: at a small α that costs next to nothing."""
         known, sampled = caught(6000, {0.1: 1}), Tally(Counter({0.1: 600}), Counter({0.1: 1}))
