@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,27 +50,23 @@ def manifest_of(name: str, recipe: Recipe, labels: Sequence[str], tile: int | No
     )
 
 
-def packed(network: Any, manifest: Manifest, samples: Sequence[Sample], folder: Path, said: Mapping[str, Any]) -> Model:
-    """Write `network` as OpenVINO IR with weights in half precision into `folder`, whole or not at all; a folder that
-    is there is replaced. `said` goes into the manifest (data, origin, licence, measured). Raises `InputError`."""
-    from detectors.networks.export import save_openvino
-    from detectors.networks.pyramid import Reading
-
+def packed(
+    network: Any,
+    manifest: Manifest,
+    samples: Sequence[Sample],
+    folder: Path,
+    said: Mapping[str, Any],
+    *,
+    form: Literal["ir", "onnx"] = "ir",
+) -> Model:
+    """Write `network` into `folder` as OpenVINO IR with weights in half precision, or as ONNX in float32, whole or not
+    at all; a folder that is there is replaced. `said` goes into the manifest (data, origin, licence, measured). Raises
+    `InputError`, and `MissingPart` without what writes ONNX."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    view = manifest.view
     try:
         part.mkdir(parents=True)
-        save_openvino(
-            Reading(network).eval(), view.height, view.width, part / "model.xml", any_size=view.tile is not None
-        )
-        weights = manifest.weights.model_copy(
-            update={
-                "sha256": digest(part / "model.xml"),
-                "companions": {"model.bin": digest(part / "model.bin")},
-                "precision": "f16",
-            }
-        )
+        weights = (_ir if form == "ir" else _onnx)(network, manifest, part)
         full = manifest.model_copy(update={"weights": weights, **said})
         write_manifest(full, part / MANIFEST)
         show(samples, part / SAMPLES)
@@ -78,7 +74,26 @@ def packed(network: Any, manifest: Manifest, samples: Sequence[Sample], folder: 
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise InputError(f"cannot be written: {error.strerror}", str(folder)) from None
-    return Model(full, folder / "model.xml")
+    return Model(full, folder / weights.file)
+
+
+def _ir(network: Any, manifest: Manifest, folder: Path) -> Weights:
+    from detectors.networks.export import save_openvino
+    from detectors.networks.pyramid import Reading
+
+    view, file, beside = manifest.view, folder / "model.xml", folder / "model.bin"
+    save_openvino(Reading(network).eval(), view.height, view.width, file, any_size=view.tile is not None)
+    companions = {beside.name: digest(beside)}
+    return Weights(file=file.name, sha256=digest(file), format="ir", companions=companions, precision="f16")
+
+
+def _onnx(network: Any, manifest: Manifest, folder: Path) -> Weights:
+    from detectors.networks.export import save_onnx
+    from detectors.networks.pyramid import Reading
+
+    view, file = manifest.view, folder / "model.onnx"
+    save_onnx(Reading(network).eval(), view.height, view.width, file, any_size=view.tile is not None)
+    return Weights(file=file.name, sha256=digest(file), format="onnx", precision="f32")
 
 
 def take_place(new: Path, folder: Path, keep: Path | None = None) -> None:

@@ -61,8 +61,11 @@ def sorted_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_two_folders_of_pictures_become_a_cascade_that_runs(sorted_parts: Path) -> None:
     home = sorted_parts
-    ran = called(home, "train", "parts", "--name", "my-line", *sets(*SHORT))
+    ran = called(home, "train", "parts", "--name", "my-line", *sets(*SHORT, "cheap.onnx=true"))
     assert ran.returncode == 0, ran.stderr
+    assert "my-line-mobilenet-onnx" in ran.stdout
+    again = called(home, "eval", "models/my-line-mobilenet-onnx", "--data", "parts", "--limit", "4")
+    assert again.returncode == 0, again.stderr
     assert "my-line.yaml runs them, uncertified" in ran.stdout
     assert "my-line-resnet: step 4 · loss" in ran.stderr
     assert "1 pictures could not be used: bad/cut.png" in ran.stdout  # its header is whole: only decoding tells
