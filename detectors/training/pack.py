@@ -36,7 +36,7 @@ def manifest_of(name: str, recipe: Recipe, labels: Sequence[str], tile: int | No
     output = (
         Output(kind="classification")
         if head == "classification"
-        else Output(kind="heatmap", score_floor=0.02, rival=0.25)
+        else Output(kind="heatmap", score_floor=0.02, iou=0.3, rival=0.7)
     )
     return Manifest(
         name=name,
