@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from detectors.datasets.base import DataSet, Format, Reading, Sample
+from detectors.datasets.headers import size_of
 from pipeline.core.errors import InputError
+from pipeline.core.pictures import BadPicture
 
 LABELS = ("open", "short", "mousebite", "spur", "copper", "pin-hole")
 LISTS = ("trainval.txt", "test.txt")
@@ -33,15 +35,16 @@ def read_deeppcb(folder: Path) -> DataSet:
     if not lists:
         raise InputError(f"holds neither {' nor '.join(LISTS)}, so it is no DeepPCB folder", str(folder))
     reading = Reading(folder)
+    names: set[str] = set()
     for file in lists:
         for number, line in enumerate(file.read_text("utf-8", "replace").splitlines(), 1):
             if line.strip():
-                _read(reading, line.split(), f"{file.name}:{number}")
+                _read(reading, line.split(), f"{file.name}:{number}", names)
     return reading.done(LABELS)
 
 
-def _read(reading: Reading, words: list[str], place: str) -> None:
-    if len(words) != 2 or any(PurePosixPath(word).is_absolute() or ".." in word for word in words):
+def _read(reading: Reading, words: list[str], place: str, names: set[str]) -> None:
+    if len(words) != 2 or any(PurePosixPath(w).is_absolute() or ".." in w or not PurePosixPath(w).name for w in words):
         reading.leave_out("malformed lines", f"{place} should name a picture and its labels, inside the folder")
         return
     picture, labels = reading.place / words[0], reading.place / words[1]
@@ -51,10 +54,15 @@ def _read(reading: Reading, words: list[str], place: str) -> None:
         if not file.is_file():
             reading.leave_out("missing files", f"{place} names {file.relative_to(reading.place)}, which is not there")
             return
+    if picture.stem in names:
+        reading.leave_out("duplicate names", f"{place} names {picture.stem} again")
+        return
+    names.add(picture.stem)
+    size = _size(part)
     boxes: list[list[float]] = []
     classes: list[int] = []
     for row, line in enumerate(labels.read_text("utf-8", "replace").splitlines(), 1):
-        fault = _defect(line.replace(",", " ").split(), boxes, classes) if line.strip() else None
+        fault = _defect(line.replace(",", " ").split(), size, boxes, classes) if line.strip() else None
         if fault is not None:
             reading.leave_out("labels", f"{labels.relative_to(reading.place)}:{row} {fault}")
     reading.samples.append(
@@ -69,7 +77,15 @@ def _read(reading: Reading, words: list[str], place: str) -> None:
     )
 
 
-def _defect(words: list[str], boxes: list[list[float]], classes: list[int]) -> str | None:
+def _size(part: Path) -> tuple[int, int]:
+    """Of a board whose picture cannot be read, what they all have: whoever decodes it will say what is wrong."""
+    try:
+        return size_of(part)
+    except BadPicture:
+        return SIDE, SIDE
+
+
+def _defect(words: list[str], size: tuple[int, int], boxes: list[list[float]], classes: list[int]) -> str | None:
     """Read one line into the lists, or say what is wrong with it."""
     try:
         x1, y1, x2, y2, kind = (int(word) for word in words)
@@ -77,8 +93,8 @@ def _defect(words: list[str], boxes: list[list[float]], classes: list[int]) -> s
         return "is not five whole numbers: x1 y1 x2 y2 class"
     if not 1 <= kind <= len(LABELS):
         return f"has the class {kind}; classes are 1 to {len(LABELS)}"
-    if not (0 <= x1 < x2 <= SIDE and 0 <= y1 < y2 <= SIDE):
-        return f"has a box outside the picture of {SIDE}×{SIDE}, or none at all"
+    if not (0 <= x1 < x2 <= size[0] and 0 <= y1 < y2 <= size[1]):
+        return f"has a box outside the picture of {size[0]}×{size[1]}, or none at all"
     boxes.append([x1, y1, x2, y2])
     classes.append(kind - 1)
     return None
