@@ -76,7 +76,8 @@ class DataSet:
         known = self.groups
         for group in groups:
             if group not in known:
-                raise InputError(f'there is no group "{group}"; there are {", ".join(sorted(known))}', "hold_out")
+                there = ", ".join(sorted(filter(None, known))) or "none"
+                raise InputError(f'there is no group "{group}"; there are {there}', "hold_out")
         return self.where(lambda s: s.group not in groups), self.where(lambda s: s.group in groups)
 
 

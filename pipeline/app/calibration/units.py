@@ -15,7 +15,7 @@ from detectors.datasets import read_dataset
 from detectors.datasets.base import DataSet
 from detectors.datasets.parts import Part
 from detectors.manifest import digest
-from pipeline.app.evaluation.units import Skipped, chosen, kind_of
+from pipeline.app.evaluation.units import Skipped, chosen, kind_of, lines_of
 from pipeline.app.evaluation.units import units_of as parts_in
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
@@ -144,11 +144,7 @@ class Frames(Units):
 
 def _names(file: Path, known: set[str]) -> set[str]:
     """The names of pictures in `file`, one a line. Raises `InputError` for one that is not there."""
-    try:
-        names = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text in UTF-8"
-        raise InputError(f"{file}: {reason}", "--truth") from None
+    names = [line.strip() for line in lines_of(file, "--truth") if line.strip()]
     for number, name in enumerate(names, 1):
         if name not in known:
             raise InputError(

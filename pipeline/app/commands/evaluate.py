@@ -200,9 +200,6 @@ def _folder(out: Path) -> Path:
 
 
 def _write(path: Path, document: object) -> None:
-    from pipeline.core.errors import InputError
+    from pipeline.core.files import save_text
 
-    try:
-        path.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", str(path)) from None
+    save_text(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from detectors.datasets.base import BadPicture, DataSet, Sample
+from detectors.datasets.files import read_text
 from detectors.datasets.parts import Part, parts_of
 from detectors.evaluation.judged import Judged
 from detectors.replay import places_at_any_threshold, see
@@ -45,7 +46,7 @@ def chosen(data: DataSet, groups: Sequence[str], only: Path | None, limit: int |
     known = data.groups
     for group in groups:
         if group not in known:
-            hint = nearest(group, known) or f" There are {', '.join(sorted(known)[:20])}."
+            hint = nearest(group, known) or f" There are {', '.join(sorted(filter(None, known))[:20]) or 'none'}."
             raise InputError(f'there is no group "{group}" in --data.{hint}', "--group")
     if groups:
         data = data.where(lambda sample: sample.group in groups)
@@ -123,14 +124,18 @@ def _groups(parts: Sequence[Part], size: int) -> Iterator[Sequence[Part]]:
         yield parts[start : start + size]
 
 
+def lines_of(file: Path, option: str) -> list[str]:
+    """Of a file that somebody named with `option`. Raises `InputError`."""
+    try:
+        return read_text(file).splitlines()
+    except InputError as error:
+        raise InputError(f"{file} {error.message}", option) from None
+
+
 def _names(file: Path, known: set[str]) -> set[str]:
     """The samples that `file` names, one a line: by name, or by the path of a picture, as data sets' own lists do; what
     stands behind it on the line is not looked at. Raises `InputError`."""
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text in UTF-8"
-        raise InputError(f"{file}: {reason}", "--only") from None
+    lines = lines_of(file, "--only")
     names: set[str] = set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
