@@ -245,9 +245,9 @@ class Training:
             with contextlib.suppress(OSError):
                 part.unlink()
             reason = getattr(error, "strerror", None) or "could not be written whole, as on a full disk"
-            kept = "The last whole checkpoint is kept; " if (self.folder / CHECKPOINT).is_file() else ""
+            kept = "The last whole checkpoint is kept; make" if (self.folder / CHECKPOINT).is_file() else "Make"
             raise InputError(
-                f"{reason}. {kept}make room and give the same command to go on", str(self.folder / CHECKPOINT)
+                f"{reason}. {kept} room and give the same command to go on", str(self.folder / CHECKPOINT)
             ) from None
 
     def resume(self) -> bool:
