@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from detectors.manifest import MANIFEST, Input, Model, Output, OutputKind, ViewSettings, read_model
+from detectors.manifest import MANIFEST, Input, Model, Output, OutputKind, ViewSettings, aside, read_model
 from detectors.runtimes import READERS, RUNTIMES
 from detectors.runtimes.base import PRECISIONS, Options, Precision, Runtime
 from pipeline.core.catalogue import nearest
@@ -58,6 +58,8 @@ def find_model(choice: ModelChoice) -> Model:
         folder = shipped
     else:
         path = Path(choice.model).expanduser()
+        if not path.exists() and (aside(path) / MANIFEST).is_file():
+            path = aside(path)
         if path.is_file() and path.name != MANIFEST:
             from detectors.bare import bare_model
 
@@ -90,14 +92,18 @@ def build_stage(choice: ModelChoice) -> Stage:
     return ImageStage(choice.name or model.name, model, whole, runtime.open(tiles, options))
 
 
-def build_audit_stage(choice: ModelChoice) -> Stage:
-    """The same model in the same form once more, for one picture at a time on one thread: beside the stage of the
-    choice, and never in its way. Raises as `build_stage` does."""
+def build_audit_stage(choice: ModelChoice, live: Stage) -> Stage:
+    """The model of `live` (the stage of the choice) once more in the very form that runs there, for one picture at a
+    time on one thread: beside it, and never in its way. Raises as `build_stage` does."""
     from detectors.image.stage import ImageStage
 
     model = _fetched(find_model(choice))
-    runtime, options = _settled(model, choice)
-    options = replace(options, workers=1, max_batch=1, threads=1)
+    said = live.describe()
+    form: dict[str, object] = {"runtime": said["runtime"], "workers": 1, "max_batch": 1}
+    if said["precision"] in PRECISIONS:
+        form["precision"] = said["precision"]  # else it is int8, and what is around that is settled without measuring
+    runtime, options = _settled(model, choice.model_copy(update=form))
+    options = replace(options, threads=1)
     return ImageStage(f"{choice.name or model.name}-audit", model, runtime.open(model, options))
 
 

@@ -200,6 +200,12 @@ class Model:
         return replace(self, manifest=self.manifest.model_copy(update={"view": self.manifest.view.of_tiles()}))
 
 
+def aside(folder: Path) -> Path:
+    """Where the model that was in `folder` lies while another takes its place; it is the only one there is if the
+    program died between the two."""
+    return folder.with_name(f".{folder.name}.old")
+
+
 def refuse_pickle(file: str | Path) -> None:
     """Raises `InputError` for formats that run code as they are read."""
     suffix = Path(file).suffix.lower()

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from detectors.rules.boxes import Boxes
 from detectors.rules.regions import Regions
 from pipeline.core.contracts import Clear, Escalate, Flag, Rule, Stage
@@ -62,9 +64,9 @@ class Unheard(InputError):
         super().__init__(f"nobody asked the heavy stage about {where}")
 
 
-def asked(rule: Rule, cheap: Findings) -> Verdict | tuple[Place, ...]:
-    """What the cheap stage alone decides, or where the heavy stage has to look."""
-    decision = rule.decide(cheap)
+def asked(rule: Rule, cheap: Findings, heavy: Sequence[Findings] = ()) -> Verdict | tuple[Place, ...]:
+    """What the rule decides of what was found so far, or where the heavy stage has to look next."""
+    decision = rule.merge(cheap, heavy) if heavy else rule.decide(cheap)
     if isinstance(decision, Escalate):
         return tuple(region.box for region in decision.regions) or (None,)
     return decision
@@ -72,25 +74,28 @@ def asked(rule: Rule, cheap: Findings) -> Verdict | tuple[Place, ...]:
 
 def replay(rule: Rule, seen: Seen) -> Played:
     """The deployed path over what was kept. Raises `Unheard` rather than guess."""
-    decided = asked(rule, seen.cheap.findings)
-    if not isinstance(decided, tuple):
-        return Played(decided)
+    places: list[Place] = []
     answers: list[Heard] = []
-    for place in decided:
-        if (heard := seen.heavy.get(place)) is None:
-            raise Unheard(place)
-        answers.append(heard)
-    verdict = rule.merge(seen.cheap.findings, [one.findings for one in answers])
-    return Played(verdict, decided, sum(one.seconds for one in answers))
+    while isinstance(decided := asked(rule, seen.cheap.findings, [one.findings for one in answers]), tuple):
+        for place in decided:
+            if (heard := seen.heavy.get(place)) is None:
+                raise Unheard(place)
+            places.append(place)
+            answers.append(heard)
+    return Played(decided, tuple(places), sum(one.seconds for one in answers))
 
 
 def places_of(rules: Sequence[Rule]) -> Callable[[Findings], Iterable[Place]]:
-    """Where any of `rules` has the heavy stage look, given what the cheap stage found."""
+    """Where any of `rules` has the heavy stage look, given what the cheap stage found: a rule that looks in rounds goes
+    furthest where nothing is found."""
 
     def places(cheap: Findings) -> Iterable[Place]:
+        nothing = Findings(cheap.labels, np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
         for rule in rules:
-            if isinstance(decided := asked(rule, cheap), tuple):
+            looks = 0
+            while isinstance(decided := asked(rule, cheap, [nothing] * looks), tuple):
                 yield from decided
+                looks += len(decided)
 
     return places
 

@@ -1,18 +1,21 @@
 """A COCO data set that grows, and forgets its oldest pictures.
 
 A picture is written before it is named in `annotations.json`, and that file is replaced, never written into: a program
-that is killed leaves at most a picture that nobody names.
+that is killed leaves at most a picture that nobody names. A large file is not replaced for each picture: what is new
+waits in a journal beside it meanwhile, and is in the file soon after, when the program ends, or when it starts again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.records import Outcome, Result, iso_time
+from sinks.journal import Journal
 from sinks.stills import sweep, write_whole
 
 ANNOTATIONS = "annotations.json"
@@ -22,6 +25,9 @@ _INFO = {
     "contributor": "thresher",
 }
 _LISTS = ("images", "annotations", "categories")
+_JOURNAL = ".annotations.journal"
+_AT_ONCE = 1 << 18  # bytes of a document that is written whenever there is something new
+_BYTES_PER_S = 1 << 18  # of a larger one, on average
 
 
 class CocoFolder:
@@ -33,6 +39,10 @@ class CocoFolder:
         self._keep = keep
         self._known: tuple[int, int, int] | None = None
         self._data = _empty()
+        self._fresh: list[dict[str, Any]] = []  # what was added since the last save
+        self._journal = Journal(folder / _JOURNAL)
+        self._waiting = False  # something is in the journal
+        self._saved_s = 0.0
 
     def check(self) -> None:
         """Raises `InputError` where something lies there that this is not."""
@@ -45,6 +55,8 @@ class CocoFolder:
         for place in (self._folder, self._folder / IMAGES):
             sweep(place)
         self.refresh()
+        if self._waiting:
+            self._write()
 
     def refresh(self) -> None:
         """See what somebody made of it: corrected labels, or took the set away. Raises `InputError` as `check` does."""
@@ -52,9 +64,12 @@ class CocoFolder:
         if stamp is None:
             if self._known is not None:
                 self.forget()
+            self._journal.clear()
+            self._waiting = False
         elif stamp != self._known:
             self._data = self._read()
             self._known = stamp
+            self._replay()
 
     def holds(self, window_id: str) -> bool:
         return any(image.get("window") == window_id for image in self._data["images"])
@@ -63,16 +78,14 @@ class CocoFolder:
         """What was added and not saved is void."""
         self._known = None
         self._data = _empty()
+        self._fresh = []
 
     def add(self, name: str, data: bytes, shape: tuple[int, ...], outcome: Outcome, reason: str) -> None:
         """A picture, `data` being its file; `shape` is `[h, w, 3]`. It counts once it was saved."""
         (self._folder / IMAGES).mkdir(parents=True, exist_ok=True)
         write_whole(self._folder / IMAGES / name, data)
-        window, found = outcome.window, self._data
-        self._drop([image for image in found["images"] if image.get("window") == window.id])
-        number = _next_id(found["images"])
+        window = outcome.window
         image: dict[str, Any] = {
-            "id": number,
             "file_name": f"{IMAGES}/{name}",
             "height": shape[0],
             "width": shape[1],
@@ -85,26 +98,33 @@ class CocoFolder:
             image["part"] = window.file
         if isinstance(outcome, Result):
             image |= {"decided_by": outcome.decided_by, "generation": outcome.generation}
-            self._label(number, outcome, shape)
-        found["images"].append(image)
+        labels = _labels(outcome, shape) if isinstance(outcome, Result) else []
+        entry = {"image": image, "labels": labels, "upon": self._known}
+        self._put(entry)
+        self._fresh.append(entry)
 
-    def _label(self, image: int, result: Result, shape: tuple[int, ...]) -> None:
-        annotations = self._data["annotations"]
-        first = _next_id(annotations)
-        for n, found in enumerate(result.detections):
-            x1, y1, x2, y2 = found.box or (0.0, 0.0, float(shape[1]), float(shape[0]))
-            annotations.append(
-                {
-                    "id": first + n,
-                    "image_id": image,
-                    "category_id": self._category(found.label),
-                    "bbox": [round(side, 1) for side in (x1, y1, x2 - x1, y2 - y1)],
-                    "area": round((x2 - x1) * (y2 - y1), 1),
-                    "iscrowd": 0,
-                    "score": round(found.score, 4),
-                }
-                | ({} if found.box else {"whole": True})  # a word on the whole picture, which COCO knows no place for
-            )
+    def _put(self, entry: dict[str, Any]) -> None:
+        found, image = self._data, entry["image"]
+        self._drop([one for one in found["images"] if one.get("window") == image["window"]])
+        number, first = _next_id(found["images"]), _next_id(found["annotations"])
+        found["images"].append({"id": number, **image})
+        for n, label in enumerate(entry["labels"]):
+            own = {key: value for key, value in label.items() if key != "label"}
+            place = {"id": first + n, "image_id": number, "category_id": self._category(label["label"])}
+            found["annotations"].append(place | own)
+
+    def _replay(self) -> None:
+        """What waits in the journal, on top of the document. Where somebody has changed that since, what they made of a
+        picture stands."""
+        entries = self._journal.read()
+        self._waiting = bool(entries)
+        for entry in entries:
+            try:
+                same = entry["upon"] == list(self._known or ())
+                if same or not self.holds(entry["image"]["window"]):
+                    self._put(entry)
+            except (KeyError, TypeError):
+                continue  # none of ours
 
     def _category(self, label: str) -> int:
         categories = self._data["categories"]
@@ -115,12 +135,35 @@ class CocoFolder:
         return int(known)
 
     def save(self) -> None:
-        """All that was added is there from now on; what is too much, and oldest, no longer."""
+        """All that was added is kept from now on, if not yet in the document."""
+        size = 0 if self._known is None else self._known[1]
+        pause_s = size / _BYTES_PER_S if size > _AT_ONCE else 0.0
+        if time.monotonic() - self._saved_s >= pause_s:
+            self._write()
+        elif self._fresh:
+            self._journal.append(self._fresh)
+            self._fresh, self._waiting = [], True
+
+    def close(self) -> None:
+        """What waits goes into the document. Raises `InputError` as `check` does; safe twice."""
+        self.refresh()
+        if self._waiting:
+            self._write()
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something that the document does not say yet."""
+        return self._waiting
+
+    def _write(self) -> None:
+        """The document anew; what is too much, and oldest, goes."""
         surplus = self._data["images"][: max(0, len(self._data["images"]) - self._keep)]
         self._drop(surplus)
         text = json.dumps(self._data, ensure_ascii=False)
         write_whole(self._file, text.encode("utf-8", "backslashreplace"))
         self._known = self._stamp()
+        self._journal.clear()
+        self._fresh, self._waiting, self._saved_s = [], False, time.monotonic()
         kept = {image["file_name"] for image in self._data["images"]}
         for image in surplus:
             name = str(image["file_name"])
@@ -155,6 +198,23 @@ class CocoFolder:
         if not sound or any("file_name" not in image for image in data["images"]):
             raise InputError("is no COCO data set; give another folder", str(self._file))
         return dict(data)
+
+
+def _labels(outcome: Result, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """What was found, as annotations that have a name and no ids yet."""
+    labels: list[dict[str, Any]] = []
+    for found in outcome.detections:
+        x1, y1, x2, y2 = found.box or (0.0, 0.0, float(shape[1]), float(shape[0]))
+        label = {
+            "label": found.label,
+            "bbox": [round(side, 1) for side in (x1, y1, x2 - x1, y2 - y1)],
+            "area": round((x2 - x1) * (y2 - y1), 1),
+            "iscrowd": 0,
+            "score": round(found.score, 4),
+        }
+        # a word on the whole picture, which COCO knows no place for
+        labels.append(label if found.box else {**label, "whole": True})
+    return labels
 
 
 def _empty() -> dict[str, Any]:

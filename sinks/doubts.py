@@ -29,7 +29,8 @@ class Doubts(Sink):
     - as `cleared`, if the heavy stage was asked and found nothing to reject.
 
     `annotations.json` is whole whenever somebody looks, also after `kill -9`, and labels that were corrected in it
-    meanwhile are kept. Of each reason at most one picture is taken in `every_s`: doubts never thin out the audit.
+    meanwhile are kept. Once it is large, what is new may be some seconds on its way there (a minute at 16 MB). Of each
+    reason at most one picture is taken in `every_s`: doubts never thin out the audit.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"pictures", "audits"})
@@ -91,7 +92,7 @@ class _Writer:
                 reason = self._plan.reason(item) if isinstance(item, Picture) else None
                 if isinstance(item, Picture) and reason is not None and self._is_due(item.outcome, reason):
                     changed = self._add(item, reason) or changed
-            if changed:
+            if changed or self._set.waits:
                 self._set.save()
         except OSError as error:
             self._set.forget()  # what is on the disk is what counts
@@ -118,6 +119,10 @@ class _Writer:
         return True
 
     def close(self) -> None:
+        try:
+            self._set.close()
+        except (OSError, InputError) as error:  # it is in the journal, and goes in at the next start
+            log.warning("%s: what is new is not in %s yet: %s", self._plan.path, ANNOTATIONS, error)
         if self._gone:
             log.info("%d pictures were gone before they could be kept for %s", self._gone, ANNOTATIONS)
             self._gone = 0

@@ -5,39 +5,16 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TypeAlias
-
-import numpy as np
-from av.codec.context import CodecContext
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
 
 from pipeline.core.contracts import Picture
 from pipeline.core.errors import FrameGone
 from pipeline.core.files import UNFINISHED, write_whole
+from pipeline.core.pictures import Kind, encode
 from pipeline.core.records import Array, Window
-
-Kind: TypeAlias = Literal["png", "jpg"]
 
 _UNFIT = re.compile(r"[^A-Za-z0-9.-]+")
 _LONGEST = 80
 _OURS = re.compile(r"[A-Za-z0-9._-]+_[A-Za-z0-9.-]+_\d{8,}\.(png|jpg)")
-_CODECS = {"png": ("png", "rgb24"), "jpg": ("mjpeg", "yuvj444p")}
-
-
-def encode(pixels: Array, kind: Kind) -> bytes:
-    """uint8 RGB `[h, w, 3]` as a file. JPEG keeps colour as fine as light: a part beside its reference is all edges."""
-    name, pixel_format = _CODECS[kind]
-    codec = CodecContext.create(name, "w")
-    assert isinstance(codec, VideoCodecContext)
-    codec.height, codec.width = pixels.shape[:2]
-    codec.pix_fmt = pixel_format
-    codec.time_base = 1  # type: ignore[assignment]  # any will do
-    codec.thread_count = 1
-    codec.options = {"qmin": "2", "qmax": "2"} if kind == "jpg" else {"compression_level": "1"}
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format=pixel_format)
-    frame.pts = 0
-    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
 
 
 def file_name(window: Window, kind: Kind) -> str:

@@ -45,11 +45,12 @@ class Line(Source):
     They come from the pictures of a folder at a pace (`fps`); as files that arrive in it (`trigger: folder`; those that
     lie there already have passed); or by HTTP (`trigger: http`): `POST /part` with the picture as the body and, if you
     like, its name in `?name=` or the header `Part-Name`. 202 means that it was taken, and names its window; 413 that it
-    is too large, 415 that it is no picture, 422 that it does not fit its reference, 503 that there is no room now.
+    is too large (`max_mb`, `max_pixels`), 415 that it is no picture, 422 that it does not fit its reference, 503 that
+    there is no room now.
 
     The line never waits: where the program falls behind, parts are shed, and those that could not even be decoded in
-    half of their time are passed over, counted as undecoded. With a `reference`, part and reference are judged as one
-    picture: the part in red, the reference in green and blue.
+    half of their time (of files that arrive: all of it) are passed over, counted as undecoded. With a `reference`, part
+    and reference are judged as one picture: the part in red, the reference in green and blue.
     """
 
     path: Path | None = Field(None, description="the folder of pictures; with `trigger: http` there is none")

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TELL_S = 1.0
+_BUDGET_NS = 5_000_000_000  # what a live window gets where no deadline was set
+
 
 class ArrivingReader:
     """The running part of a `Line` with `trigger: folder`. A part arrives when its writer lets go of the file, so the
-    time that it is left to settle counts; its reference must be there by then. Media time begins at the opening."""
+    time that it is left to settle counts; its reference must be there by then. One whose time is over before it can be
+    decoded is passed over: those behind it would else be late, too. Media time begins at the opening."""
 
     def __init__(self, plan: Line, stream: str) -> None:
         assert plan.path is not None
@@ -30,6 +34,8 @@ class ArrivingReader:
         self._bench = plan.bench()
         self._folder = plan.path
         self._stream = stream
+        self._budget_ns = int(plan.latency_budget_ms * 1e6) if plan.latency_budget_ms else _BUDGET_NS
+        self._missed, self._told_s = 0, 0.0
         self._belt = Belt(stream, self.epoch)
         self._watch = Watch(plan.path, self._bench.is_part, plan.settle_s)
         self._closed = False
@@ -42,6 +48,10 @@ class ArrivingReader:
                 if not self._watch.first_sight(path):
                     continue
                 last_ns = max(let_go_ns, last_ns + 1)  # one that took long to settle is not older than the one before
+                if time.monotonic_ns() - last_ns > self._budget_ns:
+                    self._tell()
+                    yield self._belt.gap()
+                    continue
                 try:
                     frame = self._bench.read(path)
                 except BadPicture as error:
@@ -53,6 +63,13 @@ class ArrivingReader:
                 yield Watermark(self._stream, time.monotonic_ns() - start_ns)
                 if not self._folder.is_dir():
                     raise SourceLost(f"{self._folder}: the folder is gone")
+
+    def _tell(self) -> None:
+        """Each is counted; they are told of once a second."""
+        self._missed += 1
+        if (now_s := time.monotonic()) - self._told_s >= _TELL_S:
+            log.warning("%s: decoding cannot keep pace: %d parts were passed over", self._stream, self._missed)
+            self._missed, self._told_s = 0, now_s
 
     def close(self) -> None:
         self._closed = True

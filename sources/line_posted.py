@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from av.video.frame import VideoFrame
 
-from pipeline.core.pictures import BadPicture
+from pipeline.core.pictures import BadPicture, TooLarge
 from pipeline.core.records import Item, Watermark
 from pipeline.core.settings import address
 from sources.ffmpeg import new_epoch
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 0.5
 _TELL_S = 1.0
+_DECODERS = 4  # at once: a few bytes may hold many pixels, and whoever is connected may post such
+_MOST_DECODED = 1 << 30  # bytes of decoded parts that wait
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Inbox:
         self._changed = threading.Condition()
         self._line: deque[_Place] = deque()
         self._next = 0
+        self._bytes = 0
         self._open = False
 
     def open(self) -> None:
@@ -60,12 +63,17 @@ class Inbox:
             self._open = False
             left = len(self._line)
             self._line.clear()
+            self._bytes = 0
             self._changed.notify_all()
             return left
 
     @property
     def has_room(self) -> bool:
-        return self._open and len(self._line) < self._most
+        return self._open and len(self._line) < self._most and self.may_decode
+
+    @property
+    def may_decode(self) -> bool:
+        return self._bytes < _MOST_DECODED
 
     def arrive(self, name: str) -> _Place | None:
         """A place for a part that arrives now, or None where there is none."""
@@ -81,14 +89,21 @@ class Inbox:
         """Its picture, or None where it is of no use. Each place gets this once."""
         with self._changed:
             place.frame, place.decoded = frame, True
+            self._bytes += _bytes(frame)
             self._changed.notify_all()
 
     def take(self) -> _Place | None:
         """The next part, once it is decoded; None where that takes more than half a second."""
         with self._changed:
             if self._changed.wait_for(lambda: bool(self._line) and self._line[0].decoded, _TICK_S):
-                return self._line.popleft()
+                place = self._line.popleft()
+                self._bytes -= _bytes(place.frame)
+                return place
             return None
+
+
+def _bytes(frame: VideoFrame | None) -> int:
+    return 0 if frame is None else sum(plane.buffer_size for plane in frame.planes)
 
 
 class PostedReader:
@@ -102,6 +117,7 @@ class PostedReader:
         self._bench = plan.bench()
         self._belt = Belt(stream, self.epoch)
         self._inbox = Inbox(plan.waiting)
+        self._decoders = threading.Semaphore(_DECODERS)
         self._told_s = 0.0
         self._closed = False
         self._server = PartServer(
@@ -133,10 +149,14 @@ class PostedReader:
             return Answer(503, {"error": "there is no room for a part now"})
         frame = None
         try:
-            frame = self._bench.decode(data, name)
+            with self._decoders:
+                if not self._inbox.may_decode:
+                    return Answer(503, {"error": "there is no room for so large a part now"})
+                frame = self._bench.decode(data, name)
         except BadPicture as error:
             self._tell(name, error)
-            return Answer(422 if isinstance(error, BadReference) else 415, {"error": f"the part {error}"})
+            status = 422 if isinstance(error, BadReference) else 413 if isinstance(error, TooLarge) else 415
+            return Answer(status, {"error": f"the part {error}"})
         finally:
             self._inbox.decoded(place, frame)
         return Answer(202, {"id": f"{self._stream}/{self.epoch}/{place.number}"})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias, cast
 
@@ -72,6 +72,10 @@ class Tally:
         if flagged:
             (self.caught if reported else self.missed)[p] += 1
 
+    def beside(self, due: Counter[float]) -> Tally:
+        """The same, with words that are still due among the unseen: until they are had, they may be anything."""
+        return self + Tally(unseen=due) if due else self
+
     def __add__(self, other: Tally) -> Tally:
         return Tally(self.caught + other.caught, self.missed + other.missed, self.unseen + other.unseen)
 
@@ -104,13 +108,19 @@ class Tally:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Raises `ValueError`, `TypeError` or `KeyError` if that is no tally."""
-        counts = [Counter({float(p): int(n) for p, n in document[name]}) for name in _COUNTS]
-        if any(not 0 < p <= 1 or n < 0 for count in counts for p, n in count.items()):
-            raise ValueError("a probability lies between 0 and 1, and a count is not negative")
-        return cls(*counts)
+        return cls(*(counts(document[name]) for name in _COUNTS))
 
 
 _COUNTS = ("caught", "missed", "unseen")
+_MOST = 1 << 53  # what a double still counts
+
+
+def counts(document: Sequence[tuple[float, int]]) -> Counter[float]:
+    """Counts by p, from a file. Raises `ValueError` or `TypeError` if they are none."""
+    read = Counter({float(p): int(n) for p, n in document})
+    if any(not 0 < p <= 1 or not 0 <= n < _MOST for p, n in read.items()):
+        raise ValueError("a probability lies between 0 and 1, and a count is not negative")
+    return read
 
 
 def _weighted(counts: Counter[float]) -> float:
@@ -159,17 +169,23 @@ class Bounds:
     state: State
 
 
-def bounds(plan: AuditPlan, tally: Tally) -> Bounds:
+def bounds(plan: AuditPlan, tally: Tally, due: Counter[float] | None = None) -> Bounds:
     """What the tally proves by now. It may be asked after every unit: the bounds hold at all times at once, and
-    whatever the unseen units were. For the lower one those were all caught, for the upper one all missed."""
+    whatever the unseen units were. For the lower one those were all caught, for the upper one all missed.
+
+    Words that are still `due` count as missed for the upper one, since catches may be known before misses are. For the
+    lower one they need not be caught: catches that are known too early only make it lower.
+    """
     p, caught, missed, unseen = _arrays(plan, tally)
     rich = -math.log(plan.delta)
+    later = tally.beside(due or Counter())
+    late_p, late_caught, late_missed, late_unseen = _arrays(plan, later)
 
     def refuted_at_most(m: float) -> bool:
         return bool(log_wealth_above(plan, m, missed, p, caught + unseen) >= rich)
 
     def refuted_at_least(m: float) -> bool:
-        return bool(log_wealth_below(plan, m, missed + unseen, p, caught) >= rich)
+        return bool(log_wealth_below(plan, m, late_missed + late_unseen, late_p, late_caught) >= rich)
 
     lower = _turn(lambda m: not refuted_at_most(m))[0]  # K falls as m grows
     upper = _turn(refuted_at_least)[1]  # L rises
@@ -182,8 +198,8 @@ def _arrays(plan: AuditPlan, tally: Tally) -> tuple[Array, Array, Array, Array]:
     levels = sorted(tally.caught.keys() | tally.missed.keys() | tally.unseen.keys()) or [plan.p_ref]
     if levels[0] < plan.p_min:
         raise ValueError(f"a unit was audited with p = {levels[0]}, below the plan's {plan.p_min}")
-    counts = (tally.caught, tally.missed, tally.unseen)
-    caught, missed, unseen = (np.array([count[level] for level in levels]) for count in counts)
+    kinds = (tally.caught, tally.missed, tally.unseen)
+    caught, missed, unseen = (np.array([kind[level] for level in levels]) for kind in kinds)
     return np.array(levels), caught, missed, unseen
 
 
@@ -247,5 +263,13 @@ class Drift:
 
     @classmethod
     def from_document(cls, plan: AuditPlan, patience: float, document: Mapping[str, Any]) -> Self:
+        """Raises `ValueError`, `TypeError` or `KeyError` if those are no bets of this plan."""
         bets = np.array([-np.inf if bet is None else float(bet) for bet in document["log_bets"]])
-        return cls(plan, patience, int(document["epochs"]), float(document["positives"]), bets)
+        read = cls(plan, patience, int(document["epochs"]), float(document["positives"]), bets)
+        if bets.shape != BETS_ABOVE.shape or np.isnan(bets).any() or (bets == np.inf).any():
+            raise ValueError(f"there are {len(BETS_ABOVE)} bets, and each is a number")
+        if not (1 < patience < math.inf and read.epochs >= 0 and 0 <= read.positives <= read.epoch_positives):
+            raise ValueError("no such epoch comes of these bets")
+        if (np.isfinite(bets) != bool(read.epochs)).any():
+            raise ValueError("a bet joins with every epoch, and none before")
+        return read

@@ -7,12 +7,13 @@ import contextlib
 import fcntl
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from detectors.calibration.audit import AuditPlan, Drift, Tally
+from detectors.calibration.audit import AuditPlan, Drift, Tally, counts
 from pipeline.core.errors import InputError
 
 _LARGEST_BYTES = 1 << 20
@@ -20,8 +21,9 @@ _LARGEST_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class AuditState:
-    """Counts of one generation under one plan. `units` left the pipeline, `reported` of them were flagged, `audited`
-    were looked at for the audit alone. `alarm` stays for good: "broken", "drift", or empty."""
+    """Counts of one generation under one plan; boxes are the same thing from `match_iou` on. `units` left the pipeline,
+    `reported` of them were flagged, `audited` were looked at for the audit alone. `due` words are not there yet: if the
+    program dies, they were not to be had. `alarm` stays for good: "broken", "drift", or empty."""
 
     generation: str
     plan: AuditPlan
@@ -31,16 +33,19 @@ class AuditState:
     reported: int = 0
     audited: int = 0
     alarm: str = ""
+    due: Counter[float] = field(default_factory=Counter)
+    match_iou: float | None = None  # unknown: in files of old
 
     @classmethod
-    def fresh(cls, generation: str, plan: AuditPlan, patience: float) -> Self:
-        return cls(generation, plan, Drift(plan, patience))
+    def fresh(cls, generation: str, plan: AuditPlan, patience: float, match_iou: float) -> Self:
+        return cls(generation, plan, Drift(plan, patience), match_iou=match_iou)
 
     def continues(self, other: AuditState) -> bool:
-        """Whether `other` speaks of the same cascade and of the same bets on it. Bets that were changed after somebody
-        saw how they stood prove nothing."""
-        mine = self.generation, self.plan, self.drift.patience
-        return mine == (other.generation, other.plan, other.drift.patience)
+        """Whether `other` speaks of the same cascade (models, forms, rule: all in the name of its generation), of the
+        same bets on it and of the same meaning of a miss. Bets that were changed after somebody saw how they stood
+        prove nothing."""
+        mine, others = ((one.generation, one.plan, one.drift.patience, one.match_iou) for one in (self, other))
+        return mine == others
 
     def __add__(self, other: AuditState) -> AuditState:
         """What two workers know of the same generation. Each keeps its own watch for drift: this one's goes on."""
@@ -55,6 +60,8 @@ class AuditState:
             self.reported + other.reported,
             self.audited + other.audited,
             self.alarm or other.alarm,
+            self.due + other.due,
+            self.match_iou,
         )
 
     def to_document(self) -> dict[str, Any]:
@@ -66,20 +73,23 @@ class AuditState:
             "reported": self.reported,
             "audited": self.audited,
             "tally": self.tally.to_document(),
-            "plan": asdict(self.plan) | {"patience": self.drift.patience},
+            "due": sorted(map(list, self.due.items())),
+            "plan": asdict(self.plan) | {"patience": self.drift.patience, "match_iou": self.match_iou},
             "drift": self.drift.to_document(),
         }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Raises `ValueError`, `TypeError` or `KeyError` if that is no state."""
+        """Raises `ValueError`, `TypeError` or `KeyError` if that is no state, or one that cannot be."""
         if document["format"] != 1 or document["alarm"] not in {"", "broken", "drift"}:
             raise ValueError("another format")
-        kept = {name: float(value) for name, value in document["plan"].items()}
-        patience = kept.pop("patience")
-        plan = AuditPlan(**kept)
-        return cls(
-            str(document["generation"]),
+        kept = dict(document["plan"])
+        match_iou = kept.pop("match_iou", None)
+        numbers = {name: float(value) for name, value in kept.items()}
+        patience = numbers.pop("patience")
+        plan = AuditPlan(**numbers)
+        read = cls(
+            document["generation"],
             plan,
             Drift.from_document(plan, patience, document["drift"]),
             Tally.from_document(document["tally"]),
@@ -87,7 +97,23 @@ class AuditState:
             int(document["reported"]),
             int(document["audited"]),
             document["alarm"],
+            counts(document.get("due", [])),
+            None if match_iou is None else float(match_iou),
         )
+        read._check()
+        return read
+
+    def _check(self) -> None:
+        """What can be told of numbers that somebody may have changed. Raises `ValueError`."""
+        kinds = self.tally.caught, self.tally.missed, self.tally.unseen, self.due
+        if any(p < self.plan.p_min for kind in kinds for p in kind):
+            raise ValueError("a unit was audited with less than the plan's least probability")
+        if not isinstance(self.generation, str) or not self.generation:
+            raise ValueError("it is of no generation")
+        if self.match_iou is not None and not 0 < self.match_iou <= 1:
+            raise ValueError("an overlap lies between 0 and 1")
+        if not 0 <= self.reported <= self.units or not 0 <= self.audited <= self.units:
+            raise ValueError("it has more reports or looks than units")
 
 
 class StateFile:
@@ -112,7 +138,7 @@ class StateFile:
             if len(data) > _LARGEST_BYTES:
                 raise ValueError("too large")
             return AuditState.from_document(json.loads(data))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             raise InputError(
                 "this is no state of an audit. Move it away, and the audit begins anew: whatever it had found is"
                 " forgotten then",

@@ -112,7 +112,10 @@ class Proof(Settings):
     negatives: Count
     false_alarms: Count
     evidence: float
-    match_iou: Share | None = Field(default=None, description="the overlap from which two boxes are the same thing")
+    match_iou: Share | None = Field(
+        default=None,
+        description="the overlap from which two boxes are the same thing; none: a unit is missed if not flagged",
+    )
     each_class: bool = False
     classes: dict[str, ClassShare] = Field(default_factory=dict)
     truth: Truth | None = None

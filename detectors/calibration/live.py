@@ -7,6 +7,7 @@ import hashlib
 import logging
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -16,11 +17,11 @@ from detectors.calibration.audit import AuditPlan, Bounds, Tally, bounds, coin
 from detectors.calibration.audit_state import AuditState, StateFile
 from detectors.calibration.certificate import percent
 from detectors.calibration.outlook import Outlook
-from detectors.calibration.paths import BoxesPath, RegionsPath, path_of
+from detectors.calibration.paths import path_of
 from detectors.rules.boxes import Boxes
 from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
-from pipeline.core.contracts import Auditor, Clear, Flag, Rule, Stage, Word
+from pipeline.core.contracts import Auditor, Clear, Escalate, Flag, Rule, Stage, Word
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.records import Findings, Outcome, Result
 from pipeline.core.settings import Settings
@@ -123,14 +124,15 @@ class LiveAudit(Auditor):
         self._plan = plan
         self._rule = rule
         self._path = path_of(rule, decides_alone=True, match_iou=match_iou)
-        if isinstance(self._path, (BoxesPath, RegionsPath)):
+        if self._path.matches:
             _needs_matching()
         self._key = hashlib.blake2b(settings.key.get_secret_value().encode(), digest_size=32).digest()
         self._shares = _levels(settings.share, settings.share_at_most)
         self._file = StateFile(settings.path)
         self._file.read()
-        self._state = AuditState.fresh(generation, plan, settings.patience)
+        self._state = AuditState.fresh(generation, plan, settings.patience, match_iou)
         self._bounds: Bounds | None = None
+        self._lost: Counter[float] = Counter()
 
     # Its file.
 
@@ -141,6 +143,12 @@ class LiveAudit(Auditor):
             return
         if kept.continues(self._state):
             self._state, self.alarm = kept, kept.alarm
+            if self.alarm:
+                self._lost = kept.due  # nothing is proved any more, and the proof that was stands
+            else:
+                for p, count in kept.due.items():  # the program died over them
+                    self.unseen(p, count)
+                kept.due = Counter()
             return
         aside = self._file.set_aside(kept.generation)
         whose = "under other settings" if kept.generation == self._state.generation else f"of {kept.generation}"
@@ -176,8 +184,9 @@ class LiveAudit(Auditor):
     def whole(self, cheap: Findings, heavy: Findings) -> Clear | Flag:
         if isinstance(self._rule, Boxes):
             return self._rule.model_copy(update={"region": "whole"}).merge(cheap, [heavy])
-        verdict = self._rule.merge(cheap, [heavy])
-        alone = self._rule.decide(cheap)
+        rule = self._rule.model_copy(update={"at_once": None}) if isinstance(self._rule, Regions) else self._rule
+        verdict, alone = rule.merge(cheap, [heavy]), rule.decide(cheap)
+        assert not isinstance(verdict, Escalate)  # there is nothing that it has not seen
         return alone if isinstance(verdict, Clear) and isinstance(alone, Flag) else verdict
 
     # What is counted.
@@ -196,6 +205,11 @@ class LiveAudit(Auditor):
     def unseen(self, p: float, count: int) -> None:
         self._learn(Tally(unseen=Counter({p: count})))
 
+    def waiting(self, due: Mapping[float, int]) -> None:
+        due = self._lost + Counter(due)
+        if due != self._state.due:
+            self._state.due, self._bounds = due, None
+
     def _learn(self, news: Tally) -> None:
         state = self._state
         state.tally += news
@@ -211,7 +225,7 @@ class LiveAudit(Auditor):
 
     def _known(self) -> Bounds:
         if self._bounds is None:
-            self._bounds = bounds(self._plan, self._state.tally)
+            self._bounds = bounds(self._plan, self._state.tally, self._state.due)
         return self._bounds
 
     def report(self, units_per_s: float) -> AuditReport:
@@ -232,7 +246,7 @@ class LiveAudit(Auditor):
             estimate=known.estimate,
             lower=known.lower,
             upper=known.upper,
-            worst=tally.worst,
+            worst=tally.beside(state.due).worst,
             outlook=self._outlook(units_per_s),
         )
 

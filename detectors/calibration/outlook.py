@@ -9,8 +9,11 @@ from functools import lru_cache
 import numpy as np
 
 from detectors.calibration.audit import BETS_BELOW, AuditPlan, log_wealth_above
+from pipeline.core.records import Array
 
-_RACES = 1000
+_RACES = 501
+_AT_ONCE = 1 << 17  # misses that are reckoned with at once, for memory
+_MOST_MISSES = 1 << 12  # of a race; beyond that, nobody would call it noticing
 _SEED = 20240610
 
 
@@ -27,12 +30,13 @@ class Outlook:
         """Audited units until `confirmed`, where next to nothing is missed: 4.5·P(exit)/(π·α) at δ = 5 %."""
         return math.ceil(_nats(self.plan.delta) * self.exits / (self.positives * self.plan.alpha))
 
-    def to_notice(self, factor: float = 2.0) -> int:
-        """Audited units until `broken` in half of all cases, where the miss rate is `factor` times α. Found by running
-        a thousand audits (always the same ones), which takes some hundredths of a second."""
+    def to_notice(self, factor: float = 2.0) -> int | None:
+        """Audited units until `broken` in half of all cases, where the miss rate is `factor` times α; None where so
+        much more takes too long to notice. Found by running some audits (always the same ones), which takes some
+        hundredths of a second."""
         rate = min(factor * self.plan.alpha, 1.0)
         audited_positives = _median_race(self.plan, rate)
-        return math.ceil(audited_positives * self.exits / self.positives)
+        return math.ceil(audited_positives * self.exits / self.positives) if audited_positives < math.inf else None
 
     def words(self, units_per_s: float) -> str:
         """Both in plain words, at so many units a second; without the times where none come."""
@@ -41,9 +45,10 @@ class Outlook:
         def takes(audits: int) -> str:
             return f"{audits:,} audited units" + (f" ({plain_time(audits / audits_per_s)})" if audits_per_s else "")
 
+        notice = self.to_notice()
         return (
             f"to confirm at most {self.plan.alpha:.2%} takes about {takes(self.to_confirm())} if next to nothing is"
-            f" missed; to notice twice as much, about {takes(self.to_notice())}"
+            " missed; to notice twice as much, " + ("too long to say" if notice is None else f"about {takes(notice)}")
         )
 
 
@@ -67,19 +72,24 @@ def _nats(delta: float) -> float:
 def _median_race(plan: AuditPlan, rate: float) -> float:
     """Median number of positives, times p, until the lower bound passes α. Only a miss that is found can take it there,
     so it is enough to look at those: they come with exponential gaps."""
-    p, most = plan.p_ref, 64
-    draw = np.random.default_rng(_SEED)
-    while True:
+    most, draw = 64, np.random.default_rng(_SEED)
+    while most <= _MOST_MISSES:
         times = draw.exponential(1 / rate, (_RACES, most)).cumsum(axis=1)  # in positives times p
-        found = np.arange(1, most + 1)[None, :, None]
-        caught = ((1 - rate) * times / p)[..., None]
-        counts = np.concatenate([np.broadcast_to(found, caught.shape), np.zeros_like(caught)], axis=-1)
-        known = np.concatenate([np.zeros_like(caught), caught], axis=-1)  # of these the word is there without a coin
-        wealth = log_wealth_above(plan, plan.alpha, counts, np.array([p, 1.0]), known)
-        there = wealth >= -math.log(plan.delta)
-        if there.any(axis=1).mean() > 0.5:
-            first = np.where(there.any(axis=1), times[np.arange(_RACES), there.argmax(axis=1)], np.inf)
+        pieces = np.array_split(times, math.ceil(times.size / _AT_ONCE))
+        first = np.concatenate([_noticed(plan, rate, piece) for piece in pieces])
+        if np.isfinite(first).mean() > 0.5:
             return float(np.median(first))
         most *= 2
-        if most > 1 << 16:
-            return math.inf
+    return math.inf
+
+
+def _noticed(plan: AuditPlan, rate: float, times: Array) -> Array:
+    """`[R, N]`, when each miss of R races is found → `[R]`, when the lower bound passes α; infinity where it never
+    does."""
+    found = np.arange(1, times.shape[1] + 1)[None, :, None]
+    caught = ((1 - rate) * times / plan.p_ref)[..., None]
+    counts = np.concatenate([np.broadcast_to(found, caught.shape), np.zeros_like(caught)], axis=-1)
+    known = np.concatenate([np.zeros_like(caught), caught], axis=-1)  # of these the word is there without a coin
+    wealth = log_wealth_above(plan, plan.alpha, counts, np.array([plan.p_ref, 1.0]), known)
+    there = wealth >= -math.log(plan.delta)
+    return np.where(there.any(axis=1), times[np.arange(len(times)), there.argmax(axis=1)], np.inf)

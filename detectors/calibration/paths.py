@@ -40,6 +40,8 @@ class Path(ABC):
     """Which of the rule's settings calibration chooses."""
     confirm: Thresholds
     steps: Sequence[Step]
+    matches: bool = False
+    """Whether each thing has to be found, with a box that matches; otherwise a unit is missed if it is not flagged."""
 
     def flagged(self, whole: Findings) -> list[Detection]:
         """What the heavy stage flags, given the whole unit."""
@@ -85,6 +87,7 @@ class BoxesPath(Path):
 
     def __init__(self, rule: Boxes, decides_alone: bool, match_iou: float) -> None:
         self.confirm = rule.confirm
+        self.matches = True
         self._match_iou = match_iou
         shared = [label for label in rule.report if label in rule.confirm]
         most = 1.0
@@ -110,20 +113,22 @@ class BoxesPath(Path):
 
 
 class RegionsPath(Path):
-    """The threshold of all labels in `escalate` rises. A unit is missed as under `BoxesPath`."""
+    """The threshold of all labels in `escalate` rises. A unit is missed as under `BoxesPath`; where the rule stops at
+    the first thing that it finds, if it finds none."""
 
     key = "escalate"
 
     def __init__(self, rule: Regions, match_iou: float) -> None:
         self.confirm = rule.confirm
         self._match_iou = match_iou
+        self.matches = rule.at_once is None
         self.steps = [
             Step(t, Regions.model_validate(rule.model_dump() | {self.key: dict.fromkeys(rule.escalate, t)}))
             for t in LADDER
         ]
 
     def reports(self, flagged: Sequence[Detection], verdict: Verdict) -> bool:
-        return _all_found(flagged, verdict, self._match_iou)
+        return _all_found(flagged, verdict, self._match_iou) if self.matches else isinstance(verdict, Flag)
 
     def reports_any(self, verdict: Verdict) -> bool:
         return isinstance(verdict, Flag)

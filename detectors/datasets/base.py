@@ -22,6 +22,11 @@ GOOD = frozenset({"good", "ok", "pass", "free", "normal", "accept"})
 """Names of classes that say that nothing is wrong."""
 
 
+def says_good(label: str) -> bool:
+    """Whatever the case."""
+    return label.casefold() in GOOD
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A picture and what is known of it.
@@ -69,7 +74,7 @@ class DataSet:
         """Whether the sample shows anything but a good part. A mask is looked at only where no class is known."""
         if sample.mask is not None and not len(sample.classes):
             return bool(mask_of(sample).any())
-        return any(self.labels[int(index)].lower() not in GOOD for index in sample.classes)
+        return any(not says_good(self.labels[int(index)]) for index in sample.classes)
 
     def without(self, groups: Sequence[str]) -> tuple[Self, Self]:
         """Those outside `groups`, and those inside. Raises `InputError` for a group that is not there."""
@@ -129,4 +134,4 @@ class Reading:
         return DataSet(tuple(labels), tuple(self.samples), self.left_out, tuple(self.remarks))
 
 
-__all__ = ["BadPicture", "DataSet", "Format", "Reading", "Sample", "mask_of"]
+__all__ = ["BadPicture", "DataSet", "Format", "Reading", "Sample", "mask_of", "says_good"]

@@ -14,6 +14,12 @@ where their `file_name` says: from the document, from the folder, from `images/`
 Several documents must agree on them. `bbox` is `[x, y, width, height]` in pixels of the picture as it is shown, turned
 upright where the camera was held sideways; a box that rounding put up to a pixel outside is cut off there.
 
+An annotation with `"whole": true` whose box still spans its picture is a word on the whole, as the `doubts` sink writes
+down what a model said without a place: the picture has a class then and no box, that of its surest word (by `score`).
+Where no picture has a box but some such a word, those without one are good: of the category that says so (`good`, `ok`,
+…; `good` where none does), which comes first among the labels. Where pictures have boxes, a word on the whole tells no
+place: it is left out, and so is a picture of which nothing else is known.
+
 Left out and counted: crowds (`iscrowd`), boxes further outside, empty ones, numbers that are none, labels written
 twice, annotations of an unknown picture or category, pictures that are missing, unreadable, of another size than
 stated, named twice, or outside the folder. A picture without annotations is one that shows nothing.
@@ -23,11 +29,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from detectors.datasets.base import DataSet, Format, Reading, Sample
-from detectors.datasets.boxes import Boxes, unseen_told
+import numpy as np
+
+from detectors.datasets.base import DataSet, Format, Reading, Sample, says_good
+from detectors.datasets.boxes import SLACK, Boxes, unseen_told
 from detectors.datasets.files import (
     OUTSIDE,
     PARTS,
@@ -85,7 +94,27 @@ def read_coco(folder: Path) -> DataSet:
         labels = document.labels
         document.read()
     assert labels is not None
-    return unseen_told(reading, labels)
+    return unseen_told(reading, _of_the_whole(reading, labels))
+
+
+def _of_the_whole(reading: Reading, labels: list[str]) -> list[str]:
+    """Makes sense of words on the whole, see above; returns the labels."""
+    samples = reading.samples
+    worded = [sample for sample in samples if len(sample.classes) > len(sample.boxes)]
+    if not worded:
+        return labels
+    if any(len(sample.boxes) for sample in samples):
+        for sample in worded:
+            reading.leave_out("words on the whole", f"{sample.name} has a label without a place, and others have boxes")
+        reading.samples = [sample for sample in samples if len(sample.classes) == len(sample.boxes)]
+        return labels
+    good = next((label for label in labels if says_good(label)), "good")
+    order = [good, *(label for label in labels if label != good)]
+    reading.samples = [
+        replace(sample, classes=np.array([order.index(labels[kind]) for kind in sample.classes] or [0], np.int64))
+        for sample in samples
+    ]
+    return order
 
 
 class _Document:
@@ -165,11 +194,19 @@ class _Document:
             self.reading.leave_out("pictures of another size", f"{called} is {said!s:.60}")
             return False
         boxes = Boxes(*size)
+        words: list[tuple[float, int]] = []
         for label in labels:
+            if _spans(label, size):
+                words.append((_sure(label), -self.kinds[label["category_id"]]))
+                continue
             fault = _taken(boxes, label.get("bbox"), self.kinds[label["category_id"]])
             if fault is not None:
                 self.reading.leave_out(fault[0], f"{called} {fault[1]}")
         corners, classes = boxes.arrays()
+        if words and not len(corners):
+            classes = np.array([-max(words)[1]], np.int64)  # of two that are as sure the first category
+        for _ in words[: len(words) if len(corners) else len(words) - 1]:
+            self.reading.leave_out("words on the whole", f"{called} has a label without a place beside another one")
         self.reading.samples.append(Sample(called, file, self.part, corners, classes))
         return True
 
@@ -203,6 +240,22 @@ def _taken(boxes: Boxes, bbox: Any, kind: int) -> tuple[str, str] | None:
     except OverflowError:
         return "labels that are no numbers", "has a bbox with a number beyond all bounds"
     return boxes.add(x, y, x + width, y + height, kind)
+
+
+def _spans(label: dict[str, Any], size: tuple[int, int]) -> bool:
+    """Whether it speaks of the whole picture. Whoever drew its box smaller has said where."""
+    bbox = label.get("bbox")
+    if label.get("whole") is not True or not isinstance(bbox, list) or len(bbox) != 4:
+        return False
+    return all(
+        type(side) in {int, float} and abs(side - whole) <= SLACK
+        for side, whole in zip(bbox, (0, 0, *size), strict=True)
+    )
+
+
+def _sure(label: dict[str, Any]) -> float:
+    score = label.get("score")
+    return float(score) if isinstance(score, (int, float)) and 0 <= score <= 1 else 1.0
 
 
 def _is_id(value: Any) -> TypeGuard[int]:

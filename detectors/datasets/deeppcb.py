@@ -2,6 +2,9 @@
 
 A list (`trainval.txt`, `test.txt`) pairs `group/NNN/NAME.jpg` with `group/NNN_not/NAME.txt`; the pictures are
 `NAME_test.jpg` and `NAME_temp.jpg`, the labels a defect a line: `x1 y1 x2 y2 class`, the class from 1 to 6.
+
+Left out and counted: lines that are none, files that are missing, outside the folder or unreadable, boxes outside their
+picture.
 """
 
 from __future__ import annotations
@@ -11,13 +14,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from detectors.datasets.base import DataSet, Format, Reading, Sample
-from detectors.datasets.headers import size_of
+from detectors.datasets.files import OUTSIDE, climbs, is_file, is_inside, read_text, readable, relative
 from pipeline.core.errors import InputError
-from pipeline.core.pictures import BadPicture
 
 LABELS = ("open", "short", "mousebite", "spur", "copper", "pin-hole")
 LISTS = ("trainval.txt", "test.txt")
-SIDE = 640
 
 
 def fits(folder: Path) -> bool:
@@ -37,34 +38,46 @@ def read_deeppcb(folder: Path) -> DataSet:
     reading = Reading(folder)
     names: set[str] = set()
     for file in lists:
-        for number, line in enumerate(file.read_text("utf-8", "replace").splitlines(), 1):
+        if not is_inside(folder, file):
+            raise InputError("leads outside the data set's folder", str(file))
+        for number, line in enumerate(read_text(file).splitlines(), 1):
             if line.strip():
                 _read(reading, line.split(), f"{file.name}:{number}", names)
     return reading.done(LABELS)
 
 
 def _read(reading: Reading, words: list[str], place: str, names: set[str]) -> None:
-    if len(words) != 2 or any(PurePosixPath(w).is_absolute() or ".." in w or not PurePosixPath(w).name for w in words):
+    if len(words) != 2 or any(climbs(word) or not PurePosixPath(word).name for word in words):
         reading.leave_out("malformed lines", f"{place} should name a picture and its labels, inside the folder")
         return
     picture, labels = reading.place / words[0], reading.place / words[1]
     part = picture.with_name(f"{picture.stem}_test{picture.suffix}")
     reference = picture.with_name(f"{picture.stem}_temp{picture.suffix}")
     for file in (part, reference, labels):
-        if not file.is_file():
-            reading.leave_out("missing files", f"{place} names {file.relative_to(reading.place)}, which is not there")
+        if not is_file(file):
+            reading.leave_out("missing files", f"{place} names {relative(reading, file)}, which is not there")
+            return
+        if not is_inside(reading.place, file):
+            reading.leave_out(OUTSIDE, f"{place} names {relative(reading, file)!a}, which leads outside")
             return
     if picture.stem in names:
         reading.leave_out("duplicate names", f"{place} names {picture.stem} again")
         return
     names.add(picture.stem)
-    size = _size(part)
+    size = readable(reading, part)
+    if size is None:
+        return
+    try:
+        lines = read_text(labels).splitlines()
+    except InputError as error:
+        reading.leave_out("unreadable labels", f"{relative(reading, labels)} {error.message}")
+        return
     boxes: list[list[float]] = []
     classes: list[int] = []
-    for row, line in enumerate(labels.read_text("utf-8", "replace").splitlines(), 1):
+    for row, line in enumerate(lines, 1):
         fault = _defect(line.replace(",", " ").split(), size, boxes, classes) if line.strip() else None
         if fault is not None:
-            reading.leave_out("labels", f"{labels.relative_to(reading.place)}:{row} {fault}")
+            reading.leave_out("labels", f"{relative(reading, labels)}:{row} {fault}")
     reading.samples.append(
         Sample(
             name=picture.stem,
@@ -77,16 +90,8 @@ def _read(reading: Reading, words: list[str], place: str, names: set[str]) -> No
     )
 
 
-def _size(part: Path) -> tuple[int, int]:
-    """Of a board whose picture cannot be read, what they all have: whoever decodes it will say what is wrong."""
-    try:
-        return size_of(part)
-    except BadPicture:
-        return SIDE, SIDE
-
-
 def _defect(words: list[str], size: tuple[int, int], boxes: list[list[float]], classes: list[int]) -> str | None:
-    """Read one line into the lists, or say what is wrong with it."""
+    """Read one line about a picture of that width and height into the lists, or say what is wrong with it."""
     try:
         x1, y1, x2, y2, kind = (int(word) for word in words)
     except ValueError:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.datasets.base import GOOD, DataSet, Format, Reading, Sample
+from detectors.datasets.base import DataSet, Format, Reading, Sample, says_good
 from detectors.datasets.files import PARTS, files_under, is_picture, readable, relative, subfolders
 from pipeline.core.errors import InputError
 
@@ -50,7 +50,7 @@ def read_folders(folder: Path) -> DataSet:
 
 
 def _good_first(labels: dict[str, list[Sample]]) -> list[str]:
-    return sorted(labels, key=lambda label: (label.lower() not in GOOD, label))
+    return sorted(labels, key=lambda label: (not says_good(label), label))
 
 
 def _parts(folder: Path) -> list[tuple[str, Path]]:

@@ -37,7 +37,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.datasets.base import GOOD, DataSet, Format, Reading, Sample, mask_of
+from detectors.datasets.base import DataSet, Format, Reading, Sample, mask_of, says_good
 from detectors.datasets.files import files_under, is_inside, is_picture, readable, relative, subfolders
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import BadPicture
@@ -70,7 +70,7 @@ def read_masks(folder: Path) -> DataSet:
     pairs = list(_mvtec(reading) if _is_mvtec(folder) else _beside(reading))
     if not any(pair.mask for pair in pairs) and not reading.samples:
         raise InputError("holds no picture with a mask", str(folder))
-    kinds = sorted({kind for pair in pairs if (kind := pair.kind or "defect").lower() not in GOOD})
+    kinds = sorted({kind for pair in pairs if not says_good(kind := pair.kind or "defect")})
     labels = ["good", *kinds]
     for pair in pairs:
         sample = _sample(reading, pair, labels)
@@ -148,7 +148,7 @@ def _sample(reading: Reading, pair: _Pair, labels: list[str]) -> Sample | None:
     if size is None:
         return None
     sample = Sample(called, pair.picture)
-    good = pair.kind is not None and pair.kind.lower() in GOOD
+    good = pair.kind is not None and says_good(pair.kind)
     if pair.mask is None:
         if not good:
             reading.leave_out("missing masks", f"{called} has no mask")

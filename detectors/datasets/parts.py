@@ -46,10 +46,15 @@ def parts_of(data: DataSet, seed: int = 0) -> list[Part]:
     return [part for sample in data.samples for part in _of(data, sample, seed)]
 
 
+def as_it_is(data: DataSet, sample: Sample) -> Part:
+    """Raises `BadPicture` where its mask has to be looked at, and cannot."""
+    defects = max(len(sample.boxes), 1) if data.bad(sample) else 0
+    return Part(sample.name, sample, defects, sample.boxes, sample.classes)
+
+
 def _of(data: DataSet, sample: Sample, seed: int) -> Iterator[Part]:
     if sample.reference is None or not len(sample.boxes):
-        bad = data.bad(sample)
-        yield Part(sample.name, sample, max(len(sample.boxes), 1) if bad else 0, sample.boxes, sample.classes)
+        yield as_it_is(data, sample)
         return
     order = np.random.default_rng([seed, *sample.name.encode()]).permutation(len(sample.boxes))
     for name, kept in (("good", order[:0]), ("single", order[:1]), ("several", np.sort(order[1:]))):

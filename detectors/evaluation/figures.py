@@ -4,6 +4,7 @@ that a replay says what an evaluation would. None stands for what there was noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def _of_a_cascade(
     out = part_figures(units, flagged, None)
     out["auroc_cheap"] = auroc(suspicions(cheap, subject.watched), _bad(units))
     out["auroc_heavy"] = auroc(suspicions(whole, subject.confirmed), _bad(units))
-    out |= cost_figures(units, played)
+    out |= cost_figures(units, played, subject.tile)
     out["heavy_on_the_whole"] = part_figures(units, _heavy_flags(subject, units), None)
     out["against_heavy"] = _against_heavy(subject, units, played)
     boxes, remarks = _boxes_of_a_cascade(subject, units, played)
@@ -168,12 +169,12 @@ def recall_by_defects(units: Sequence[Judged], flagged: Array) -> dict[str, Figu
     return out
 
 
-def cost_figures(units: Sequence[Judged], played: Sequence[Played]) -> Figures:
-    """What the heavy stage had to do, as shares of what it would have without a cascade: of the units, of their pixels
-    and of its time; `heavy_looks` counts its views a unit."""
+def cost_figures(units: Sequence[Judged], played: Sequence[Played], tile: int | None = None) -> Figures:
+    """What the heavy stage (which looks at such tiles, if any) had to do, as shares of what it would have without a
+    cascade: of the units, of their pixels and of its time; `heavy_looks` counts its views a unit."""
     count = len(units)
     escalated = sum(bool(one.places) for one in played)
-    pixels = sum(unit.share_of_pixels(one.places) for unit, one in zip(units, played, strict=True))
+    pixels = sum(unit.share_of_pixels(one.places, tile) for unit, one in zip(units, played, strict=True))
     whole_s = sum(unit.seen.heavy[None].seconds for unit in units)
     cheap_s = sum(unit.seen.cheap.seconds for unit in units)
     heavy_s = sum(one.heavy_s for one in played)
@@ -228,7 +229,7 @@ def curve_thresholds(subject: Subject) -> list[tuple[float, Subject]]:
         return []
     steps = path_of(subject.rule, decides_alone=True).steps
     some = [*steps[:-1:4], steps[-1]]
-    return [(step.threshold, Subject(step.rule, subject.cheap, subject.heavy, subject.data)) for step in some]
+    return [(step.threshold, replace(subject, rule=step.rule)) for step in some]
 
 
 def cost_curve(
@@ -241,7 +242,7 @@ def cost_curve(
     for number, (threshold, other) in enumerate(curve_thresholds(subject), 1):
         played = play(other, units)
         flagged = np.array([isinstance(one.verdict, Flag) for one in played], bool)
-        parts, cost = part_figures(units, flagged, None), cost_figures(units, played)
+        parts, cost = part_figures(units, flagged, None), cost_figures(units, played, subject.tile)
         row = {"threshold": threshold, "recall": parts["recall"], "recall_single": parts.get("recall_single")}
         row |= {"recall_of_heavy": share(int((flagged & heavy_flags).sum()), int(heavy_flags.sum()))}
         row |= {"false_reject": parts["false_reject"], "escalated": cost["escalated"]}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detectors.datasets.base import says_good
 from detectors.evaluation.boxes import Boxes as BoxesOfOne
-from detectors.evaluation.labels import Matching, says_good
+from detectors.evaluation.labels import Matching
 from detectors.replay import Heard, Seen
 from detectors.rules.boxes import Boxes
 from detectors.rules.regions import Regions
@@ -35,20 +36,26 @@ class Judged:
     def bad(self) -> bool:
         return self.defects > 0
 
-    def share_of_pixels(self, places: Iterable[Box | None]) -> float:
-        """How much of the unit lies in `places`, what two of them share counted twice."""
+    def share_of_pixels(self, places: Iterable[Box | None], tile: int | None = None) -> float:
+        """How much of the unit a stage sees that looks at `places`, what two of them share counted twice. With a
+        `tile`, it sees a square of that side for each, moved into the unit (see `ViewSpec`)."""
         area = float(self.width * self.height)
+        if tile is not None:
+            look = min(tile, self.width) * min(tile, self.height) / area
+            return sum(1.0 if place is None else look for place in places)
         return sum(1.0 if place is None else _inside(place, self.width, self.height) / area for place in places)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured: the rule, and the labels of the stages (`heavy` is None for a model by itself) and the data."""
+    """What is measured: the rule, and the labels of the stages (`heavy` is None for a model by itself) and the data.
+    `tile` is the side of the squares that the heavy stage looks at, if it does."""
 
     rule: Rule
     cheap: tuple[str, ...]
     heavy: tuple[str, ...] | None
     data: tuple[str, ...]
+    tile: int | None = None
 
     @property
     def watched(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.datasets.base import GOOD
+from detectors.datasets.base import says_good
 from pipeline.core.errors import InputError
 from pipeline.core.records import Array
 
@@ -27,10 +27,6 @@ class Matching:
     labels: tuple[str, ...]
     mine: Array
     data: Array
-
-
-def says_good(label: str) -> bool:
-    return label.casefold() in GOOD
 
 
 def says_no_more_than_bad(labels: Sequence[str]) -> bool:

@@ -1,31 +1,10 @@
-"""Scores of bad against scores of good: how well they are told apart, whatever the threshold."""
+"""Findings by the places that they speak of."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from pipeline.core.records import Array, Findings
-
-
-def auroc(bad: Array, good: Array) -> float:
-    """The chance that a bad one scores above a good one, ties counted half; NaN where there are none of either."""
-    if not len(bad) or not len(good):
-        return float("nan")
-    ordered = np.sort(good)
-    below = np.searchsorted(ordered, bad, "left")
-    equal = np.searchsorted(ordered, bad, "right") - below
-    return float((below + equal / 2).sum() / (len(bad) * len(good)))
-
-
-def suspicion(findings: Findings, good: Sequence[str] = ()) -> float:
-    """Of one part: the highest score of a box, or the sum over the labels that are not `good` where a score speaks of
-    the whole."""
-    if findings.boxes is not None:
-        return float(findings.scores.max(initial=0.0))
-    bad = [index for index, kind in enumerate(findings.classes) if findings.labels[int(kind)] not in good]
-    return float(findings.scores[bad].sum())
 
 
 def named(findings: Findings, boxes: Array) -> Array:

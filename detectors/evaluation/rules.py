@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-from detectors.evaluation.labels import says_good
+from detectors.datasets.base import says_good
 from detectors.manifest import Manifest
 from detectors.rules.boxes import Boxes
 from detectors.rules.picking import Thresholds

@@ -35,7 +35,7 @@ _LONGEST_LINE = 64 << 20  # no honest unit has as many findings; a hostile file 
 
 class Header(Settings):
     """The first line. `rule` is its kind and its settings; `heavy` is None for a model by itself; `parts` says whether
-    the units were honest parts or the pictures as they are."""
+    the units were honest parts or the pictures as they are; `tile` is the heavy stage's, if it looks at such."""
 
     format: Literal["thresher-scores"] = "thresher-scores"
     version: Literal[1] = 1
@@ -48,6 +48,7 @@ class Header(Settings):
     heavy: tuple[str, ...] | None
     labels: tuple[str, ...] = Field(description="of the data")
     rule: dict[str, Any]
+    tile: int | None = Field(default=None, ge=1)
 
 
 def save_scores(path: Path, header: Header, units: Sequence[Judged]) -> None:

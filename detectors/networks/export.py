@@ -15,6 +15,7 @@ from pipeline.core.errors import MissingPart
 
 INPUT, OUTPUT = "images", "logits"
 _MOST = 1024  # an exported batch dimension wants an upper bound
+_COARSEST = 32  # stride of the networks: a side is so many pixels, or a multiple of that
 
 
 def save_openvino(
@@ -41,8 +42,9 @@ def save_openvino(
     write_graph(model, path, half=half)
 
 
-def save_onnx(network: Any, height: int, width: int, path: Path) -> None:
-    """The same as one ONNX file, float32. Raises `MissingPart` without torch or onnxscript."""
+def save_onnx(network: Any, height: int, width: int, path: Path, *, any_size: bool = False) -> None:
+    """The same as one ONNX file, float32; other sizes are multiples of 32. Raises `MissingPart` without torch or
+    onnxscript."""
     try:
         import onnxscript  # noqa: F401  # torch's exporter is built on it
         import torch
@@ -51,18 +53,22 @@ def save_onnx(network: Any, height: int, width: int, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _quiet():
         program = torch.onnx.export(
-            _exported(network, height, width), input_names=[INPUT], output_names=[OUTPUT], verbose=False
+            _exported(network, height, width, any_size), input_names=[INPUT], output_names=[OUTPUT], verbose=False
         )
         program.save(path, external_data=False)
 
 
-def _exported(network: Any, height: int, width: int) -> Any:
-    """`network` behind the step from bytes, as a `torch.export` program whose batch is free."""
+def _exported(network: Any, height: int, width: int, any_size: bool) -> Any:
+    """`network` behind the step from bytes, as a `torch.export` program whose batch is free, and its sides."""
     import torch
 
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1, max=_MOST)
-    return torch.export.export(_from_bytes(network), (example,), dynamic_shapes=({0: batch},))
+    free = {0: torch.export.Dim("batch", min=1, max=_MOST)}
+    if any_size:
+        free |= {
+            axis: _COARSEST * torch.export.Dim(name, min=1, max=_MOST) for axis, name in ((1, "rows"), (2, "columns"))
+        }
+    return torch.export.export(_from_bytes(network), (example,), dynamic_shapes=(free,))
 
 
 def _from_bytes(network: Any) -> Any:

@@ -20,6 +20,9 @@ class Regions(Settings):
     """Where the cheap stage's suspicion reaches `escalate`, the heavy stage looks: at a square around the most
     suspicious place, and at further ones until every such place lies within `reach` of the middle of one. What it finds
     from `confirm` on, less `slack`, flags the window; nothing is ever reported without it.
+
+    With `at_once` it looks in rounds, and no further than to the first that flags the window: the verdict is that of
+    looking everywhere, at a fraction of the looks, and the list of what was found ends there.
     """
 
     escalate: Thresholds = Field(min_length=1, description="label of the cheap stage → least score to look there")
@@ -29,6 +32,9 @@ class Regions(Settings):
         default=0.1, ge=0, le=1, description="so much less is enough in a look, which sees less around a thing"
     )
     max_regions: int = Field(default=16, ge=1, le=64, description="looks at one window, the most suspicious first")
+    at_once: int | None = Field(
+        default=None, ge=1, le=64, description="looks a round; no further round once something is found (default: all)"
+    )
 
     def check(self, cheap: Sequence[str], heavy: Sequence[str] | None) -> list[str]:
         """The mistakes that show once the stages' labels are known, one line each."""
@@ -38,11 +44,28 @@ class Regions(Settings):
         return wrong + unknown_labels("confirm", self.confirm, heavy, "the heavy stage")
 
     def decide(self, cheap: Findings) -> Decision:
+        if any(place.box is None for place in above(cheap, self.escalate)):
+            return Escalate()
+        looks = self._looks(cheap)
+        return Escalate(looks[: self.at_once]) if looks else Clear()
+
+    def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Decision:
+        enough = {label: max(least - self.slack, 0.0) for label, least in self.confirm.items()}
+        found = [detection for findings in heavy for detection in above(findings, enough)]
+        if len(heavy) > 1:
+            found = _once(found)
+        if found:
+            return Flag(tuple(found))
+        more = () if self.at_once is None else self._looks(cheap)[len(heavy) : len(heavy) + self.at_once]
+        return Escalate(more) if more else Clear()
+
+    def _looks(self, cheap: Findings) -> tuple[Region, ...]:
+        """All that is worth a look, the most suspicious first."""
         looks: list[Region] = []
         middles: list[tuple[float, float]] = []
         for place in above(cheap, self.escalate):
             if place.box is None:
-                return Escalate()
+                return ()  # the whole was looked at, and nothing is left
             x, y = (place.box[0] + place.box[2]) / 2, (place.box[1] + place.box[3]) / 2
             if any(abs(x - left) <= self.reach and abs(y - top) <= self.reach for left, top in middles):
                 continue
@@ -50,14 +73,7 @@ class Regions(Settings):
                 break
             middles.append((x, y))
             looks.append(Region(self._around(x, y), place.label))
-        return Escalate(tuple(looks)) if looks else Clear()
-
-    def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Clear | Flag:
-        enough = {label: max(least - self.slack, 0.0) for label, least in self.confirm.items()}
-        found = [detection for findings in heavy for detection in above(findings, enough)]
-        if len(heavy) > 1:
-            found = _once(found)
-        return Flag(tuple(found)) if found else Clear()
+        return tuple(looks)
 
     def _around(self, x: float, y: float) -> Box:
         return x - self.reach, y - self.reach, x + self.reach, y + self.reach

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from detectors.datasets.base import GOOD, DataSet, Sample
+from detectors.datasets.base import DataSet, Sample, says_good
 from detectors.datasets.parts import Part, parts_of
 from detectors.evaluation.boxes import Boxes, ranked
-from detectors.evaluation.ranks import auroc, named, suspicion
+from detectors.evaluation.classes import auroc
+from detectors.evaluation.judged import suspicion
+from detectors.evaluation.ranks import named
 from detectors.image.decode import decoder
 from detectors.manifest import Manifest
 from detectors.networks.pyramid import Network, Reading
@@ -103,24 +105,27 @@ class Judge:
         good: list[float] = []
         bad: list[float] = []
         beside: list[float] = []
+        watched = [label for label in self._labels if not says_good(label)]
         for part in self._parts:
             try:
                 findings = score(part.image().view(self._eye.spec))
             except BadPicture:
                 continue
             if not part.bad:
-                good.append(suspicion(findings, tuple(GOOD)))
+                good.append(suspicion(findings, watched))
             elif len(part.boxes) and findings.boxes is not None:
                 grown = part.boxes + np.array([-_GROWN, -_GROWN, _GROWN, _GROWN], np.float32)
                 bad += named(findings, grown).tolist()
                 beside.append(_beside(findings, grown))
             else:
-                bad.append(suspicion(findings, tuple(GOOD)))
+                bad.append(suspicion(findings, watched))
         good = good or beside
         if not good or not bad:
             raise _unreadable()
         lowest = float(np.quantile(bad, 0.01))
-        return {"auroc": auroc(np.array(bad), np.array(good)), "false_at_99": float(np.mean(np.array(good) >= lowest))}
+        told = auroc(np.array(bad + good), np.arange(len(bad) + len(good)) < len(bad))
+        assert told is not None
+        return {"auroc": told, "false_at_99": float(np.mean(np.array(good) >= lowest))}
 
 
 def _spread(things: Sequence[T], most: int) -> list[T]:

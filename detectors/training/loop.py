@@ -89,6 +89,7 @@ class Training:
         self.norms: list[float] = []
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
+        self._shuffled: tuple[int, Array] | None = None
 
     def run(self) -> Network:
         """Train to the last step, or until nothing gets better; the best averaged network, in evaluation mode."""
@@ -154,11 +155,8 @@ class Training:
     def example(self, step: int, index: int) -> Example:
         """The `index`-th example of a step: always the same."""
         rng = np.random.default_rng([self.recipe.seed, step, index])
-        epoch_order = np.random.default_rng(
-            [self.recipe.seed, (step * self.recipe.batch + index) // len(self.pictures)]
-        )
-        position = (step * self.recipe.batch + index) % len(self.pictures)
-        sample, picture, mask = self.pictures[int(epoch_order.permutation(len(self.pictures))[position])]
+        epoch, position = divmod(step * self.recipe.batch + index, len(self.pictures))
+        sample, picture, mask = self.pictures[int(self._order(epoch)[position])]
         lesson = self.taught.get(sample.name) or untaught(sample, self.recipe.network.classes)
         whole = Example(
             picture, lesson.boxes, lesson.classes, lesson.sure,
@@ -166,6 +164,13 @@ class Training:
         )  # fmt: skip
         has_reference = sample.reference is not None
         return augmented(whole, self.recipe.augment, self.recipe.view, rng, has_reference=has_reference)
+
+    def _order(self, epoch: int) -> Array:
+        """In which the pictures come in that epoch, int64 `[n]`: the same whenever it is asked for."""
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            rng = np.random.default_rng([self.recipe.seed, epoch])
+            self._shuffled = epoch, rng.permutation(len(self.pictures))
+        return self._shuffled[1]
 
     def rate(self, step: int) -> float:
         """Up in a line, down in a half cosine."""

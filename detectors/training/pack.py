@@ -5,18 +5,26 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from av.codec.context import CodecContext
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
 
 from detectors.datasets.base import Sample
-from detectors.manifest import MANIFEST, SAMPLES, Input, Manifest, Model, Output, Weights, digest, write_manifest
+from detectors.manifest import (
+    MANIFEST,
+    SAMPLES,
+    Input,
+    Manifest,
+    Model,
+    Output,
+    Weights,
+    aside,
+    digest,
+    write_manifest,
+)
 from detectors.training.recipe import Recipe
 from pipeline.core.errors import InputError
-from pipeline.core.pictures import BadPicture
+from pipeline.core.pictures import BadPicture, encode
 
 _SHOWN = 8  # pictures that go with a model
 _UNKNOWN = "0" * 64
@@ -42,36 +50,76 @@ def manifest_of(name: str, recipe: Recipe, labels: Sequence[str], tile: int | No
     )
 
 
-def packed(network: Any, manifest: Manifest, samples: Sequence[Sample], folder: Path, said: Mapping[str, Any]) -> Model:
-    """Write `network` as OpenVINO IR with weights in half precision into `folder`, whole or not at all; a folder that
-    is there is replaced. `said` goes into the manifest (data, origin, licence, measured). Raises `InputError`."""
-    from detectors.networks.export import save_openvino
-    from detectors.networks.pyramid import Reading
-
+def packed(
+    network: Any,
+    manifest: Manifest,
+    samples: Sequence[Sample],
+    folder: Path,
+    said: Mapping[str, Any],
+    *,
+    form: Literal["ir", "onnx"] = "ir",
+) -> Model:
+    """Write `network` into `folder` as OpenVINO IR with weights in half precision, or as ONNX in float32, whole or not
+    at all; a folder that is there is replaced. `said` goes into the manifest (data, origin, licence, measured). Raises
+    `InputError`, and `MissingPart` without what writes ONNX."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    view = manifest.view
     try:
         part.mkdir(parents=True)
-        save_openvino(
-            Reading(network).eval(), view.height, view.width, part / "model.xml", any_size=view.tile is not None
-        )
-        weights = manifest.weights.model_copy(
-            update={
-                "sha256": digest(part / "model.xml"),
-                "companions": {"model.bin": digest(part / "model.bin")},
-                "precision": "f16",
-            }
-        )
+        weights = (_ir if form == "ir" else _onnx)(network, manifest, part)
         full = manifest.model_copy(update={"weights": weights, **said})
         write_manifest(full, part / MANIFEST)
         show(samples, part / SAMPLES)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        take_place(part, folder)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise InputError(f"cannot be written: {error.strerror}", str(folder)) from None
-    return Model(full, folder / "model.xml")
+    return Model(full, folder / weights.file)
+
+
+def _ir(network: Any, manifest: Manifest, folder: Path) -> Weights:
+    from detectors.networks.export import save_openvino
+    from detectors.networks.pyramid import Reading
+
+    view, file, beside = manifest.view, folder / "model.xml", folder / "model.bin"
+    save_openvino(Reading(network).eval(), view.height, view.width, file, any_size=view.tile is not None)
+    companions = {beside.name: digest(beside)}
+    return Weights(file=file.name, sha256=digest(file), format="ir", companions=companions, precision="f16")
+
+
+def _onnx(network: Any, manifest: Manifest, folder: Path) -> Weights:
+    from detectors.networks.export import save_onnx
+    from detectors.networks.pyramid import Reading
+
+    view, file = manifest.view, folder / "model.onnx"
+    save_onnx(Reading(network).eval(), view.height, view.width, file, any_size=view.tile is not None)
+    return Weights(file=file.name, sha256=digest(file), format="onnx", precision="f32")
+
+
+def take_place(new: Path, folder: Path, keep: Path | None = None) -> None:
+    """The model in `new` goes to `folder`, what is there to `keep`, or away. Wherever it dies, a whole model is in
+    `folder` or `aside` of it, where it is found, too. Raises `OSError`, and all is as it was."""
+    old = aside(folder)
+    if folder.exists():
+        _away(old)  # left behind by one that died later on
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    if keep is not None and old.exists():
+        _away(keep)
+        old.rename(keep)
+    _away(old)
+
+
+def _away(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def show(samples: Sequence[Sample], folder: Path) -> None:
@@ -82,17 +130,4 @@ def show(samples: Sequence[Sample], folder: Path) -> None:
             picture = samples[int(index)].image().rgb()
         except BadPicture:
             continue
-        (folder / f"{len(list(folder.iterdir()))}.png").write_bytes(png(picture))
-
-
-def png(picture: Any) -> bytes:
-    """uint8 `[h, w, 3]` → a PNG file."""
-    codec = CodecContext.create("png", "w")
-    assert isinstance(codec, VideoCodecContext)
-    codec.height, codec.width = picture.shape[:2]
-    codec.pix_fmt = "rgb24"
-    from fractions import Fraction
-
-    codec.time_base = Fraction(1, 1)
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+        (folder / f"{len(list(folder.iterdir()))}.png").write_bytes(encode(picture, "png", 6))

@@ -23,7 +23,7 @@ from detectors.networks.pyramid import Architecture, Network
 from detectors.training import processes
 from detectors.training.judge import Judge
 from detectors.training.loop import Training
-from detectors.training.pack import manifest_of, packed, show
+from detectors.training.pack import manifest_of, packed, show, take_place
 from detectors.training.recipe import Recipe
 from detectors.training.teacher import Lesson, lessons
 from detectors.training.workplace import check_place, claimed
@@ -66,7 +66,10 @@ class Part(Settings):
     recipe: Recipe
     tile: int | None = Field(default=None, ge=32, le=4096, multiple_of=32)
     int8: bool = True
-    most_lost: float = Field(default=0.003, ge=0, le=1, description="int8 is refused if its figure falls by more")
+    onnx: bool = Field(default=False, description="also as ONNX in float32, in NAME-onnx, for other runtimes")
+    most_lost: float = Field(
+        default=0.003, ge=0, le=1, description="a form whose figure on held-out pictures falls by more is refused"
+    )
 
 
 class Project(Settings):
@@ -252,11 +255,28 @@ class Maker:
         })  # fmt: skip
         _keep_history(training.history, training.folder)
         lost = len(training.pictures.left_out)
-        remarks = (f"{lost} pictures could not be used: {training.pictures.left_out[0]}",) if lost else ()
+        remarks: tuple[str, ...] = ()
+        if lost:
+            remarks += (f"{lost} pictures could not be used: {training.pictures.left_out[0]}",)
+        if part.onnx:
+            remarks += (self._onnx(network, exact, part.most_lost, judge, figures),)
         if not part.int8:
             return Made(exact, figures, remarks)
         made = self._int8(exact, part, judge, figures)
         return replace(made, remarks=remarks + made.remarks)
+
+    def _onnx(
+        self, network: Network, exact: Model, most_lost: float, judge: Judge, figures: Mapping[str, float]
+    ) -> str:
+        """The model's ONNX form beside it, if ONNX Runtime says the same of it; a word on that."""
+        self.tell(exact.name, {"onnx": 1})
+        folder = self.out / f"{exact.name}-onnx"
+        made = packed(network, exact.manifest, self.held.samples, folder, {}, form="onnx")
+        lost, found, figure = _lost(made, "onnxruntime", judge, figures)
+        if lost > most_lost:
+            shutil.rmtree(folder, ignore_errors=True)
+            return f"onnx is refused: {figure} falls by {lost:.4f}, more than {most_lost:g}"
+        return f"onnx: {figure} {found[figure]:.4f} in ONNX Runtime, exact {figures[figure]:.4f}: {folder.name}"
 
     def _int8(self, exact: Model, part: Part, judge: Judge, figures: dict[str, float]) -> Made:
         """The model's int8 form in its place, if it holds what the exact one says; both are kept."""
@@ -269,10 +289,7 @@ class Maker:
             return Made(exact, figures, (f"int8 is left: its ranges need {LEAST} pictures, there are {len(seen)}",))
         shutil.rmtree(folder, ignore_errors=True)
         small = quantised(exact, seen, folder)
-        stage = build_stage(ModelChoice(model=str(folder), runtime="openvino", precision="f32", max_batch=1, workers=1))
-        found = judge.figures(lambda view: stage.score([view])[0])
-        figure = next(iter(figures))
-        lost = figures[figure] - found[figure]
+        lost, found, figure = _lost(small, "openvino", judge, figures)
         if lost > part.most_lost:
             shutil.rmtree(folder, ignore_errors=True)
             return Made(
@@ -284,9 +301,7 @@ class Maker:
         try:
             write_manifest(manifest, folder / MANIFEST)
             show(self.held.samples, folder / SAMPLES)
-            shutil.rmtree(kept, ignore_errors=True)
-            full.rename(kept)
-            folder.rename(full)
+            take_place(folder, full, kept)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise InputError(f"cannot be written: {error.strerror}", str(full)) from None
@@ -295,6 +310,15 @@ class Maker:
             found,
             (f"int8: {figure} {found[figure]:.4f}, exact {figures[figure]:.4f}",),
         )
+
+
+def _lost(form: Model, runtime: str, judge: Judge, figures: Mapping[str, float]) -> tuple[float, dict[str, float], str]:
+    """By how much the telling figure of another form falls, all its figures, and which one tells."""
+    choice = ModelChoice(model=str(form.weights.parent), runtime=runtime, precision="f32", max_batch=1, workers=1)
+    stage = build_stage(choice)
+    found = judge.figures(lambda view: stage.score([view])[0])
+    figure = next(iter(figures))
+    return figures[figure] - found[figure], found, figure
 
 
 def views(samples: Sequence[Sample], spec: ViewSpec, most: int) -> Array:

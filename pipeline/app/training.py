@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from detectors.choice import ModelChoice, build_stage, find_model
+from detectors.datasets.base import says_good
 from detectors.manifest import SAMPLES
 from detectors.training.processes import by_the_first, leads
 from detectors.training.project import Made, Maker, Project, Tell
@@ -20,6 +21,8 @@ from pipeline.core.files import save_text
 from sinks.paths import check_folder
 
 _PARTS_A_SECOND, _DEADLINE_MS = 10, 1000  # what any machine keeps up with; the line's own pace is its owner's to set
+
+_REACH = 40 / 128  # of a tile's side: what a look answers for lies so far from its edge that it is seen whole
 
 
 def make(project: Project, out: Path, only: str | None, tell: Tell) -> dict[str, Any]:
@@ -98,17 +101,19 @@ def _run_config(project: Project, cheap: Made, heavy: Made) -> str:
     """A config that runs as it is: its line carries the pictures that came with the model, which are as its source
     hands them over."""
     heavy_labels = heavy.model.manifest.labels
-    bad = [label for label in heavy_labels if not is_good(label)]
+    bad = [label for label in heavy_labels if not says_good(label)]
     threshold = round(float(heavy.figures.get("threshold", 0.5)), 3)
     confirm = dict.fromkeys(bad, threshold)
-    if cheap.model.manifest.view.tile is None and heavy.model.manifest.view.tile is not None:
+    tile = heavy.model.manifest.view.tile
+    if cheap.model.manifest.view.tile is None and tile is not None:
         rule: dict[str, Any] = {
             "kind": "regions",
             "escalate": {cheap.model.manifest.labels[0]: 0.1},
             "confirm": confirm,
+            "reach": tile * _REACH,
         }
     else:
-        watch = [label for label in cheap.model.manifest.labels if not is_good(label)]
+        watch = [label for label in cheap.model.manifest.labels if not says_good(label)]
         rule = {"kind": "scores", "watch": watch, "clear_below": 0.05, "confirm": confirm}
     parts = heavy.model.weights.parent / SAMPLES
     line = {"kind": "line", "path": str(parts), "fps": _PARTS_A_SECOND, "deadline_ms": _DEADLINE_MS}
@@ -161,9 +166,3 @@ def report_labels(project: Project, out: Path, folds: int, as_json: bool) -> int
         click.echo(line)
     click.echo(f"written: {file}")
     return 0
-
-
-def is_good(label: str) -> bool:
-    from detectors.datasets.base import GOOD
-
-    return label.lower() in GOOD

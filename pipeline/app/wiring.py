@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from detectors.calibration.live import LiveAudit
 from detectors.choice import ModelChoice, build_audit_stage, build_stage, find_model
 from detectors.manifest import Model
+from detectors.rules.regions import Regions
 from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
 from pipeline.app.config.load import load
@@ -101,7 +102,8 @@ class _Builder:
         cheap = self._once(self._models, find_model, plan.cheap, (*plan.key, "cheap"))
         heavy = self._once(self._models, find_model, plan.heavy, (*plan.key, "heavy"))
         if cheap is not None and plan.rule is not None and (heavy is None) == (plan.heavy is None):
-            self._fits(plan, plan.rule, cheap.manifest.labels, heavy.manifest.labels if heavy is not None else None)
+            tile = None if heavy is None else heavy.manifest.view.tile
+            self._fits(plan, plan.rule, cheap.manifest.labels, None if heavy is None else heavy.manifest.labels, tile)
 
     def generation(self, plan: CascadePlan) -> Generation | None:
         cheap = self._once(self._stages, build_stage, plan.cheap, (*plan.key, "cheap"))
@@ -112,7 +114,8 @@ class _Builder:
             self._mistakes.add("both stages have the same name; give one of them a `name`", (*plan.key, "heavy"))
             return None
         rule = plan.rule or default_rule(cheap.labels)
-        if not self._fits(plan, rule, cheap.labels, heavy.labels if heavy is not None else None):
+        tile = None if heavy is None else heavy.spec.tile
+        if not self._fits(plan, rule, cheap.labels, None if heavy is None else heavy.labels, tile):
             return None
         stages = (cheap,) if heavy is None else (cheap, heavy)
         name = f"{plan.name}@{_digest(stages, rule)}"
@@ -120,28 +123,42 @@ class _Builder:
         differences = [] if certificate is None else certificate.differences(cheap, heavy, rule)
         for line in differences:
             self._mistakes.add(f"is not for this cascade: {line}", (*plan.key, "certificate"))
-        auditor = self._auditor(plan, name, rule)
+        auditor = self._auditor(plan, name, rule, heavy)
         if differences or (auditor is None and plan.audit is not None):
             return None
         promise = "" if certificate is None else certificate.promise()
         return Generation(name, cheap, heavy, rule, certificate is not None, promise, auditor)
 
-    def _auditor(self, plan: CascadePlan, generation: str, rule: CheckedRule) -> Auditor | None:
+    def _auditor(self, plan: CascadePlan, generation: str, rule: CheckedRule, heavy: Stage | None) -> Auditor | None:
         bets = plan.audit_plan()
-        if plan.audit is None or plan.heavy is None or bets is None:
+        if plan.audit is None or plan.heavy is None or heavy is None or bets is None:
             return None
         try:
-            stage = build_audit_stage(plan.heavy)
+            stage = build_audit_stage(plan.heavy, heavy)
             return LiveAudit(plan.audit, generation, rule, stage, bets, match_iou=plan.match_iou)
         except InputError as error:
             self._mistakes.take(error, (*plan.key, "audit"))
             return None
 
-    def _fits(self, plan: CascadePlan, rule: CheckedRule, cheap: Sequence[str], heavy: Sequence[str] | None) -> bool:
+    def _fits(
+        self,
+        plan: CascadePlan,
+        rule: CheckedRule,
+        cheap: Sequence[str],
+        heavy: Sequence[str] | None,
+        tile: int | None,
+    ) -> bool:
         wrong = rule.check(cheap, heavy)
         for mistake in wrong:
             self._mistakes.add(mistake, (*plan.key, "rule"))
-        return not wrong
+        if tile is None or not isinstance(rule, Regions) or 2 * rule.reach <= tile:
+            return not wrong
+        self._mistakes.add(
+            f"a look answers for {rule.reach:g} pixels to each side of its middle, and the heavy stage sees a tile of"
+            f" {tile}: at most {tile / 2:g}, and less to see what is around a thing",
+            (*plan.key, "rule", "reach"),
+        )
+        return False
 
     def _once(
         self, known: dict[str, T | None], make: Callable[[ModelChoice], T], choice: ModelChoice | None, key: Key
@@ -174,4 +191,4 @@ def _digest(stages: tuple[Stage, ...], rule: CheckedRule) -> str:
     return hashlib.blake2s(text.encode(), digest_size=4).hexdigest()
 
 
-_IDENTITY = frozenset({"model", "version", "sha256", "precision"})
+_IDENTITY = frozenset({"model", "version", "sha256", "fingerprint", "runtime", "precision"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
@@ -121,8 +121,9 @@ class Rule(Protocol):
     def decide(self, cheap: Findings) -> Decision:
         """What the cheap stage's findings mean. Without a heavy stage, `Escalate` is not among the answers."""
 
-    def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Clear | Flag:
-        """The verdict once the heavy stage judged what `decide` asked for (one `Findings` per region)."""
+    def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Decision:
+        """The verdict once the heavy stage judged what `decide` asked for (one `Findings` per region). `Escalate`
+        asks for more: it is called again with that behind what `heavy` had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,10 @@ class Auditor(Protocol):
 
     def unseen(self, p: float, count: int) -> None:
         """Units that ought to have been looked at, and could not be: they may be anything."""
+
+    def waiting(self, due: Mapping[float, int]) -> None:
+        """How many words are still due, by the probability with which each was to be had. Until then those units may be
+        anything, too; said anew whenever it may have changed."""
 
     def report(self, units_per_s: float) -> AuditReport:
         """What all that proves by now."""

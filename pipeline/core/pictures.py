@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 from av.codec.context import CodecContext
@@ -36,9 +36,15 @@ _CODECS = {
 }
 _LARGEST = 256 << 20
 
+Kind: TypeAlias = Literal["png", "jpg"]
+
 
 class BadPicture(ValueError):
     """Why a picture was not decoded."""
+
+
+class TooLarge(BadPicture):
+    """It has more pixels than it may, which was found out before memory was taken for them."""
 
 
 def guard(codec: CodecContext, max_pixels: int, *, strict: bool = False) -> None:
@@ -120,9 +126,26 @@ def decode_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> VideoFrame:
     try:
         frames = codec.decode(Packet(data)) + codec.decode(None)
     except ArgumentError:
-        raise BadPicture(f"has more than {max_pixels} pixels, or none") from None
+        raise TooLarge(f"has more than {max_pixels} pixels, or none") from None
     except FFmpegError as error:
         raise BadPicture(f"cannot be decoded: {redact(error.strerror or error)}") from None
     if not frames or frames[0].is_corrupt:
         raise BadPicture("is damaged")
     return frames[0]
+
+
+def encode(pixels: Array, kind: Kind, effort: int = 1) -> bytes:
+    """uint8 RGB `[h, w, 3]` as a file, as a PNG also grey `[h, w]`; more `effort`, up to 9, makes that smaller. JPEG
+    keeps colour as fine as light: a part beside its reference is all edges."""
+    given = "gray" if pixels.ndim == 2 else "rgb24"
+    name, pixel_format = ("png", given) if kind == "png" else ("mjpeg", "yuvj444p")
+    codec = CodecContext.create(name, "w")
+    assert isinstance(codec, VideoCodecContext)
+    codec.height, codec.width = pixels.shape[:2]
+    codec.pix_fmt = pixel_format
+    codec.time_base = 1  # type: ignore[assignment]  # any will do
+    codec.thread_count = 1
+    codec.options = {"qmin": "2", "qmax": "2"} if kind == "jpg" else {"compression_level": str(effort)}
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=given).reformat(format=pixel_format)
+    frame.pts = 0
+    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])

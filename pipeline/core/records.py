@@ -103,10 +103,11 @@ class Findings:
     boxes: Array | None = None
 
     def score(self, watch: Sequence[int]) -> float:
-        """The summed score of the classes with these indices; 0 where there is none."""
-        if self.boxes is None:
-            return float(sum(float(self.scores[i]) for i in watch))
+        """Of the classes with these indices the highest score of a box, or the summed scores of the whole; 0 where
+        there is none."""
         picked = self.scores[np.isin(self.classes, np.asarray(watch))]
+        if self.boxes is None:
+            return float(sum(picked.tolist()))
         return float(picked.max()) if picked.size else 0.0
 
 

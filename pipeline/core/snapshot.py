@@ -87,8 +87,8 @@ class AuditReport:
     """What an audit proves by now, over all its runs. Rates are shares of the units that the heavy stage flags.
 
     `missed` misses were found, which stand for about `misses` among about `positives`; `unseen` looks were due and
-    could not be had. `lower` and `upper` hold at all times, whatever the unseen units were; `worst` is the estimate if
-    those were all missed.
+    could not be had. `lower` and `upper` hold at all times, whatever the unseen units were, and those whose look is due
+    yet; `worst` is the estimate if those were all missed.
     """
 
     alpha: float

@@ -65,6 +65,7 @@ class AuditRunner:
         self.auditor = auditor
         self.trip: Callable[[], None] = lambda: None
         self._cascade, self._generation = cascade, generation
+        self._least = auditor.share(None)
         self._busy, self._deliver = busy, deliver
         self._changed = threading.Condition()
         self._reserve: deque[_Picked] = deque()
@@ -74,6 +75,7 @@ class AuditRunner:
         self._over = self._closing = self._ended = False
         self._picked = self._audited = self._units = 0
         self._skipped: Counter[str] = Counter()
+        self._due: Counter[float] = Counter()  # words that nobody has heard yet, by p
         self._news = _News()
         self._book = threading.Lock()
         self._unsaved = False
@@ -113,7 +115,7 @@ class AuditRunner:
         """Count it; whether its picture is kept."""
         result = isinstance(outcome, Result)
         word = ticket.heavy[0] if result and ticket.saw_whole else None
-        p = 0.0 if ticket.toss is None else self.auditor.share(ticket.cheap)
+        p = None if ticket.toss is None else self._share(ticket)
         with self._changed:
             if self._over:
                 return False
@@ -123,28 +125,50 @@ class AuditRunner:
             if word is not None:
                 if len(self._known) < _MOST_KNOWN:
                     self._known.append(_Known(outcome, word))
+                    self._due[1.0] += 1
                     self._changed.notify()
                 else:
                     self._news.unseen[1.0] += 1
                 return False
-            if ticket.toss is None or ticket.toss >= p:
-                return False
-            self._picked += 1
-            if ticket.lease is None:
-                self._skip("no picture", p)
-            elif self._closing or self._full():
-                self._skip("no room", p)
-            else:
-                self._reserve.append(_Picked(outcome, ticket.lease, p, ticket.stream.block))
-                self._changed.notify()
-                return True
-            return False
+            picked = ticket.toss is not None and (p is None or ticket.toss < p)
+            return picked and self._pick(ticket, outcome, p)
+
+    def _pick(self, ticket: Ticket, outcome: Outcome, share: float | None) -> bool:
+        """Whether its picture is kept. Where its share is not to be had, it counts as the rarest pick would. The lock
+        is held."""
+        p = self._least if share is None else share
+        self._picked += 1
+        self._due[p] += 1
+        if share is None:
+            self._skip("fault", p)
+        elif ticket.lease is None:
+            self._skip("no picture", p)
+        elif self._closing or self._full():
+            self._skip("no room", p)
+        else:
+            self._reserve.append(_Picked(outcome, ticket.lease, p, ticket.stream.block))
+            self._changed.notify()
+            return True
+        return False
+
+    def _share(self, ticket: Ticket) -> float | None:
+        """None where the auditor fails. It is the stream's thread that asks: that must not fall over an audit."""
+        try:
+            return self.auditor.share(ticket.cheap)
+        except Exception as error:  # noqa: BLE001 a rule may be a third party's
+            self._complain(error)
+            return None
 
     def _waiting(self) -> int:
         return self._picked - self._audited - self._skipped.total()
 
     def _skip(self, reason: str, p: float) -> None:
         self._skipped[reason] += 1
+        self._unseen(p)
+
+    def _unseen(self, p: float) -> None:
+        """A word that was due, and will not be had."""
+        self._due[p] -= 1
         self._news.unseen[p] += 1
 
     def _full(self) -> bool:
@@ -194,19 +218,33 @@ class AuditRunner:
             self.auditor.close()
 
     def _run(self) -> None:
-        while (job := self._next()) is not None:
-            if isinstance(job, _Known):
-                self._count(job)
-            else:
-                began = time.monotonic()
+        """Whatever happens, it goes on: without it, every pick from then on would wait for good."""
+        while True:
+            try:
+                job = self._next()
+                if job is None:
+                    return
+                self._do(job)
+            except Exception as error:  # noqa: BLE001 what is known to fail is dealt with where it does
+                self._complain(error)
+                time.sleep(_POLL_S)
+            finally:
+                with self._changed:
+                    self._in_hand = None
+
+    def _do(self, job: _Picked | _Known) -> None:
+        if isinstance(job, _Known):
+            self._count(job)
+        else:
+            began = time.monotonic()
+            try:
                 self._look(job)
+            finally:
                 job.lease.drop()
                 took = time.monotonic() - began
                 self._rest_until_s = began + took / self.auditor.effort
-            if self.auditor.alarm and not self._over:
-                self._end()
-            with self._changed:
-                self._in_hand = None
+        if self.auditor.alarm and not self._over:
+            self._end()
 
     def _next(self) -> _Picked | _Known | None:
         """What is to be done next; waits for it. None at the end."""
@@ -240,11 +278,15 @@ class AuditRunner:
         except Exception as error:  # noqa: BLE001 a rule may be a third party's
             self._complain(error)
             with self._changed:
-                self._news.unseen[1.0] += 1
+                self._unseen(1.0)
             return
         with self._book:
-            self.auditor.heard(word, 1.0, audited=False)
-            self._unsaved = True
+            with self._changed:
+                self._due[1.0] -= 1
+            if not self._heard(word, 1.0, audited=False):
+                with self._changed:
+                    self._due[1.0] += 1
+                    self._unseen(1.0)
 
     def _look(self, picked: _Picked) -> None:
         outcome, auditor = picked.outcome, self.auditor
@@ -258,13 +300,18 @@ class AuditRunner:
                 if not self._ended:
                     self._skip("fault", picked.p)
             return
-        with self._changed:
-            if self._ended:
-                return
-            self._audited += 1
         with self._book:
-            auditor.heard(word, picked.p, audited=True)
-            self._unsaved = True
+            with self._changed:
+                if self._ended:
+                    return
+                self._audited += 1
+                self._due[picked.p] -= 1
+            if not self._heard(word, picked.p, audited=True):
+                with self._changed:
+                    self._audited -= 1
+                    self._due[picked.p] += 1
+                    self._skip("fault", picked.p)
+                return
         if word.detections:
             self._save_at_s = min(self._save_at_s, self._saved_s + SAVE_SOON_S)
         self._deliver(self._record(picked, word), outcome, picked.lease, picked.can_wait)
@@ -288,10 +335,10 @@ class AuditRunner:
             self._reserve.clear()
             self._known.clear()
             if left:
-                self._skipped["alarm"] += len(left)
-        self.trip()
+                self._skipped["alarm"] += len(left)  # their words stay due: nothing was proved of them
         for one in left:
             one.lease.drop()
+        self.trip()
         with self._book:
             self._enter()
             self._unsaved = True
@@ -306,14 +353,36 @@ class AuditRunner:
     # Its book. The lock is held.
 
     def _enter(self) -> None:
-        """What the live path has counted since the last time."""
+        """What the live path has counted since the last time, and what is due by now."""
         with self._changed:
             news, self._news = self._news, _News()
-        if news.units or news.unseen:
-            self._unsaved = True
+            due = +self._due
+        self._unsaved |= bool(news.units or news.unseen)
+        try:
+            self.auditor.waiting(due)
             self.auditor.left(news.units, news.reported)
-            for p, count in news.unseen.items():
+            news.units = news.reported = 0
+            while news.unseen:
+                p, count = next(iter(news.unseen.items()))
                 self.auditor.unseen(p, count)
+                del news.unseen[p]
+        except Exception as error:  # noqa: BLE001 what did not get in is tried again
+            self._complain(error)
+            with self._changed:
+                self._news.units += news.units
+                self._news.reported += news.reported
+                self._news.unseen += news.unseen
+
+    def _heard(self, word: Word, p: float, *, audited: bool) -> bool:
+        """Enter a word; whether it got in."""
+        self._enter()
+        self._unsaved = True
+        try:
+            self.auditor.heard(word, p, audited=audited)
+        except Exception as error:  # noqa: BLE001 then it is as if nobody had looked
+            self._complain(error)
+            return False
+        return True
 
     def _save(self) -> None:
         """If there is anything new. What cannot be saved now is tried again."""
@@ -323,8 +392,8 @@ class AuditRunner:
             return
         try:
             self.auditor.save()
-        except OSError as error:
-            reason = redact(error.strerror or error)
+        except Exception as error:  # noqa: BLE001 a full disk, or whatever an auditor raises
+            reason = redact(getattr(error, "strerror", None) or error)
             if reason != self._problem:
                 log.error("%s: what its audit found cannot be saved: %s", self._cascade, reason)
             self._problem = reason
@@ -339,10 +408,10 @@ class AuditRunner:
             log.warning("%s: a window could not be audited: %s", self._cascade, redact(error))
 
     def snapshot(self, now_s: float) -> AuditSnapshot:
-        with self._changed:
-            picked, audited, waiting = self._picked, self._audited, self._waiting()
-            units, skipped = self._units, dict(self._skipped)
         with self._book:
+            with self._changed:
+                picked, audited, waiting = self._picked, self._audited, self._waiting()
+                units, skipped = self._units, dict(self._skipped)
             self._enter()
             return AuditSnapshot(
                 cascade=self._cascade,

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from pipeline.core.contracts import Clear, Escalate, Flag, Generation, Stage
+from pipeline.core.contracts import Clear, Decision, Escalate, Flag, Generation, Stage
 from pipeline.core.errors import StageError
 from pipeline.core.payloads import View
 from pipeline.core.records import Failed, Findings, Result
@@ -24,6 +24,7 @@ from pipeline.engine.ticket import Job, Ticket
 log = logging.getLogger(__name__)
 
 HANGING_S = 10.0
+_MOST_REGIONS = 1024  # of one window: a rule may be a third party's, and go on asking
 
 Answer = Findings | str
 """What a stage made of one view: findings, or why there are none."""
@@ -46,7 +47,7 @@ class CascadeRunner:
         self._cheap = _StageRunner(generation.cheap, _whole, self._cheap_done)
         self._heavy = None if generation.heavy is None else _StageRunner(generation.heavy, _crop, self._heavy_done)
         if self._heavy is not None:
-            self._cheap.following = self._heavy.queue
+            self._cheap.following = self._heavy.following = self._heavy.queue  # a rule may look in rounds
 
     @property
     def keeps_pictures(self) -> bool:
@@ -107,12 +108,16 @@ class CascadeRunner:
     def _escalate(self, ticket: Ticket, decision: Escalate) -> Sequence[Job]:
         if self._heavy is None:
             raise StageError("the rule asks for a heavy stage and there is none")
-        ticket.regions = decision.regions or (None,)
-        ticket.heavy = [None] * len(ticket.regions)
-        ticket.pending = len(ticket.regions)
+        regions = decision.regions or (None,)
+        first = len(ticket.regions)
+        if first + len(regions) > _MOST_REGIONS:
+            raise StageError(f"the rule asks for more than {_MOST_REGIONS} looks at one window")
+        ticket.regions += regions
+        ticket.heavy += [None] * len(regions)
+        ticket.pending = len(regions)
         ticket.running = False
         now = time.monotonic_ns()
-        return [Job(ticket, index, now) for index in range(len(ticket.regions))]
+        return [Job(ticket, first + index, now) for index in range(len(regions))]
 
     def _heavy_done(self, job: Job, findings: Findings) -> Sequence[Job]:
         ticket = job.ticket
@@ -120,8 +125,10 @@ class CascadeRunner:
             assert ticket.cheap is not None
             assert self.generation.heavy is not None
             heavy = [found for found in ticket.heavy if found is not None]
-            verdict = self._judged_whole(ticket.cheap, heavy) if ticket.opened else None
+            verdict: Decision | None = self._judged_whole(ticket.cheap, heavy) if ticket.opened else None
             verdict = verdict or self.generation.rule.merge(ticket.cheap, heavy)
+            if isinstance(verdict, Escalate):
+                return self._escalate(ticket, verdict)
             self._settle(ticket, verdict, self.generation.heavy.name)
         return ()
 

@@ -14,8 +14,10 @@ from calling import Thresher
 from prometheus_client import generate_latest
 
 from detectors.calibration.audit_state import AuditState, StateFile
+from detectors.rules.scores import Scores
 from pipeline.app import summary
 from pipeline.app.metrics import registry
+from pipeline.app.wiring import _digest
 from pipeline.core.snapshot import AuditReport, AuditSnapshot, Latency, Snapshot
 
 KEY = "not-much-of-a-secret"
@@ -134,6 +136,26 @@ def test_a_run_tells_what_its_audit_found(thresher: Thresher, config: Path, peop
     assert "audit:" in again.stdout
     told_off = StateFile(tmp_path / "results/audit.json").read()
     assert told_off is not None and told_off.units > 200
+
+
+class Said:
+    """A stage as it describes itself."""
+
+    def __init__(self, **other: str) -> None:
+        said = {"model": "m", "sha256": "a", "fingerprint": "b", "runtime": "r", "precision": "f32", "workers": "1"}
+        self.said = said | other
+
+    def describe(self) -> dict[str, str]:
+        return self.said
+
+
+def test_a_generation_is_of_just_these_models_in_just_these_forms() -> None:
+    """An audit goes on where it was for the same generation alone."""
+    rule = Scores(watch=("person",), flag_at=0.5)
+    name = _digest((Said(), Said()), rule)  # type: ignore[arg-type]
+    assert _digest((Said(), Said(workers="2")), rule) == name  # type: ignore[arg-type]
+    for other in ("sha256", "fingerprint", "runtime", "precision"):
+        assert _digest((Said(), Said(**{other: "another"})), rule) != name  # type: ignore[arg-type]
 
 
 REPORT = AuditReport(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,8 +15,12 @@ import pytest
 from board_models import boards
 from calling import COMMAND, Called, Thresher
 from made_pictures import coco, mask, picture, text
+from ruamel.yaml import YAML
 from training_parts import folders
 
+from detectors.choice import ModelChoice, find_model
+from detectors.training.project import Made
+from pipeline.app import training
 from pipeline.app.commands import train as command
 
 SHORT = (
@@ -56,8 +61,11 @@ def sorted_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_two_folders_of_pictures_become_a_cascade_that_runs(sorted_parts: Path) -> None:
     home = sorted_parts
-    ran = called(home, "train", "parts", "--name", "my-line", *sets(*SHORT))
+    ran = called(home, "train", "parts", "--name", "my-line", *sets(*SHORT, "cheap.onnx=true"))
     assert ran.returncode == 0, ran.stderr
+    assert "my-line-mobilenet-onnx" in ran.stdout
+    again = called(home, "eval", "models/my-line-mobilenet-onnx", "--data", "parts", "--limit", "4")
+    assert again.returncode == 0, again.stderr
     assert "my-line.yaml runs them, uncertified" in ran.stdout
     assert "my-line-resnet: step 4 · loss" in ran.stderr
     assert "1 pictures could not be used: bad/cut.png" in ran.stdout  # its header is whole: only decoding tells
@@ -256,6 +264,16 @@ class TestWrongInput:
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.delenv("RANK", raising=False)
         assert "WORLD_SIZE" in self.told(thresher_here("train", "parts"))
+
+
+@pytest.mark.parametrize(("tile", "reach"), [(128, 40), (96, 30), (64, 20)])
+def test_the_config_looks_as_far_as_the_tile_shows(project: Path, tile: int, reach: float) -> None:
+    heavy, cheap = (find_model(ModelChoice(model=name)) for name in ("pcb-resnet", "pcb-mobilenet"))
+    view = heavy.manifest.view.model_copy(update={"tile": tile})
+    heavy = replace(heavy, manifest=heavy.manifest.model_copy(update={"view": view}))
+    plan = command.project_from(str(project / "configs" / "train" / "pcb.yaml"), None, None, ())
+    text = training._run_config(plan, Made(cheap, {}), Made(heavy, {}))
+    assert YAML(typ="safe").load(text)["cascade"]["rule"]["reach"] == reach
 
 
 def test_a_folder_with_a_name_that_models_cannot_have(tmp_path: Path) -> None:

@@ -101,6 +101,17 @@ def test_set_reaches_into_a_shipped_cascade(here: Path) -> None:
     assert set(plan.sinks) == {"table", "log"}
 
 
+@pytest.mark.parametrize("more", [["sources.clip.fps=none"], []], ids=["looked at", "built"])
+def test_a_look_answers_for_no_more_than_its_tile_shows(here: Path, more: list[str]) -> None:
+    """The heavy stage of the boards sees tiles of 128 pixels."""
+    said = ["cascade.heavy.runtime=openvino", "cascade.heavy.precision=f32", "cascade.rule.reach=65", *more]
+    with pytest.raises((InputError, InputErrors)) as caught:
+        prepare(assemble(["clip.mp4"], detect="pcb", assignments=said))
+    errors = caught.value.errors if isinstance(caught.value, InputErrors) else [caught.value]
+    (mine,) = (error for error in errors if error.place.endswith("cascade.rule.reach"))
+    assert "65 pixels to each side of its middle, and the heavy stage sees a tile of 128: at most 64" in mine.message
+
+
 def test_detect_wins_over_the_config(here: Path) -> None:
     (here / "c.yaml").write_text("cascade: people\n")
     assert list(loaded("c.yaml", "clip.mp4", detect="moderation").cascades) == ["moderation"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -129,6 +130,12 @@ class TestBounds:
         reported = bounds(PLAN, Tally(Counter({1.0: 6000, 0.1: 4}), Counter({0.1: 15})))
         assert (found.lower, found.upper) == (reported.lower, missed.upper)
         assert found.lower < missed.lower and found.upper > reported.upper
+
+    def test_what_is_still_due_may_have_been_missed(self) -> None:
+        tally, due = caught(6000, {0.1: 15}), Counter({0.1: 40, 0.5: 2})
+        found, all_missed = bounds(PLAN, tally, due), bounds(PLAN, caught(6000, {0.1: 55, 0.5: 2}))
+        assert (found.lower, found.upper) == (bounds(PLAN, tally).lower, all_missed.upper)
+        assert tally.beside(due).worst == pytest.approx((550 + 4) / (6000 + 550 + 4))
 
     def test_catches_that_only_the_coin_tells_of_prove_as_much_but_for_a_hair(self) -> None:
         """One in ten of them is looked at, and counts ten times: at a small α that costs next to nothing."""
@@ -304,6 +311,15 @@ class TestOutlook:
             PLAN, PLAN.alpha, misses, np.array([PLAN.p_ref, 1.0]), np.stack([0 * hits, hits], axis=-1)
         )
         assert 0.4 < (wealth >= math.log(20)).any(axis=1).mean() < 0.6
+
+    def test_what_hardly_can_be_noticed_costs_no_memory_and_says_so(self) -> None:
+        hardly = Outlook(AuditPlan(0.5, 0.05, 0.001, 0.001), 0.1, 0.9)
+        tracemalloc.start()
+        try:
+            assert hardly.to_notice(1.001) is None
+            assert tracemalloc.get_traced_memory()[1] < 100 << 20
+        finally:
+            tracemalloc.stop()
 
     def test_in_words(self) -> None:
         words = Outlook(PLAN, 0.1, 0.9).words(units_per_s=200)

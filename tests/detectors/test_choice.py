@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from detectors.choice import ZOO, ModelChoice, build_stage, find_model, readers, zoo_names
+from detectors.choice import ZOO, ModelChoice, build_audit_stage, build_stage, find_model, readers, zoo_names
 from detectors.manifest import MANIFEST, digest
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.payloads import FrameImage
@@ -197,6 +197,23 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
 def test_runtimes_that_cannot(said: dict[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         build_stage(choice(model="people-ssdlite", **said))
+
+
+@pytest.mark.parametrize("form", [("onnxruntime", "f32"), ("openvino", "f32")])
+def test_an_audit_sees_by_the_form_that_runs(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, form: tuple[str, str]
+) -> None:
+    """Not by what would be measured as best: what was certified is the word of this one."""
+    said = {"model": str(weights), "output": "classification", "input": "unit"}
+    live = build_stage(ModelChoice.model_validate(said | dict(zip(("runtime", "precision"), form, strict=True))))
+
+    def no_measuring(*_: object) -> None:
+        raise AssertionError("it is settled already")
+
+    monkeypatch.setattr("detectors.runtimes.choose.measured", no_measuring)
+    stage = build_audit_stage(ModelChoice.model_validate(said), live)
+    assert (stage.describe()["runtime"], stage.describe()["precision"]) == form
+    assert (stage.name, stage.workers, stage.max_batch) == ("my-colours-audit", 1, 1)
 
 
 def test_a_precision_that_is_not_to_be_had_says_which_are(weights: Path) -> None:

@@ -12,7 +12,11 @@ import pytest
 from detectors.datasets import coco as coco_format
 from detectors.datasets import read_dataset
 from detectors.datasets.base import DataSet
+from pipeline.core.contracts import Picture
 from pipeline.core.errors import InputError
+from pipeline.core.payloads import FrameImage
+from pipeline.core.records import Detection, Result, Window
+from sinks.doubts import Doubts
 from tests.detectors.made_pictures import coco, picture, text
 
 
@@ -103,6 +107,56 @@ def test_a_bad_annotation_is_counted(tmp_path: Path, bad: Any, reason: str) -> N
     data = read_dataset(tmp_path)
     assert data.left_out == {reason: 1}
     assert read_one(data) == ([[1, 2, 11, 22]], [0])
+
+
+def whole(image: Any = 1, category: Any = 3, bbox: Any = (0, 0, 40, 30), **more: Any) -> dict[str, Any]:
+    return label(image, category, bbox, whole=True, **more)
+
+
+def test_words_on_the_whole_are_classes_without_a_place(tmp_path: Path) -> None:
+    coco(tmp_path, [whole(category=7, score=0.6), whole(score=0.4)])
+    data = read_dataset(tmp_path)
+    assert data.labels == ("good", "scratch", "dent")
+    assert [read_one(data, n) for n in (0, 1)] == [([], [2]), ([], [0])]
+    assert [data.bad(sample) for sample in data.samples] == [True, False]
+    assert data.left_out == {"words on the whole": 1}
+
+
+def test_the_sets_own_word_for_good_comes_first(tmp_path: Path) -> None:
+    document = coco(tmp_path, [whole()])
+    document.write_text(document.read_text().replace('"dent"', '"OK"'))
+    data = read_dataset(tmp_path)
+    assert data.labels == ("OK", "scratch")
+    assert [sample.classes.tolist() for sample in data.samples] == [[1], [0]]
+
+
+def test_beside_boxes_a_word_on_the_whole_tells_no_place(tmp_path: Path) -> None:
+    coco(tmp_path, [label(), whole(category=7), whole(2, 7)])
+    data = read_dataset(tmp_path)
+    assert data.labels == ("scratch", "dent")
+    assert [sample.name for sample in data.samples] == ["images/1.jpg"]
+    assert read_one(data) == ([[1, 2, 11, 22]], [0])
+    assert data.left_out == {"words on the whole": 2}
+
+
+def test_whoever_moved_the_box_has_said_where(tmp_path: Path) -> None:
+    coco(tmp_path, [whole(bbox=(5, 5, 10, 10)), label(2, 7, (0, 0, 40, 30))])
+    data = read_dataset(tmp_path)
+    assert [read_one(data, n) for n in (0, 1)] == [([[5, 5, 15, 15]], [0]), ([[0, 0, 40, 30]], [1])]
+
+
+def test_what_was_in_doubt_comes_back_as_it_was_said(tmp_path: Path) -> None:
+    pixels = FrameImage.from_array(np.zeros((48, 64, 3), np.uint8))
+    said = [(Detection("unsafe", 0.6),), (Detection("ok", 0.5), Detection("unsafe", 0.4)), ()]
+    writer = Doubts(path=str(tmp_path), every_s=0, cleared_by=("heavy",)).open()
+    for seq, found in enumerate(said):
+        window = Window("door", "01K0EPOCH", seq, 0, 1, 0, 0)
+        writer.write([Picture(Result(window, 1, "heavy", "g@1", found), pixels)])
+    writer.close()
+    data = read_dataset(tmp_path)
+    assert data.labels == ("ok", "unsafe")
+    assert [[data.labels[kind] for kind in sample.classes] for sample in data.samples] == [["unsafe"], ["ok"], ["ok"]]
+    assert not any(len(sample.boxes) for sample in data.samples)
 
 
 def test_a_box_that_rounding_put_outside_is_cut_off(tmp_path: Path) -> None:

@@ -31,6 +31,52 @@ def no_pipe_is_waited_for() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+# DeepPCB
+
+
+def pair(folder: Path, name: str, labels: str, width: int = 640, height: int = 640) -> None:
+    for kind in ("test", "temp"):
+        picture(folder / "g" / f"{name}_{kind}.jpg", width, height)
+    text(folder / "g" / f"{name}.txt", labels)
+    with (folder / "test.txt").open("a") as file:
+        file.write(f"g/{name}.jpg g/{name}.txt\n")
+
+
+def test_boxes_of_deeppcb_are_held_against_the_picture_itself(tmp_path: Path) -> None:
+    pair(tmp_path, "wide", "1 2 900 40 1\n1 2 30 641 2\n", 960, 640)
+    pair(tmp_path, "small", "1 2 30 40 1\n1,2,101,40,2\n", 100, 80)
+    data = read_dataset(tmp_path)
+    assert [sample.boxes.tolist() for sample in data.samples] == [[[1, 2, 900, 40]], [[1, 2, 30, 40]]]
+    assert data.left_out == {"labels": 2}
+    assert "g/wide.txt:2 has a box outside the picture of 960×640, or none at all: left out" in data.remarks
+
+
+def test_nothing_outside_the_folder_of_deeppcb_is_read(tmp_path: Path) -> None:
+    data, secret = tmp_path / "data", tmp_path / "secret.txt"
+    text(secret, "1 2 30 40 1\n")
+    picture(tmp_path / "secret.jpg", 640, 640)
+    data.mkdir()
+    for name in ("sound", "labels", "part", "reference", "broken", "no-text"):
+        pair(data, name, "1 2 30 40 1\n")
+    for file, there in (("labels.txt", secret), ("part_test.jpg", tmp_path / "secret.jpg"),
+                        ("reference_temp.jpg", tmp_path / "secret.jpg")):  # fmt: skip
+        (data / "g" / file).unlink()
+        (data / "g" / file).symlink_to(there)
+    (data / "g" / "broken_test.jpg").write_bytes(b"no picture")
+    (data / "g" / "no-text.txt").write_bytes(b"\xff\xfe")
+    with (data / "test.txt").open("a") as file:
+        file.write("../secret.jpg ../secret.txt\n/etc/hosts /etc/passwd\n. .\n")
+    found = read_dataset(data, "deeppcb")
+    assert names(found) == ["sound"]
+    assert found.left_out == {
+        "paths that leave the folder": 3, "unreadable pictures": 1, "unreadable labels": 1, "malformed lines": 3,
+    }  # fmt: skip
+    (data / "test.txt").rename(tmp_path / "test.txt")
+    (data / "test.txt").symlink_to(tmp_path / "test.txt")
+    with pytest.raises(InputError, match="leads outside"):
+        read_dataset(data, "deeppcb")
+
+
 # Folders
 
 
@@ -313,9 +359,6 @@ def test_what_looks_like_two_formats_says_how_to_mean_the_other(tmp_path: Path) 
     with pytest.raises(InputError, match="read as masks by its looks; --format folders"):
         read_dataset(tmp_path)
     assert len(read_dataset(tmp_path, "folders")) == 3
-
-
-# DeepPCB
 
 
 def test_bad_lines_of_boards_are_counted(tmp_path: Path) -> None:

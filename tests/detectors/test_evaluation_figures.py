@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,6 +107,14 @@ class TestCascade:
         assert one.share_of_pixels([(-10.0, -10.0, 10.0, 10.0)]) == pytest.approx(0.01)
         assert one.share_of_pixels([(200.0, 0.0, 300.0, 10.0)]) == 0
         assert one.share_of_pixels([None]) == 1
+
+    def test_a_stage_that_looks_at_tiles_sees_all_of_each(self) -> None:
+        """Whatever the rule makes of a place: a tile around a corner is moved into the unit."""
+        one = UNITS[0]
+        assert one.share_of_pixels([LEFT, (-10.0, -10.0, 0.0, 0.0)], 50) == pytest.approx(0.5)
+        assert one.share_of_pixels([LEFT, None], 128) == 2
+        metrics, _ = figures(replace(CASCADE, tile=50), UNITS)
+        assert metrics["heavy_pixels"] == pytest.approx(3 * 0.25 / 6)
 
     def test_the_curve_from_cautious_to_bold(self) -> None:
         rows = cost_curve(CASCADE, UNITS)

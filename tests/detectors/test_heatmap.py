@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from detectors.evaluation.ranks import auroc, named, suspicion
+from detectors.evaluation.judged import suspicion
+from detectors.evaluation.ranks import named
 from detectors.image.boxes import rivals_lowered
 from detectors.image.decode import decoder
 from detectors.manifest import Manifest, Output, ViewSettings, Weights
@@ -80,25 +79,16 @@ def test_only_what_overlaps_a_better_one_is_lowered() -> None:
     np.testing.assert_allclose(rivals_lowered(boxes, np.array([0.9, 0.8, 0.7]), 0.45, 0.5), [0.9, 0.4, 0.7])
 
 
-scores = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30)
-
-
 class TestRanks:
-    @given(scores, scores)
-    def test_auroc_counts_pairs(self, bad: list[float], good: list[float]) -> None:
-        pairs = [(1.0 if b > g else 0.5 if b == g else 0.0) for b in bad for g in good]
-        assert auroc(np.array(bad), np.array(good)) == pytest.approx(sum(pairs) / len(pairs))
-
-    def test_nothing_to_compare_is_no_number(self) -> None:
-        assert np.isnan(auroc(np.array([]), np.array([1.0])))
-
     def test_a_defect_is_named_by_a_finding_whose_middle_lies_in_it(self) -> None:
         boxes = np.array([[0, 0, 4, 4], [8, 8, 12, 12]], np.float32)
         findings = Findings(("s",), np.array([0.9, 0.4], np.float32), np.zeros(2, np.int64), boxes)
         np.testing.assert_allclose(named(findings, np.array([[0, 0, 4, 4], [20, 20, 30, 30]])), [0.9, 0.0])
 
-    def test_suspicion_is_the_highest_box_or_the_sum_of_what_is_not_good(self) -> None:
+    def test_suspicion_is_the_highest_box_or_the_sum_of_what_is_watched(self) -> None:
         boxes = Findings(("s",), np.array([0.3, 0.6], np.float32), np.zeros(2, np.int64), np.zeros((2, 4), np.float32))
-        assert suspicion(boxes) == pytest.approx(0.6)
+        assert suspicion(boxes, ("s",)) == pytest.approx(0.6)
         classes = Findings(("good", "a", "b"), np.array([0.5, 0.3, 0.2], np.float32), np.arange(3))
-        assert suspicion(classes, ("good",)) == pytest.approx(0.5)
+        assert suspicion(classes, ("a", "b")) == pytest.approx(0.5)
+        turned = Findings(classes.labels, classes.scores[::-1], classes.classes[::-1])
+        assert suspicion(turned, ("a", "b")) == suspicion(classes, ("b", "a"))

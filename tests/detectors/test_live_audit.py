@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from detectors.calibration.live import AuditSettings, LiveAudit
 from detectors.rules.boxes import Boxes
 from detectors.rules.scores import Scores
-from pipeline.core.contracts import Clear, Flag, Stage
+from pipeline.core.contracts import Clear, Flag, Stage, Word
 from pipeline.core.errors import InputError
 from pipeline.core.records import Box, Detection, Findings, Result, Shed, ShedReason, Window
 
@@ -27,11 +28,11 @@ def findings(label: str, *found: tuple[float, Box | None]) -> Findings:
     return Findings((label,), scores, np.zeros(len(found), np.int64), boxes if len(boxes) == len(found) else None)
 
 
-def audit(tmp_path: Path, rule: Any, **settings: Any) -> LiveAudit:
+def audit(tmp_path: Path, rule: Any, *, iou: float = 0.5, **settings: Any) -> LiveAudit:
     chosen = {"share": 0.1, "alpha": 0.1, "key": "a key for tests", "state": str(tmp_path / "a.json")} | settings
     plan = AuditSettings.model_validate(chosen)
     stage: Stage = None  # type: ignore[assignment]  # it is the engine's to call
-    return LiveAudit(plan, "g@1", rule, stage, plan.plan_for(None))
+    return LiveAudit(plan, "g@1", rule, stage, plan.plan_for(None), match_iou=iou)
 
 
 def reported(*detections: Detection) -> Result:
@@ -94,6 +95,96 @@ def test_the_share_rises_with_the_score_up_to_the_threshold(tmp_path: Path, rule
     for unit in map(str, range(200)):
         toss = grows.toss(unit)
         assert toss is None or 0 <= toss < 0.8
+
+
+def test_words_that_were_due_when_the_program_died_are_unseen(tmp_path: Path) -> None:
+    died = audit(tmp_path, SCORES)
+    died.open()
+    died.waiting({0.1: 3, 1.0: 2})
+    assert (died.report(0).unseen, died.report(0).worst) == (0, 1.0)
+    died.save()
+    died.close()
+    restarted = audit(tmp_path, SCORES)
+    restarted.open()
+    restarted.waiting({})
+    assert (restarted.report(0).unseen, restarted.report(0).worst) == (5, 1.0)
+    restarted.close()
+
+
+def saved(tmp_path: Path) -> Path:
+    first = audit(tmp_path, SCORES)
+    first.open()
+    first.left(10, 2)
+    first.heard(Word((Detection("lion", 0.9),), True), 0.1, audited=True)
+    first.save()
+    first.close()
+    return tmp_path / "a.json"
+
+
+def test_another_meaning_of_a_miss_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = saved(tmp_path)
+    same, other = audit(tmp_path, SCORES), audit(tmp_path, SCORES, iou=0.3)
+    same.open()
+    assert same.report(0).units == 10
+    same.close()
+    other.open()
+    assert other.report(0).units == 0
+    assert f"what was known under other settings is in {state}.g@1" in caplog.text
+    other.close()
+
+
+def test_a_file_of_old_does_not_say_what_a_miss_was(tmp_path: Path) -> None:
+    state = saved(tmp_path)
+    document = json.loads(state.read_text())
+    del document["plan"]["match_iou"], document["due"]
+    state.write_text(json.dumps(document))
+    later = audit(tmp_path, SCORES)
+    later.open()
+    later.close()
+    assert later.report(0).units == 0
+    assert Path(f"{state}.g@1").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("drift.log_bets", [0.0]),
+        ("drift.log_bets", [float("nan")] * 7),
+        ("drift.log_bets", [float("inf")] * 7),
+        ("drift.log_bets", [None] * 7),
+        ("drift.epochs", 0),
+        ("drift.epochs", -1),
+        ("drift.epochs", float("inf")),
+        ("drift.positives", 1e9),
+        ("drift.positives", float("nan")),
+        ("plan.p_min", 0.2),
+        ("plan.p_min", 0.0),
+        ("plan.alpha", 2),
+        ("plan.patience", 0.5),
+        ("plan.patience", float("nan")),
+        ("plan.match_iou", 1.5),
+        ("tally.missed", [[0.01, 3]]),
+        ("tally.missed", [[0.1, -3]]),
+        ("tally.caught", [[0.1, 10**300]]),
+        ("due", [[0.01, 3]]),
+        ("due", 3),
+        ("units", 1),
+        ("audited", -1),
+        ("generation", 7),
+    ],
+)
+def test_a_state_that_was_changed_is_refused(tmp_path: Path, place: str, value: object) -> None:
+    state = saved(tmp_path)
+    document = json.loads(state.read_text())
+    where = document
+    *above, last = place.split(".")
+    for name in above:
+        where = where[name]
+    assert last in where
+    where[last] = value
+    state.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="this is no state of an audit"):
+        audit(tmp_path, SCORES)
 
 
 def test_a_certificate_says_what_it_is_held_against() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.calibration.paths import LADDER, path_of
+from detectors.replay import Heard, Seen, places_of, replay
 from detectors.rules.regions import Regions
 from pipeline.core.contracts import Clear, Escalate, Flag
 from pipeline.core.records import Box, Findings
@@ -82,6 +83,42 @@ class TestMerge:
     def test_two_labels_at_one_spot_are_both_told(self) -> None:
         looks = [found(("open", 0.6, (90, 90, 110, 110))), found(("short", 0.9, (90, 90, 110, 110)))]
         assert {d.label for d in RULE.merge(places(), looks).detections} == {"open", "short"}
+
+
+class TestRounds:
+    """The part above stands for a heavy stage that finds a defect in some of the looks."""
+
+    @given(
+        st.lists(st.tuples(st.floats(0, 640), st.floats(0, 640), st.floats(0, 1, width=32)), max_size=12),
+        st.sets(st.integers(0, 11)),
+        st.integers(1, 5),
+    )
+    def test_the_verdict_is_that_of_looking_everywhere(
+        self, spots: list[tuple[float, float, float]], defects: set[int], at_once: int
+    ) -> None:
+        everywhere = RULE.model_copy(update={"max_regions": 64})
+        cheap, defect, nothing = places(*spots), found(("open", 0.9, (90, 90, 110, 110))), found()
+        looks = [region.box for region in getattr(everywhere.decide(cheap), "regions", ())]
+        answers = {
+            box: Heard(defect if index in defects else nothing, 1.0) for index, box in enumerate(looks)
+        }  # fmt: skip
+        of_all = replay(everywhere, Seen(Heard(cheap, 0.0), answers))
+        in_rounds = replay(everywhere.model_copy(update={"at_once": at_once}), Seen(Heard(cheap, 0.0), answers))
+        assert type(in_rounds.verdict) is type(of_all.verdict)
+        assert in_rounds.places == of_all.places[: len(in_rounds.places)]
+        first = min((index for index in defects if index < len(looks)), default=len(looks) - 1)
+        assert len(in_rounds.places) == min((first // at_once + 1) * at_once, len(looks))
+
+    def test_all_that_a_round_could_ask_for_is_kept(self) -> None:
+        rule = RULE.model_copy(update={"at_once": 1})
+        cheap = places((100, 100, 0.9), (300, 300, 0.8), (500, 500, 0.7))
+        assert list(places_of([rule])(cheap)) == list(places_of([RULE])(cheap))
+
+    def test_a_unit_is_missed_if_it_is_not_flagged(self) -> None:
+        path = path_of(RULE.model_copy(update={"at_once": 1}))
+        flagged = path.flagged(found(("open", 0.9, (90, 90, 110, 110)), ("short", 0.9, (300, 300, 320, 320))))
+        assert path.reports(flagged, RULE.merge(places(), [found(("short", 0.9, (301, 300, 320, 320)))]))
+        assert not path.reports(flagged, Clear())
 
 
 class TestCheck:

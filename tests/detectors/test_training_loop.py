@@ -295,6 +295,25 @@ def test_a_batch_is_the_same_in_parts(samples: list[Sample], tmp_path: Path) -> 
     assert seen[5] == one.example(1, 1).picture.tobytes()
 
 
+def test_each_epoch_has_an_order_that_is_made_once(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is what its seed and its number say, whenever and wherever it is asked for."""
+    one = training(recipe(batch=4), samples, tmp_path)
+    count, asked, made = len(samples), [], []
+    look, generator = Pictures.__getitem__, np.random.default_rng
+    monkeypatch.setattr(Pictures, "__getitem__", lambda self, index: asked.append(index) or look(self, index))
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: made.append(len(seed)) or generator(seed))
+    steps = [*range(count), 0]  # four epochs, and back
+    for step in steps:
+        for index in range(4):
+            one.example(step, index)
+    orders = [generator([one.recipe.seed, epoch]).permutation(count) for epoch in range(4)]
+    places = [step * 4 + index for step in steps for index in range(4)]
+    assert asked == [orders[place // count][place % count] for place in places]
+    assert made.count(2) == 5
+
+
 def test_a_batch_that_cannot_be_shared_out_says_so(
     samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +39,7 @@ from pipeline.core.records import Audit, Outcome, Result
 from pipeline.core.snapshot import AuditSnapshot, Snapshot
 from pipeline.engine.audit import SAVE_SOON_S
 from pipeline.engine.pipeline import Pipeline, StreamPlan
+from pipeline.engine.ticket import Lease
 from sinks.memory import Collector
 from sources.memory import LiveMemory, Memory, Pause
 
@@ -229,6 +233,66 @@ def test_nothing_live_ever_stands_behind_an_audit(tmp_path: Path) -> None:
     assert audit.report.unseen == 160
     assert audit.report.lower == 0.0 and audit.report.upper > 160 / 200
     assert audit.report.worst == pytest.approx(160 / 200), "but of the 40 the word was there"
+
+
+def test_the_upper_bound_holds_while_looks_are_due(tmp_path: Path) -> None:
+    """Catches of the ordinary course are known at once, and a stage that hangs keeps every miss waiting."""
+    hang = threading.Event()
+    generation = audited(
+        tmp_path / "a.json", again=Known("audit", table=HEAVY, hang=hang), reserve=1000, alpha=0.2, delta=0.1
+    )
+    source = LiveMemory(script=[grey(ASKED), grey(SLIPS)], repeat=200, fps=1000, realtime=True, in_flight=512)
+    sink = AuditSink()
+    pipeline = Pipeline([StreamPlan("s", source, "known", generation)], {"sink": sink})
+    pipeline.start()
+    deadline = time.monotonic() + 10
+    while len(sink.collector.results) < 400 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)  # the thread that hangs in the model counts no word, either
+    (audit,) = pipeline.snapshot().audits
+    hang.set()
+    pipeline.stop(drain_s=10.0)
+    assert (audit.waiting, audit.report.unseen) == (200, 0)
+    assert audit.report.upper > 0.5, "half of what matters is missed"
+    assert audit.report.state == "unproven"
+    assert audit.report.worst is not None and audit.report.worst >= 0.5
+
+
+@pytest.mark.parametrize("what", ["share", "word", "heard", "unseen", "left", "save"])
+def test_an_auditor_that_fails_skips_nothing_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Every third of its answers is an error: nothing leaks, the thread goes on, and what was not counted is unseen."""
+    generation = audited(tmp_path / "a.json", again=Known("audit", table=HEAVY, poison=frozenset({FALSE})), alpha=0.99)
+    right, calls = getattr(generation.auditor, what), itertools.count()
+
+    def fails(*args: object, **named: object) -> object:
+        if args != (None,) and next(calls) % 3 == 0:
+            raise RuntimeError("its auditor is broken")
+        return right(*args, **named)
+
+    monkeypatch.setattr(generation.auditor, what, fails)
+    leases: list[Lease] = []
+    monkeypatch.setattr(Lease, "__init__", noting(leases, Lease.__init__))
+    source = Memory(script=[grey(n) for n in (NOTHING, SLIPS, ASKED, ALONE, FALSE)] * 12, in_flight=4)
+    snapshot, collector = run(source, generation)
+    check_ledgers(snapshot.streams[0], collector)
+    (audit,) = snapshot.audits
+    assert audit.picked == audit.audited + sum(audit.skipped.values()) == 48
+    assert [one._holders for one in leases] == [0] * 60, "no picture is kept for good"
+    report = audit.report
+    assert report.units == 60
+    assert report.unseen >= audit.skipped["fault"] >= 12, "those are the ones whose model fails"
+    assert (report.unseen > 12) == (what in {"share", "word", "heard"})
+    assert not any(thread.name.startswith("audit-") for thread in threading.enumerate())
+
+
+def noting(where: list[Any], function: Callable[..., None]) -> Callable[..., None]:
+    def call(self: Any, *args: object) -> None:
+        where.append(self)
+        function(self, *args)
+
+    return call
 
 
 def test_audits_take_a_small_share_while_live_work_waits_and_still_go_on(tmp_path: Path) -> None:

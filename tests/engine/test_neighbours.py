@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from parts import Brightness, Levels, generation, grey
 
-from pipeline.core.contracts import Generation, Sink, Writer
+from pipeline.core.contracts import Escalate, Generation, Sink, Writer
 from pipeline.core.errors import SinkBusy
-from pipeline.core.records import Failed, Result, Shed, SourceState
+from pipeline.core.records import Failed, Region, Result, Shed, SourceState
 from pipeline.engine.events import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sinks.memory import Memory as MemorySink
@@ -111,6 +111,37 @@ def test_a_wrong_rule_fails_its_windows_and_no_more(how: str) -> None:
     pipeline.stop()
     kinds = Counter((o.window.stream, type(o)) for o in sink.collector.outcomes)
     assert kinds == {("wrong", Failed): 20, ("right", Result): 20}
+
+
+@dataclass(frozen=True)
+class Rounds(Levels):
+    """Has the heavy stage look again and again, until it has seen `looks` regions."""
+
+    looks: int = 3
+    seen: list[int] = field(default_factory=list)
+
+    def merge(self, cheap: Any, heavy: Any) -> Any:
+        self.seen.append(len(heavy))
+        return Escalate((Region((0, 0, 8, 8)),)) if len(heavy) < self.looks else super().merge(cheap, heavy)
+
+
+@pytest.mark.parametrize(("looks", "kind"), [(1, Result), (3, Result), (2000, Failed)])
+def test_a_rule_may_look_in_rounds_but_not_for_ever(looks: int, kind: type) -> None:
+    sink = MemorySink()
+    rule = Rounds(regions=(Region((0, 0, 4, 4)),), looks=looks)
+    heavy = Brightness("heavy")
+    pipeline = Pipeline(
+        [StreamPlan("s", Memory(script=[grey(120)] * 4), "c", Generation("rounds@1", Brightness(), heavy, rule))],
+        {"m": sink},
+    )
+    pipeline.start()
+    assert pipeline.wait(30)
+    pipeline.stop()
+    assert [type(o) for o in sink.collector.outcomes] == [kind] * 4
+    assert sum(heavy.batches) == len(rule.seen)
+    if kind is Result:
+        assert sorted(rule.seen) == sorted(list(range(1, looks + 1)) * 4)
+        assert all(o.flagged and len(o.detections) == looks for o in sink.collector.outcomes)
 
 
 def test_a_wrong_rule_is_no_worse_than_asking_for_a_stage_that_is_not_there() -> None:

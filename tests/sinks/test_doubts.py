@@ -18,7 +18,9 @@ from pipeline.core.errors import InputError, SinkRefused
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import beside, decode_picture
 from pipeline.core.records import Audit, Detection, Outcome, Result
+from sinks import coco
 from sinks.doubts import Doubts
+from sinks.stills import write_whole
 from tests.contracts.sink_suite import Documents, SinkSuite, person, pictured, result, shed
 
 ROOT = Path(__file__).parents[2]
@@ -205,6 +207,58 @@ def test_nothing_outside_the_folder_is_removed(tmp_path: Path) -> None:
     (folder / "annotations.json").write_text(json.dumps(data))
     writer.write(pictured([result(1, UNSURE)]))
     assert windows(folder) == [1] and victim.read_bytes() == b"mine"
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every document counts as large; returns its writings."""
+    written: list[int] = []
+
+    def write(path: Path, data: bytes) -> None:
+        if path.name == "annotations.json":
+            written.append(len(data))
+        write_whole(path, data)
+
+    monkeypatch.setattr(coco, "_AT_ONCE", 0)
+    monkeypatch.setattr(coco, "_BYTES_PER_S", 1)
+    monkeypatch.setattr(coco, "write_whole", write)
+    return written
+
+
+def test_a_large_set_is_not_written_anew_for_each_picture(tmp_path: Path, slow: list[int]) -> None:
+    writer = plan(tmp_path).open()
+    for seq in range(50):
+        writer.write(pictured([result(seq, UNSURE)]))
+    assert len(slow) == 1 and windows(tmp_path) == [0]
+    writer.close()
+    assert len(slow) == 2 and windows(tmp_path) == list(range(50))
+    ids = [one["id"] for one in read(tmp_path)["annotations"]]
+    assert ids == list(range(1, 51))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations.json", "images"]
+
+
+def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path, slow: list[int]) -> None:
+    killed = plan(tmp_path).open()
+    for seq in (0, 1, 2, 1):
+        killed.write(pictured([result(seq, person(0.5 + seq / 100 + len(slow) / 1000))]))
+    with (tmp_path / ".annotations.journal").open("ab") as file:
+        file.write(b'\n{"image": {"window": "door/x')  # cut off
+    plan(tmp_path).open()
+    assert windows(tmp_path) == [0, 2, 1]
+    assert not (tmp_path / ".annotations.journal").exists()
+
+
+def test_what_a_person_corrects_meanwhile_is_kept_beside_what_is_new(tmp_path: Path, slow: list[int]) -> None:
+    writer = plan(tmp_path).open()
+    writer.write(pictured([result(0, UNSURE)]))
+    writer.write(pictured([result(1, UNSURE)]))
+    data = read(tmp_path)
+    data["annotations"][0] |= {"bbox": [1, 2, 3, 4]}
+    (tmp_path / "annotations.json").write_text(json.dumps(data))
+    writer.write(pictured([result(2, UNSURE)]))
+    writer.close()
+    assert windows(tmp_path) == [0, 1, 2]
+    assert read(tmp_path)["annotations"][0]["bbox"] == [1, 2, 3, 4]
 
 
 WRITE = """

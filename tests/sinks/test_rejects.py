@@ -41,7 +41,7 @@ class TestContract(SinkSuite):
         return plan(folder / "rejects", keep=100_000)
 
     def read(self, folder: Path) -> Documents:
-        files = (folder / "rejects").iterdir()  # among them what a killed program had begun to write
+        files = (folder / "rejects").iterdir()  # a kill may leave one unfinished, which the next start sweeps
         return {identity(file.name): {} for file in files if not file.name.startswith(".")}
 
     def expected(self, items: list[object]) -> Documents:

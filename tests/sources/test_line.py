@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from line_parts import fill, following, grey, noise, png
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.records import Chunk, Gap
 from sinks.stills import encode
 from sources.line import MARGIN_MS, Line
+from sources.line_arriving import ArrivingReader
 from tests.contracts import source_suite as suite
 
 
@@ -216,6 +218,31 @@ def test_parts_are_never_older_than_the_one_before(tmp_path: Path) -> None:
             fill(tmp_path, f"{n:02}")
         ages = [c.mono_ns for c in suite.chunks(following(items, 40))]
     assert all(np.diff(ages) > 0)
+
+
+def test_what_is_late_before_it_is_decoded_is_passed_over_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(arriving(tmp_path, deadline_ms=330).open("s")) as reader:
+        assert isinstance(reader, ArrivingReader)
+        decode, decoded = reader._bench.read, []
+
+        def slowly(path: Path) -> VideoFrame:
+            decoded.append(path.name)
+            time.sleep(0.5 if path.name == "a.png" else 0)
+            return decode(path)
+
+        monkeypatch.setattr(reader._bench, "read", slowly)
+        items = iter(reader)
+        next(items)
+        fill(tmp_path, "a", "b", "c")
+        found = following(items, 3)
+        fill(tmp_path, "d")
+        found += following(items, 1)
+    assert [type(item) for item in found] == [Chunk, Gap, Gap, Chunk]
+    assert decoded == ["a.png", "d.png"]
+    assert suite.chunks(found)[1].seq == 3
+    assert "decoding cannot keep pace: 1 parts were passed over" in caplog.text
 
 
 def test_a_folder_that_goes_away(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import http.client
 import json
 import random
 import socket
+import struct
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from line_parts import fill, following, noise, png, until
 
 from pipeline.core.errors import InputError
 from pipeline.core.records import Chunk, Gap, Item
-from sources import part_server
+from sources import line_posted, part_server
 from sources.line import Line
 from sources.line_posted import PostedReader
 from tests.contracts import source_suite as suite
@@ -96,6 +98,38 @@ def test_contract() -> None:
             assert post(line.port, png(100 + n))[0] == 202
         items = line.parts(5)
     suite.check_items(items, received=5)
+
+
+def blank(side: int) -> bytes:
+    """A PNG of `side`² grey pixels, of which only a thousandth are bytes."""
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes((side + 1) * side), 9)),
+        (b"IEND", b""),
+    )
+    packed = (struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+              for name, body in chunks)  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_few_bytes_with_many_pixels_are_too_large() -> None:
+    with running() as line:
+        status, said = post(line.port, blank(8193))
+        assert (status, said["error"]) == (413, "the part has more than 67108864 pixels, or none")
+    with running(max_pixels=64 * 48) as line:
+        assert post(line.port, png(1, 48, 64))[0] == 202
+        assert post(line.port, png(1, 48, 66))[0] == 413
+        assert [type(item) for item in line.parts(2)] == [Chunk, Gap]
+
+
+def test_what_waits_decoded_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_posted, "_MOST_DECODED", 3 * 64 * 48 * 3)
+    with closing(posted().open(suite.STREAM)) as reader:
+        assert isinstance(reader, PostedReader)
+        reader._inbox.open()
+        assert [post(reader.port, png(n))[0] for n in range(5)] == [202] * 3 + [503] * 2
+        assert reader._inbox.take() is not None
+        assert post(reader.port, png(5))[0] == 202
 
 
 def test_the_answer_names_the_window(tmp_path: Path) -> None:

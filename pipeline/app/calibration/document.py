@@ -23,7 +23,6 @@ from detectors.calibration.certificate import (
     digest_of,
     percent,
 )
-from detectors.calibration.paths import BoxesPath, RegionsPath
 from detectors.calibration.paths import Path as Thresholds
 from pipeline.app.about import VERSION
 from pipeline.core.contracts import Generation
@@ -85,7 +84,7 @@ def certificate_of(done: Calibration) -> Certificate:
             negatives=measured.negatives,
             false_alarms=int(measured.false_alarms[at]),
             evidence=verified.p[at],
-            match_iou=done.match_iou if isinstance(done.path, (BoxesPath, RegionsPath)) else None,
+            match_iou=done.match_iou if done.path.matches else None,
             each_class=claim.each_class,
             classes={
                 label: ClassShare(
@@ -170,6 +169,7 @@ def told(done: Calibration, certificate: Certificate) -> Iterator[str]:
     yield f"  tested      {data.units} units ({data.unit}), {proof.positives} of them positive, {proof.misses} missed"
     if data.left_out:
         yield f"  left out    {', '.join(f'{count} {reason}' for reason, count in data.left_out.items())}"
+    yield f"  a miss      {_a_miss(proof.match_iou, heavy)}"
     yield f"  threshold   {done.path.key} = {done.path.steps[at].threshold:g}"
     yield (
         f"  saves       {saving.units:.1%} of the units no longer go to {heavy},"
@@ -203,6 +203,12 @@ def told(done: Calibration, certificate: Certificate) -> Iterator[str]:
     if proof.alpha_false is None:
         yield "  - nothing about false alarms (--max-false certifies those too);"
     yield f"  - and nothing if these data trained a model or chose the ladder of thresholds. You say: {data.split}."
+
+
+def _a_miss(match_iou: float | None, heavy: str) -> str:
+    if match_iou is None:
+        return f"a unit that {heavy} flags and the cascade does not"
+    return f"a unit in which anything that {heavy} finds has no match (its label, overlap {match_iou:g})"
 
 
 def _more_units(done: Calibration, lack: Lack) -> str:

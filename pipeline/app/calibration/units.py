@@ -144,15 +144,13 @@ class Frames(Units):
 
 def _names(file: Path, known: set[str]) -> set[str]:
     """The names of pictures in `file`, one a line. Raises `InputError` for one that is not there."""
-    names = [line.strip() for line in lines_of(file, "--truth") if line.strip()]
-    for number, name in enumerate(names, 1):
+    lines = lines_of(file, "--truth")
+    for number, name in lines:
         if name not in known:
             raise InputError(
                 f'{file}:{number}: there is no picture "{name}" in --data.{nearest(name, known)}', "--truth"
             )
-    if not names:
-        raise InputError(f"{file} names no picture", "--truth")
-    return set(names)
+    return {name for _, name in lines}
 
 
 def units_of(

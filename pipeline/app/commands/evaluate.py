@@ -162,7 +162,11 @@ def _honesty(measured: Measured, subject: Subject, data: DataSet) -> tuple[dict[
     stages = {"template_auc": (measured.cheap, subject.watched)}
     if measured.heavy is not None:
         stages["template_auc_heavy"] = (measured.heavy, subject.confirmed)
-    return honesty(spread(samples, _BOARDS), stages)[0], []
+    metrics, unreadable = honesty(spread(samples, _BOARDS), stages)
+    if not unreadable:
+        return metrics, []
+    boards = f"{len(unreadable)} board{'s' if len(unreadable) > 1 else ''}"
+    return metrics, [f"{boards} could not be read, and honesty is of the others: {'; '.join(unreadable[:3])}"]
 
 
 def _saved(folder: Path, measured: Measured, judged: list[Judged], data: DataSet, said: tuple[Path, str, Kind]) -> Path:
@@ -181,6 +185,7 @@ def _saved(folder: Path, measured: Measured, judged: list[Judged], data: DataSet
         heavy=None if measured.heavy is None else measured.heavy.labels,
         labels=data.labels,
         rule=rule_document(measured.rule),
+        tile=measured.tile,
     )
     save_scores(path, header, judged)
     return path

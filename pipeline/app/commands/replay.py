@@ -68,5 +68,5 @@ def _answer(header: Header, units: list[Judged], rule: Rule) -> tuple[dict[str, 
     from detectors.evaluation.judged import Subject
     from pipeline.app.evaluation.rules import rule_document
 
-    metrics, remarks = figures(Subject(rule, header.cheap, header.heavy, header.labels), units)
+    metrics, remarks = figures(Subject(rule, header.cheap, header.heavy, header.labels, header.tile), units)
     return {"rule": rule_document(rule), "metrics": metrics}, remarks

@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 
 from detectors.datasets import read_dataset
 from detectors.datasets.parts import Part, parts_of
+from pipeline.core.pictures import encode
 from pipeline.core.records import Array
 
 BOARDS = Path(__file__).with_name("boards")
@@ -45,26 +46,17 @@ def write(folder: Path = LINE) -> None:
         picture = kinds[kind].pop().image().rgb()
         name = f"{number:02d}-{kind}"
         (folder / f"{name}_part.jpg").write_bytes(_jpeg(picture[..., 0]))
-        (folder / f"{name}_temp.png").write_bytes(_png(picture[..., 1]))
+        (folder / f"{name}_temp.png").write_bytes(encode(picture[..., 1], "png", 6))
 
 
 def _jpeg(grey: Array) -> bytes:
+    """As a line camera writes it: not as fine as what a sink keeps."""
     codec = CodecContext.create("mjpeg", "w")
     assert isinstance(codec, VideoCodecContext)
     codec.qmin = codec.qmax = 3
-    return _encoded(codec, grey, "yuvj420p")
-
-
-def _png(grey: Array) -> bytes:
-    codec = CodecContext.create("png", "w")
-    assert isinstance(codec, VideoCodecContext)
-    return _encoded(codec, grey, "gray")
-
-
-def _encoded(codec: VideoCodecContext, grey: Array, pixel_format: str) -> bytes:
     codec.height, codec.width = grey.shape
-    codec.pix_fmt, codec.time_base = pixel_format, Fraction(1, 1)
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(grey), format="gray").reformat(format=pixel_format)
+    codec.pix_fmt, codec.time_base = "yuvj420p", Fraction(1, 1)
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(grey), format="gray").reformat(format="yuvj420p")
     return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
 
 

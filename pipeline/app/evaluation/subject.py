@@ -31,10 +31,14 @@ class Measured:
     def stages(self) -> tuple[Stage, ...]:
         return (self.cheap,) if self.heavy is None else (self.cheap, self.heavy)
 
+    @property
+    def tile(self) -> int | None:
+        return None if self.heavy is None else self.heavy.spec.tile
+
     def against(self, labels: Sequence[str]) -> Subject:
         """Over data with these labels."""
         heavy = None if self.heavy is None else self.heavy.labels
-        return Subject(self.rule, self.cheap.labels, heavy, tuple(labels))
+        return Subject(self.rule, self.cheap.labels, heavy, tuple(labels), self.tile)
 
 
 def measured_subject(words: str, assignments: Sequence[str], cascade: str | None) -> Measured:

@@ -10,9 +10,9 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from detectors.datasets.base import BadPicture, DataSet, Sample
+from detectors.datasets.base import BadPicture, DataSet
 from detectors.datasets.files import read_text
-from detectors.datasets.parts import Part, parts_of
+from detectors.datasets.parts import Part, as_it_is, parts_of
 from detectors.evaluation.judged import Judged
 from detectors.replay import places_at_any_threshold, see
 from pipeline.app.evaluation.subject import Measured
@@ -78,7 +78,7 @@ def units_of(data: DataSet, kind: Kind, skipped: Skipped) -> list[Part]:
     parts: list[Part] = []
     for sample in data.samples:
         try:
-            parts += parts_of(replace(data, samples=(sample,))) if kind == "honest" else [_as_it_is(data, sample)]
+            parts += parts_of(replace(data, samples=(sample,))) if kind == "honest" else [as_it_is(data, sample)]
         except BadPicture as error:
             skipped.add("unreadable", f"{sample.mask or sample.picture} {error}")
     return parts
@@ -114,37 +114,32 @@ def judge(measured: Measured, parts: Sequence[Part], skipped: Skipped, progress:
     return judged
 
 
-def _as_it_is(data: DataSet, sample: Sample) -> Part:
-    bad = data.bad(sample)
-    return Part(sample.name, sample, max(len(sample.boxes), 1) if bad else 0, sample.boxes, sample.classes)
-
-
 def _groups(parts: Sequence[Part], size: int) -> Iterator[Sequence[Part]]:
     for start in range(0, len(parts), size):
         yield parts[start : start + size]
 
 
-def lines_of(file: Path, option: str) -> list[str]:
-    """Of a file that somebody named with `option`. Raises `InputError`."""
-    try:
-        return read_text(file).splitlines()
-    except InputError as error:
-        raise InputError(f"{file} {error.message}", option) from None
-
-
 def _names(file: Path, known: set[str]) -> set[str]:
     """The samples that `file` names, one a line: by name, or by the path of a picture, as data sets' own lists do; what
     stands behind it on the line is not looked at. Raises `InputError`."""
-    lines = lines_of(file, "--only")
     names: set[str] = set()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in lines_of(file, "--only"):
         word = line.split()[0]
-        name = next((one for one in (line.strip(), word, Path(word).stem) if one in known), None)
+        name = next((one for one in (line, word, Path(word).stem) if one in known), None)
         if name is None:
             raise InputError(f'{file}:{number}: there is no "{word}" in --data.{nearest(word, known)}', "--only")
         names.add(name)
-    if not names:
-        raise InputError(f"{file} names nothing", "--only")
     return names
+
+
+def lines_of(file: Path, option: str) -> list[tuple[int, str]]:
+    """What an option's file names, each with its line's number, empty lines aside. Raises `InputError`, also where
+    there is nothing."""
+    try:
+        lines = read_text(file).splitlines()
+    except InputError as error:
+        raise InputError(f"{file} {error.message}", option) from None
+    found = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise InputError(f"{file} names nothing", option)
+    return found
