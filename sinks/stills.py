@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
 
 from pipeline.core.contracts import Picture
 from pipeline.core.errors import FrameGone
+from pipeline.core.files import UNFINISHED, write_whole
 from pipeline.core.pictures import Kind, encode
 from pipeline.core.records import Array, Window
 
 _UNFIT = re.compile(r"[^A-Za-z0-9.-]+")
 _LONGEST = 80
 _OURS = re.compile(r"[A-Za-z0-9._-]+_[A-Za-z0-9.-]+_\d{8,}\.(png|jpg)")
-_UNFINISHED = ".unfinished"
 
 
 def file_name(window: Window, kind: Kind) -> str:
@@ -29,24 +28,9 @@ def is_ours(path: Path) -> bool:
     return _OURS.fullmatch(path.name) is not None and path.is_file() and not path.is_symlink()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: whoever looks, also after a loss of power, finds all of it or what was there before."""
-    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
-
-
 def sweep(folder: Path) -> None:
     """Remove what a killed program left half-written in `folder`."""
-    for path in folder.glob(f".*{_UNFINISHED}"):
+    for path in folder.glob(f".*{UNFINISHED}"):
         with suppress(OSError):
             path.unlink()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISLNK
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
@@ -14,13 +16,14 @@ from watchdog.observers import Observer
 _TICK_S = 0.5
 _REMEMBERED = 4096
 _TELLS_CLOSING = sys.platform == "linux"
-_PATIENCE = 8  # times the settling time, for files that are never closed: links
+_STALLED_S = 10.0  # nobody writes so slowly; whoever holds a file open for longer has forgotten it
 
 
 class Watch(FileSystemEventHandler):
     """Watches `folder` with the system's own notifications.
 
-    A file is complete once its writer closed it or moved it here, and nobody touched it for `settle_s`.
+    A file is complete once its writer closed it or moved it here, and nobody touched it for `settle_s`. A writer that
+    pauses, as on a slow network, is waited for.
     """
 
     def __init__(self, folder: Path, wanted: Callable[[Path], bool], settle_s: float) -> None:
@@ -35,10 +38,10 @@ class Watch(FileSystemEventHandler):
         self._observer.start()
 
     def on_created(self, event: FileSystemEvent) -> None:
-        self._touched(event.src_path, writing=_TELLS_CLOSING)
+        self._touched(event.src_path, writing=_TELLS_CLOSING and not _is_link(_path(event.src_path)))
 
     def on_modified(self, event: FileSystemEvent) -> None:
-        self._touched(event.src_path, writing=_TELLS_CLOSING)
+        self._touched(event.src_path)
 
     def on_closed(self, event: FileSystemEvent) -> None:
         self._touched(event.src_path, writing=False)
@@ -46,10 +49,13 @@ class Watch(FileSystemEventHandler):
     def on_moved(self, event: FileSystemEvent) -> None:
         self._touched(event.dest_path, writing=False)
 
-    def _touched(self, name: bytes | str, *, writing: bool) -> None:
-        path = Path(name.decode() if isinstance(name, bytes) else name)
+    def _touched(self, name: bytes | str, *, writing: bool | None = None) -> None:
+        """`writing` None: as it was. A new date or new permissions are a change, too, and come after the closing."""
+        path = _path(name)
         if self._wanted(path):
             with self._lock:
+                if writing is None:
+                    writing = self._fresh.get(path, (0.0, _TELLS_CLOSING))[1]
                 self._fresh[path] = (time.monotonic(), writing)
             self._news.set()
 
@@ -61,23 +67,20 @@ class Watch(FileSystemEventHandler):
         """The same, each with the moment (`time.monotonic_ns()`) at which its writer let go of it."""
         deadline = time.monotonic() + _TICK_S
         while True:
+            self._news.clear()
             now = time.monotonic()
             with self._lock:
-                ready = [
-                    (path, int(touched * 1e9))
-                    for path, (touched, writing) in self._fresh.items()
-                    if self._done(now - touched, writing)
-                ]
+                due = {path: touched + self._quiet_s(writing) for path, (touched, writing) in self._fresh.items()}
+                ready = [(path, int(touched * 1e9)) for path, (touched, _) in self._fresh.items() if due[path] <= now]
                 for path, _ in ready:
                     del self._fresh[path]
-                idle = not self._fresh
             if ready or now >= deadline:
                 return [(path, touched_ns) for path, touched_ns in ready if path.is_file()]
-            self._news.clear()
-            self._news.wait(deadline - now if idle else min(self._settle_s / 2, deadline - now))
+            self._news.wait(min([deadline, *due.values()]) - now)
 
-    def _done(self, quiet_s: float, writing: bool) -> bool:
-        return quiet_s >= self._settle_s * (_PATIENCE if writing else 1)
+    def _quiet_s(self, writing: bool) -> float:
+        """For how long nobody must have touched a file."""
+        return max(self._settle_s, _STALLED_S) if writing else self._settle_s
 
     def first_sight(self, path: Path) -> bool:
         """Whether this is not the very file that was handed out last under that name."""
@@ -97,3 +100,16 @@ class Watch(FileSystemEventHandler):
         if self._observer.is_alive():
             self._observer.stop()
             self._observer.join()
+
+
+def _path(name: bytes | str) -> Path:
+    return Path(os.fsdecode(name))
+
+
+def _is_link(path: Path) -> bool:
+    """Whether nobody will close it: it was whole before it came here."""
+    try:
+        stat = path.lstat()
+    except OSError:
+        return False
+    return S_ISLNK(stat.st_mode) or stat.st_nlink > 1

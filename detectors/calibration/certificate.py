@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +15,7 @@ from pydantic import Field, ValidationError
 from detectors.calibration.bounds import Test
 from pipeline.core.contracts import Rule, Stage
 from pipeline.core.errors import InputError
+from pipeline.core.files import save_text
 from pipeline.core.secrets import redact
 from pipeline.core.settings import Settings
 
@@ -175,18 +177,16 @@ class Certificate(Settings):
         ]
 
     def save(self, path: Path) -> None:
-        """Write it as YAML, sealed. Raises `InputError`."""
+        """Write it as YAML, sealed; one that lies there stays until this one is whole. Raises `InputError`."""
         from ruamel.yaml import YAML
 
         document = self.model_dump(mode="json")
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
         yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its own annotation says None
-        try:
-            with path.open("w", encoding="utf-8") as file:
-                yaml.dump(document | {"seal": _seal(document)}, file)
-        except OSError as error:
-            raise InputError(f"cannot be written: {error.strerror}", str(path)) from None
+        text = StringIO()
+        yaml.dump(document | {"seal": _seal(document)}, text)
+        save_text(path, text.getvalue())
 
 
 def load_certificate(path: Path) -> Certificate:
@@ -199,12 +199,16 @@ def load_certificate(path: Path) -> Certificate:
         document = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"the certificate cannot be read: {error.strerror}", place) from None
-    except (YAMLError, UnicodeDecodeError):
+    except (YAMLError, ValueError, TypeError, AttributeError, RecursionError):  # the parser has slips of its own
         raise InputError("this is no certificate: it is no YAML", place) from None
     if not isinstance(document, dict) or "seal" not in document:
         raise InputError("this is no certificate: `thresher calibrate` makes them", place)
     seal = document.pop("seal")
-    if seal != _seal(document):
+    try:
+        sound = seal == _seal(document)
+    except (TypeError, ValueError, RecursionError):  # dates, circles, keys of several kinds: nothing that was written
+        sound = False
+    if not sound:
         raise InputError("it was changed after it was made, so it proves nothing: calibrate again", place)
     try:
         return Certificate.model_validate(document)

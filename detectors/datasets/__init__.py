@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from detectors.datasets.base import DataSet, Format
@@ -31,18 +32,36 @@ def read_dataset(path: Path, format: str | None = None) -> DataSet:
     try:
         if not path.is_dir():
             raise InputError("is not a folder" if path.exists() else "there is no such folder", place)
-        found: Format = FORMATS.load(format, "format") if format is not None else _detected(path)
-        return found.read(path)
+        if format is not None:
+            found: Format = FORMATS.load(format, "format")
+            return found.read(path)
+        kind = _detected(path)
+        try:
+            return _formats()[kind].read(path)
+        except InputError as error:
+            raise InputError(error.message + _or_else(path, kind), error.place) from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", str(error.filename or path)) from None
 
 
-def _detected(path: Path) -> Format:
-    formats: dict[str, Format] = {kind: FORMATS.load(kind) for kind in FORMATS.kinds()}
-    for format in formats.values():
-        if format.fits(path):
-            return format
-    looked = "; ".join(f"{kind}: {format.looks_for}" for kind, format in formats.items())
+def _formats() -> dict[str, Format]:
+    return {kind: FORMATS.load(kind) for kind in FORMATS.kinds()}
+
+
+def _fitting(path: Path) -> Iterator[str]:
+    return (kind for kind, format in _formats().items() if format.fits(path))
+
+
+def _or_else(path: Path, kind: str) -> str:
+    """What a person may do who meant it otherwise than it looked: one stray file can make it look so."""
+    other = next((other for other in _fitting(path) if other != kind), None)
+    return "" if other is None else f". It was read as {kind} by its looks; --format {other} reads it otherwise"
+
+
+def _detected(path: Path) -> str:
+    if (found := next(_fitting(path), None)) is not None:
+        return found
+    looked = "; ".join(f"{kind}: {format.looks_for}" for kind, format in _formats().items())
     raise InputError(f"holds no data set that is known. Looked for {looked}", str(path))
 
 

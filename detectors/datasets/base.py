@@ -15,6 +15,7 @@ from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import BadPicture, read_beside, read_picture
 from pipeline.core.records import Array
 
+_LONGEST_LABEL, _LONGEST_REMARK = 100, 300
 NO_BOXES = np.zeros((0, 4), np.float32)
 NO_CLASSES = np.zeros(0, np.int64)
 GOOD = frozenset({"good", "ok", "pass", "free", "normal", "accept"})
@@ -80,7 +81,8 @@ class DataSet:
         known = self.groups
         for group in groups:
             if group not in known:
-                raise InputError(f'there is no group "{group}"; there are {", ".join(sorted(known))}', "hold_out")
+                there = ", ".join(sorted(filter(None, known))) or "none"
+                raise InputError(f'there is no group "{group}"; there are {there}', "hold_out")
         return self.where(lambda s: s.group not in groups), self.where(lambda s: s.group in groups)
 
 
@@ -115,10 +117,17 @@ class Reading:
     def leave_out(self, reason: str, detail: str) -> None:
         self.left_out[reason] += 1
         if self.left_out[reason] <= 3:
-            self.remarks.append(f"{detail}: left out")
+            self.remarks.append(f"{detail:.{_LONGEST_REMARK}}: left out")
 
     def done(self, labels: Sequence[str]) -> DataSet:
-        """Raises `InputError` where nothing is left."""
+        """Raises `InputError` where nothing is left, or a label is none that can be shown and written down."""
+        for label in labels:
+            if not label.isprintable() or len(label) > _LONGEST_LABEL:
+                raise InputError(
+                    f"has the label {label[:_LONGEST_LABEL]!a}: a label is up to {_LONGEST_LABEL} letters without"
+                    " control characters",
+                    str(self.place),
+                )
         if not self.samples:
             why = "; ".join(self.remarks) or "no picture was found"
             raise InputError(f"holds nothing to learn or measure from ({why})", str(self.place))

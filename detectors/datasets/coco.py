@@ -132,13 +132,15 @@ class _Document:
     def _categories(self) -> tuple[list[str], dict[int, int]]:
         """Names in the order of their ids, and each id's place among them."""
         found: dict[int, str] = {}
+        known: set[str] = set()
         for entry in self.document["categories"]:
             number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
             if not _is_id(number) or not isinstance(name, str) or not name.strip():
                 raise InputError("has a category without a whole number `id` and a `name`", str(self.file))
-            if number in found or name in found.values():
+            if number in found or name in known:
                 raise InputError(f'has the category {number} "{name}" twice', str(self.file))
             found[number] = name
+            known.add(name)
         if not found:
             raise InputError("has no categories", str(self.file))
         numbers = sorted(found)

@@ -36,16 +36,17 @@ def read_deeppcb(folder: Path) -> DataSet:
     if not lists:
         raise InputError(f"holds neither {' nor '.join(LISTS)}, so it is no DeepPCB folder", str(folder))
     reading = Reading(folder)
+    names: set[str] = set()
     for file in lists:
         if not is_inside(folder, file):
             raise InputError("leads outside the data set's folder", str(file))
         for number, line in enumerate(read_text(file).splitlines(), 1):
             if line.strip():
-                _read(reading, line.split(), f"{file.name}:{number}")
+                _read(reading, line.split(), f"{file.name}:{number}", names)
     return reading.done(LABELS)
 
 
-def _read(reading: Reading, words: list[str], place: str) -> None:
+def _read(reading: Reading, words: list[str], place: str, names: set[str]) -> None:
     if len(words) != 2 or any(climbs(word) or not PurePosixPath(word).name for word in words):
         reading.leave_out("malformed lines", f"{place} should name a picture and its labels, inside the folder")
         return
@@ -59,6 +60,10 @@ def _read(reading: Reading, words: list[str], place: str) -> None:
         if not is_inside(reading.place, file):
             reading.leave_out(OUTSIDE, f"{place} names {relative(reading, file)!a}, which leads outside")
             return
+    if picture.stem in names:
+        reading.leave_out("duplicate names", f"{place} names {picture.stem} again")
+        return
+    names.add(picture.stem)
     size = readable(reading, part)
     if size is None:
         return

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.core.pictures import MAX_PIXELS, BadPicture
+from pipeline.core.pictures import MAX_PIXELS, BadPicture, check_regular
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers of a JPEG that begin a picture
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 256, 257
@@ -19,6 +19,7 @@ def size_of(path: Path) -> tuple[int, int]:
     """Width and height in pixels, upright as `FrameImage` shows it. Raises `BadPicture`; what lies behind the header
     is not looked at, so a picture may have a size and still turn out damaged."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             width, height = _size(file)
     except OSError as error:

@@ -177,6 +177,8 @@ class _Reading:
         if place.is_dir():
             yield from filter(is_picture, files_under(self.reading, place))
             return
+        if not place.is_file():  # a pipe would be waited for
+            raise InputError("is neither a folder nor a list of pictures", str(place))
         for number, line in enumerate(read_text(place).splitlines(), 1):
             name = line.strip().removeprefix("./")
             if not name:

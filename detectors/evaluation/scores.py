@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -167,6 +168,8 @@ def _read(document: Any, header: Header, place: str, number: int) -> Judged:
             heavy[_place(where)] = _heard(answer, header.heavy or ())
         if (header.heavy is not None) != (None in heavy) or width < 1 or height < 1 or int(document["defects"]) < 0:
             raise ValueError
+        if not np.isfinite(boxes).all():
+            raise ValueError
         return Judged(
             str(document["name"]), str(document["group"]), width, height, int(document["defects"]), boxes, classes,
             Seen(_heard(document["cheap"], header.cheap), heavy),
@@ -190,7 +193,10 @@ def _heard(answer: Any, labels: tuple[str, ...]) -> Heard:
         raise ValueError
     if not np.isfinite(scores).all() or (boxes is not None and not np.isfinite(boxes).all()):
         raise ValueError
-    return Heard(Findings(labels, scores, classes, boxes), float(answer["t"]))
+    seconds = float(answer["t"])
+    if not 0 <= seconds < math.inf:
+        raise ValueError
+    return Heard(Findings(labels, scores, classes, boxes), seconds)
 
 
 def _indices(numbers: Any, labels: Sequence[str]) -> Array:

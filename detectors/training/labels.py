@@ -24,6 +24,7 @@ from detectors.training.loop import Training
 from detectors.training.pack import manifest_of
 from detectors.training.project import Project, labels_of, read_parts
 from detectors.training.recipe import Recipe
+from detectors.training.workplace import claimed
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array, Findings
@@ -133,7 +134,8 @@ def _looked_at(
     """What a network that was trained on `rest` says of `mine`."""
     recipe = recipe.model_copy(update={"evaluate_every": recipe.steps})  # the last state is the one that looks
     eye = Eye(manifest_of("fold", recipe, labels), recipe.bf16)
-    network = Training(recipe, rest, work, lambda network: {"step": 0.0}).run()
+    with claimed(work):
+        network = Training(recipe, rest, work, lambda network: {"step": 0.0}).run()
     return {sample.name: findings for sample in mine if (findings := _seen(eye, network, sample)) is not None}
 
 

@@ -249,10 +249,10 @@ class Training:
         except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError where the disk is full
             with contextlib.suppress(OSError):
                 part.unlink()
-            reason = getattr(error, "strerror", None) or "could not be written whole: is the disk full?"
+            reason = getattr(error, "strerror", None) or "could not be written whole, as on a full disk"
+            kept = "The last whole checkpoint is kept; make" if (self.folder / CHECKPOINT).is_file() else "Make"
             raise InputError(
-                f"{reason}. The last whole checkpoint is kept; make room and give the same command to go on",
-                str(self.folder / CHECKPOINT),
+                f"{reason}. {kept} room and give the same command to go on", str(self.folder / CHECKPOINT)
             ) from None
 
     def resume(self) -> bool:

@@ -26,6 +26,7 @@ from detectors.training.loop import Training
 from detectors.training.pack import manifest_of, packed, show, take_place
 from detectors.training.recipe import Recipe
 from detectors.training.teacher import Lesson, lessons
+from detectors.training.workplace import check_place, claimed
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import View, ViewSpec
@@ -63,7 +64,7 @@ class Part(Settings):
 
     name: Name | None = None
     recipe: Recipe
-    tile: int | None = Field(default=None, ge=32, multiple_of=32)
+    tile: int | None = Field(default=None, ge=32, le=4096, multiple_of=32)
     int8: bool = True
     onnx: bool = Field(default=False, description="also as ONNX in float32, in NAME-onnx, for other runtimes")
     most_lost: float = Field(
@@ -95,6 +96,9 @@ class Project(Settings):
     def _something(self) -> Self:
         if self.heavy is None and self.cheap is None:
             raise ValueError("there is nothing to train: give it heavy, cheap, or both")
+        names = self.heavy_name, self.cheap_name
+        if self.heavy and self.cheap and any(one in {other, f"{other}-f16"} for one, other in (names, names[::-1])):
+            raise ValueError(f"heavy and cheap would be written to the same folder, {names[0]}: name them apart")
         return self
 
 
@@ -111,6 +115,8 @@ def read_parts(data: Data) -> tuple[DataSet, DataSet, DataSet]:
     """All that may be used, what is learned from, and what is held out. Raises `InputError`."""
     whole = read_dataset(data.path, data.format)
     used, _ = _cut(whole, data.apart, _APART_SEED, "data.apart")
+    if not used.samples:
+        raise InputError("leaves nothing to train with", "data.apart")
     learned, held = _cut(used, data.hold_out, 0, "data.hold_out")
     for what, part in (("to learn from", learned), ("held out", held)):
         if not part.samples:
@@ -120,10 +126,10 @@ def read_parts(data: Data) -> tuple[DataSet, DataSet, DataSet]:
 
 def _cut(data: DataSet, apart: float | tuple[str, ...], seed: int, place: str) -> tuple[DataSet, DataSet]:
     """What is left of the data, and the groups that were named, or a share of them."""
-    if not isinstance(apart, tuple):
-        return split(data, apart, seed) if apart else (data, data.where(lambda sample: False))
     try:
-        return data.without(apart)
+        if isinstance(apart, tuple):
+            return data.without(apart)
+        return split(data, apart, seed) if apart else (data, data.where(lambda sample: False))
     except InputError as error:
         raise InputError(error.message, place) from None
 
@@ -153,6 +159,17 @@ def labels_of(network: Architecture, data: DataSet, alone: str, key: str) -> tup
     return data.labels
 
 
+def _check_learned(learned: DataSet, recipe: Recipe) -> None:
+    """Raises `InputError` where all that is left to learn from is of one kind. (A teacher alone needs no labels.)"""
+    if recipe.distill >= 1:
+        return
+    kinds: set[object] = {learned.bad(sample) for sample in learned.samples}
+    if recipe.network.head == "classification":
+        kinds = {int(sample.classes[0]) if len(sample.classes) else 0 for sample in learned.samples}
+    if kinds == {False} or len(kinds) < (2 if recipe.network.head == "classification" else 1):
+        raise InputError("leaves one kind of picture only to learn from: hold out others, or fewer", "data.hold_out")
+
+
 class Maker:
     """Makes what a project asks for under `out`: a folder a model, work in progress in `out/.training`. Of several
     processes all train, and the first does everything else. Raises `InputError`, before anything starts if the data do
@@ -164,7 +181,9 @@ class Maker:
         for key, part, alone in (("heavy", project.heavy, _SPOT), ("cheap", project.cheap, _LOOKS)):
             if part is not None:
                 labels = labels_of(part.recipe.network, self.whole, alone, key)
+                _check_learned(self.learned, part.recipe)
                 Judge(self.held, manifest_of(project.name, part.recipe, labels, part.tile))
+                check_place(out / (project.heavy_name if key == "heavy" else project.cheap_name))
         processes.by_the_first(self._list_apart)
         self.tell("data", {"learned from": len(self.learned), "held out": len(self.held), **self.whole.left_out})
         self.shared = (
@@ -217,15 +236,16 @@ class Maker:
     def _make(
         self, part: Part, name: str, labels: Sequence[str], taught: Mapping[str, Lesson], teacher: str = ""
     ) -> Made:
-        recipe = part.recipe
+        recipe, work = part.recipe, self.out / ".training" / name
         manifest = manifest_of(name, recipe, labels, part.tile)
         judge = Judge(self.held, manifest, bf16=recipe.bf16)
-        training = Training(
-            recipe, self.learned.samples, self.out / ".training" / name, judge,
-            taught=taught, teacher=teacher, progress=lambda row: self.tell(name, row),
-        )  # fmt: skip
-        network = training.run()
-        return processes.by_the_first(lambda: self._written(part, manifest, training, network, judge))
+        with claimed(work):
+            training = Training(
+                recipe, self.learned.samples, work, judge,
+                taught=taught, teacher=teacher, progress=lambda row: self.tell(name, row),
+            )  # fmt: skip
+            network = training.run()
+            return processes.by_the_first(lambda: self._written(part, manifest, training, network, judge))
 
     def _written(self, part: Part, manifest: Manifest, training: Training, network: Network, judge: Judge) -> Made:
         figures = judge(network)

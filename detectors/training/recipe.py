@@ -11,6 +11,8 @@ from detectors.networks.pyramid import Architecture
 from detectors.training.augment import Augmentation
 from pipeline.core.settings import Settings
 
+LARGEST = 4096  # of a side
+
 
 class Recipe(Settings):
     """One network, from its first weights to its last step."""
@@ -19,7 +21,7 @@ class Recipe(Settings):
     view: ViewSettings
     augment: Augmentation = Augmentation()
     steps: PositiveInt = Field(default=2000, description="of the optimiser, at most")
-    batch: PositiveInt = Field(default=16, description="pictures a step, over all processes")
+    batch: PositiveInt = Field(default=16, le=4096, description="pictures a step, over all processes")
     accumulate: PositiveInt = Field(default=1, description="parts that a step's pictures are taken in, for memory")
     rate: PositiveFloat = Field(default=1e-3, description="learning rate at its highest (AdamW)")
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps while it rises; then a cosine")
@@ -32,7 +34,7 @@ class Recipe(Settings):
     patience: PositiveInt = Field(default=6, description="stop after so many looks without anything better")
     save_every_s: PositiveFloat = Field(default=60.0, description="seconds between checkpoints")
     distill: float = Field(default=0.0, ge=0, le=1, description="share of the loss that the teacher's word makes up")
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -41,6 +43,8 @@ class Recipe(Settings):
         for name, side in (("width", self.view.width), ("height", self.view.height), ("crop", self.augment.crop or 32)):
             if side % 32:
                 raise ValueError(f"{name}: {side} is no multiple of 32, the coarsest stride of the network")
+            if side > LARGEST:
+                raise ValueError(f"{name}: {side} is more than {LARGEST}")
         if self.augment.crop and self.augment.crop > min(self.view.width, self.view.height):
             raise ValueError("the crop is larger than the view")
         return self

@@ -133,7 +133,7 @@ def _failures(final: Snapshot, plan: Plan) -> Iterator[str]:
         keeps = "outcomes" in plan.sinks[sink.sink].takes  # a table or a film may skip what comes too fast
         lost = sink.refused + sink.waiting + (sink.dropped if keeps else 0)
         if lost:
-            yield f"sinks.{sink.sink}: {lost} items were not written: {sink.detail}"
+            yield f"sinks.{sink.sink}: {lost} items were not written: {sink.detail or 'refused, for the reason above'}"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from detectors.choice import ModelChoice, build_stage
+from detectors.choice import ModelChoice, build_stage, find_model
 from detectors.datasets.base import says_good
 from detectors.manifest import SAMPLES
 from detectors.training.processes import by_the_first, leads
@@ -17,6 +17,8 @@ from detectors.training.project import Made, Maker, Project, Tell
 from pipeline.app.commands.options import print_json
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
+from pipeline.core.files import save_text
+from sinks.paths import check_folder
 
 _PARTS_A_SECOND, _DEADLINE_MS = 10, 1000  # what any machine keeps up with; the line's own pace is its owner's to set
 
@@ -28,6 +30,9 @@ def make(project: Project, out: Path, only: str | None, tell: Tell) -> dict[str,
     if only is not None and getattr(project, only) is None:
         raise InputError(f"the project has no {only} stage", "--only")
     maker = Maker(project, out, tell)
+    check_folder(out)
+    check_folder(out.parent)
+    by_the_first(lambda: _check_teacher(project, out, only))
     heavy = maker.heavy() if only != "cheap" else None
     cheap = maker.cheap(lambda: _teacher(project, heavy, out)) if only != "heavy" else None
     made = [one for one in (heavy, cheap) if one is not None]
@@ -57,6 +62,19 @@ def _teacher(project: Project, heavy: Made | None, out: Path) -> Stage | None:
     return build_stage(choice)
 
 
+def _check_teacher(project: Project, out: Path, only: str | None) -> None:
+    """Found out before the long work, not after it: a teacher who is not made here is there. Raises `InputError`."""
+    if only == "heavy" or project.cheap is None or not project.cheap.recipe.distill:
+        return
+    choice = project.teacher
+    if choice is None and only == "cheap" and project.heavy is not None:
+        choice = ModelChoice(model=str(out / project.heavy_name))
+    if choice is not None:
+        find_model(choice)
+    elif project.heavy is None:
+        raise InputError("there is nobody to learn from: name a teacher, or set cheap.recipe.distill to 0", "teacher")
+
+
 def _told(made: Made) -> dict[str, Any]:
     return {
         "name": made.model.name,
@@ -71,11 +89,11 @@ def kept_apart(path: Path, text: str) -> Path:
     and this gets a number. Returns where it went. Raises `InputError`."""
     here, number = path, 2
     try:
-        while here.exists() and here.read_bytes() != text.encode():
+        while here.exists() and (not here.is_file() or here.read_bytes() != text.encode()):
             here, number = path.with_stem(f"{path.stem}-{number}"), number + 1
-        here.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", str(here)) from None
+    save_text(here, text)
     return here
 
 

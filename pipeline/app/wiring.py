@@ -18,6 +18,7 @@ from pipeline.app.config.document import Document, Key
 from pipeline.app.config.load import load
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
+from pipeline.app.config.settings import SECTIONS
 from pipeline.core.contracts import Auditor, Generation, Stage
 from pipeline.core.errors import InputError
 from pipeline.engine.pipeline import Pipeline, StreamPlan
@@ -50,8 +51,9 @@ def prepare_cascade(document: Document, name: str | None) -> Generation:
 
 def planned_cascade(document: Document, name: str | None, *, certificates: bool) -> tuple[CascadePlan, Generation]:
     """The same with its plan; with `certificates`, the thresholds of the one that it names are its own."""
-    document.data = {key: value for key, value in document.data.items() if key in {"cascade", "cascades"}}
     mistakes = Mistakes(document)
+    mistakes.unknown_keys(document.data, SECTIONS)
+    document.data = {key: value for key, value in document.data.items() if key in {"cascade", "cascades"}}
     mistakes.unresolved(document.resolve())
     reader = CascadeReader(document, mistakes, certificates=certificates)
     chosen = reader.choose(name, ("--cascade",))

@@ -8,6 +8,7 @@ looks at it sees in red what is too bright, and in cyan what is too dark.
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
@@ -85,6 +86,13 @@ def _grey(frame: VideoFrame) -> Array:
     return cast(Array, frame.reformat(format="gray").to_ndarray())
 
 
+def check_regular(path: Path) -> None:
+    """Raises `BadPicture` for what is no file: to open a pipe or a device would wait, maybe for ever."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder says by itself what is wrong
+        raise BadPicture("is no file")
+
+
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> VideoFrame:
     """Decode the picture in `path`. Raises `BadPicture` if it is cut off, damaged, none at all, or larger than
     `max_pixels`, which is found out before memory is taken for it.
@@ -93,6 +101,7 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> VideoFrame:
     mirrored ones for plain turns.
     """
     try:
+        check_regular(path)
         if path.stat().st_size > _LARGEST:
             raise BadPicture("is larger than 256 MiB")
         data = path.read_bytes()

@@ -60,3 +60,9 @@ class RedactingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """A name with line breaks in it makes no lines of its own, which might look like this program's."""
+        if "\n" not in str(record.msg):
+            record.message = record.message.replace("\n", "\\n")
+        return super().formatMessage(record)

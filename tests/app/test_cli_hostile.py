@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pipeline.app.cli import main
+from tests.detectors.made_pictures import picture
 
 PASSWORD = "Tr0ub4dor&3"
 
@@ -60,3 +62,59 @@ def test_a_config_that_is_none(text: str, tmp_path: Path, capsys: pytest.Capture
     assert "Traceback" not in said
     assert "unexpected" not in said
     assert "c.yaml" in said
+
+
+@pytest.mark.parametrize("option", ["--max-miss", "--delta", "--max-false", "--match-iou"])
+@pytest.mark.parametrize("value", ["nan", "0", "1", "-1", "inf", "x"])
+def test_a_rate_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str) -> None:
+    assert main(["calibrate", "moderation", "--data", str(tmp_path), option, value]) == 2
+    assert option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["calibrate", "eval"])
+@pytest.mark.parametrize("assignment", ["quatsch=1", "rule.clear_below=0.1"])
+def test_a_setting_that_would_change_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, assignment: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "data" / "good" / "1.jpg")
+    picture(tmp_path / "data" / "bad" / "2.jpg")
+    assert main([command, "moderation", "--data", "data", "--set", assignment]) == 2
+    assert "there is no such key" in capsys.readouterr().err
+
+
+def test_what_is_no_certificate_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "data" / "1.jpg")
+    config = tmp_path / "mine.yaml"
+    config.write_text("cascade: moderation\n")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for out, why in (
+        ("mine.yaml", "is no certificate"),
+        ("pipe", "is no file"),
+        ("folder", "is a folder"),
+        ("gone/c.yaml", "cannot be written"),
+    ):
+        assert main(["calibrate", "mine.yaml", "--data", "data", "--out", out]) == 2
+        assert why in capsys.readouterr().err
+    assert config.read_text() == "cascade: moderation\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "folder", "mine.yaml", "pipe"]
+
+
+@pytest.mark.parametrize("content", ["", "gone.jpg\n", "/dev/zero"])
+def test_a_list_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "data" / "good" / "1.jpg")
+    picture(tmp_path / "data" / "bad" / "2.jpg")
+    only = Path(content) if content.startswith("/") else tmp_path / "only.txt"
+    if not content.startswith("/"):
+        only.write_text(content)
+    assert main(["eval", "moderation", "--data", "data", "--only", str(only)]) == 2
+    assert "--only: " in capsys.readouterr().err
+    assert main(["eval", "moderation", "--data", "data", "--group", "x"]) == 2
+    assert "There are none." in capsys.readouterr().err

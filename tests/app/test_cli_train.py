@@ -124,6 +124,10 @@ def test_a_config_that_is_there_already_stays(tmp_path: Path) -> None:
     assert kept_apart(own, "made\n") == made
     assert kept_apart(own, "name: pcb\n") == own
     assert kept_apart(own, "other\n").name == "pcb-3.yaml"
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert kept_apart(tmp_path / "folder.yaml", "made\n").name == "folder-2.yaml"
+    assert kept_apart(tmp_path / "pipe.yaml", "made\n").name == "pipe-2.yaml"
 
 
 class TestWrongInput:
@@ -167,6 +171,12 @@ class TestWrongInput:
             ("heavy.recipe.step=3", "heavy.recipe.step"),
             ("heavy.recipe.network.backbone=resnet-19", "heavy.recipe.network.backbone"),
             ("name=my line", "name"),
+            ("heavy.name=parts-mobilenet", "would be written to the same folder"),
+            ("heavy.recipe.seed=-1", "heavy.recipe.seed"),
+            ("heavy.recipe.batch=100000000", "heavy.recipe.batch"),
+            ("heavy.recipe.view.width=1000000", "width: 1000000 is more than 4096"),
+            ("heavy.tile=64000", "heavy.tile"),
+            ("teacher.model=gone", 'there is no model called "gone"'),
         ],
     )
     def test_what_does_not_fit(self, thresher_here: Thresher, tmp_path: Path, change: str, words: str) -> None:

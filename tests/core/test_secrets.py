@@ -45,6 +45,13 @@ def test_log_lines_and_their_traces_are_redacted() -> None:
     assert "topsecret" not in formatter.format(record)
 
 
+def test_a_name_makes_no_lines_of_its_own() -> None:
+    formatter = RedactingFormatter("%(message)s")
+    record = logging.LogRecord("x", 40, "f", 1, "%s: is empty", ("a\nthresher: all is well\r\x1b[2J.png",), None)
+    assert formatter.format(record) == "a\\nthresher: all is well[2J.png: is empty"
+    assert formatter.format(logging.LogRecord("x", 40, "f", 1, "two\nlines", (), None)) == "two\nlines"
+
+
 @pytest.mark.parametrize(
     "text",
     [

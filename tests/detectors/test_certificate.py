@@ -115,3 +115,37 @@ def test_no_heavy_stage_and_another_rule() -> None:
     assert "kind scores, this is boxes" in proved.rule_differences(Boxes(report={"odd": 0.5}))[0]
     looser = RULE.model_copy(update={"clear_below": None})
     assert proved.rule_differences(looser, but_calibrated=True) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[1]",
+        b"[" * 5000,
+        b"\xff\xfe",
+        b"a: &a [*a]\nseal: x",
+        b"a: &a {b: *a}\nseal: x",
+        b"a: 2020-01-01\nseal: x",
+        b"a: !!set {x, y}\nseal: x",
+        b"a: !!binary aGk=\nseal: x",
+        b"? [1, 2]\n: 3\nseal: x",
+        b"1: 2\nb: 3\nseal: x",
+        b"a: " + b"9" * 5000 + b"\nseal: x",
+    ],
+)
+def test_whatever_lies_there_is_no_certificate(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"no certificate|changed after it was made"):
+        load_certificate(path)
+
+
+def test_one_that_is_cut_off_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    certificate().save(path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"no certificate|changed after it was made"):
+            load_certificate(path)

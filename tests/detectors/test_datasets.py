@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,18 @@ from tests.detectors.made_pictures import coco, mask, picture, text, yolo
 
 def names(data: DataSet) -> list[str]:
     return [sample.name for sample in data.samples]
+
+
+@pytest.fixture(autouse=True)
+def no_pipe_is_waited_for() -> Iterator[None]:
+    def ring(*_: object) -> None:
+        raise AssertionError("somebody waits for a pipe")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 # DeepPCB
@@ -295,3 +310,65 @@ def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
         read_dataset(tmp_path / "none")
     with pytest.raises(InputError, match="is not a folder"):
         read_dataset(text(tmp_path / "file", "hello"))
+
+
+# Whatever the format
+
+
+def test_a_pipe_is_no_picture_and_no_mask(tmp_path: Path) -> None:
+    picture(tmp_path / "folders" / "good" / "1.jpg")
+    os.mkfifo(tmp_path / "folders" / "good" / "2.jpg")
+    assert read_dataset(tmp_path / "folders").left_out == {"unreadable pictures": 1}
+    picture(tmp_path / "masks" / "dent" / "1.jpg")
+    mask(tmp_path / "masks" / "dent" / "1.png")
+    picture(tmp_path / "masks" / "dent" / "2.jpg")
+    os.mkfifo(tmp_path / "masks" / "dent" / "2.png")
+    data = read_dataset(tmp_path / "masks")
+    assert data.left_out == {"unreadable masks": 1}
+    assert data.remarks == ("dent/2.png is no file: left out",)
+
+
+def test_a_pipe_is_no_list_of_pictures(tmp_path: Path) -> None:
+    folder = yolo(tmp_path, a="0 .5 .5 .2 .2")
+    text(folder / "data.yaml", "train: pipe\nnames: [a]\n")
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(InputError, match="neither a folder nor a list"):
+        read_dataset(folder)
+
+
+def test_a_label_that_would_steer_a_terminal_is_refused(tmp_path: Path) -> None:
+    for label in ("\\u001b[31m", "\\ud800", "x" * 101):
+        categories = f'[{{"id": 1, "name": "{label}"}}]'
+        picture(tmp_path / "1.jpg")
+        text(
+            tmp_path / "annotations.json",
+            f'{{"images": [{{"id": 1, "file_name": "1.jpg"}}], "annotations": [], "categories": {categories}}}',
+        )
+        with pytest.raises(InputError, match="a label is up to 100 letters"):
+            read_dataset(tmp_path)
+
+
+def test_a_long_name_makes_no_long_remark(tmp_path: Path) -> None:
+    coco(tmp_path, [], [{"id": 1, "file_name": "x" * 5000}, {"id": 2, "file_name": "2.jpg"}])
+    assert all(len(remark) < 400 for remark in read_dataset(tmp_path).remarks)
+
+
+def test_what_looks_like_two_formats_says_how_to_mean_the_other(tmp_path: Path) -> None:
+    for name in ("good/1.png", "bad/2.png", "good/1.jpg"):
+        picture(tmp_path / name)
+    with pytest.raises(InputError, match="read as masks by its looks; --format folders"):
+        read_dataset(tmp_path)
+    assert len(read_dataset(tmp_path, "folders")) == 3
+
+
+def test_bad_lines_of_boards_are_counted(tmp_path: Path) -> None:
+    for name in ("1_test.jpg", "1_temp.jpg"):
+        picture(tmp_path / "group1" / name, 64, 64)
+    labels = "1 2 30 40 1\n1 2 30 40 7\n30 2 1 40 1\n60 60 65 64 1\nnan 2 30 40 1\n1 2 3 4\n"
+    text(tmp_path / "group1" / "1.txt", labels)
+    line = "group1/1.jpg group1/1.txt\n"
+    text(tmp_path / "trainval.txt", f"{line}. .\n./ group1/1.txt\n{line}/ /\none\ngroup1/2.jpg group1/1.txt\n")
+    data = read_dataset(tmp_path)
+    assert names(data) == ["1"] and data.samples[0].boxes.tolist() == [[1, 2, 30, 40]]
+    assert data.left_out == {"labels": 5, "malformed lines": 4, "duplicate names": 1, "missing files": 1}
+    assert "group1/1.txt:4 has a box outside the picture of 64×64, or none at all: left out" in data.remarks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,9 @@ def rewritten(file: Path, change: Any) -> str:
         (lambda lines: lines[2].update(heavy=[]), "line 3 is not a unit"),
         (lambda lines: lines[1]["cheap"].update(c=[0]), "line 2 is not a unit"),
         (lambda lines: lines[1]["cheap"].update(s=[0.5, "x"]), "line 2 is not a unit"),
+        (lambda lines: lines[1].update(boxes=[[0, 0, math.nan, 1]]), "line 2 is not a unit"),
+        (lambda lines: lines[1]["cheap"].update(t=math.nan), "line 2 is not a unit"),
+        (lambda lines: lines[1]["cheap"].update(t=-1), "line 2 is not a unit"),
         (lambda lines: lines.__setitem__(1, [1, 2]), "line 2 is not a unit"),
     ],
 )

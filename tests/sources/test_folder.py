@@ -229,6 +229,28 @@ def test_half_written_files_are_left_alone(watched: Folder) -> None:
         assert isinstance(settle(items, 1)[0], Chunk)
 
 
+def test_a_pause_of_the_writer_is_no_end_and_a_new_date_is_no_writing(tmp_path: Path) -> None:
+    data = picture("png", 320, 240)
+    with closing(Folder(path=tmp_path, watch=True, settle_s=0.02).open(suite.STREAM)) as reader:
+        items = iter(reader)
+        with (tmp_path / "slow.png").open("wb") as file:
+            file.write(data[:200])
+            file.flush()
+            assert all(isinstance(next(items), Watermark) for _ in range(2))  # a second: many times the settling time
+            file.write(data[200:])
+        assert isinstance(settle(items, 1)[0], Chunk)
+        (tmp_path / "x.png").mkdir()
+        os.mkfifo(tmp_path / "y.png")
+        (tmp_path / "dated.png").write_bytes(data)
+        os.utime(tmp_path / "dated.png", (0, 0))
+        (tmp_path / "dated.png").chmod(0o640)
+        (tmp_path / "linked.png").symlink_to(tmp_path / "slow.png")
+        os.link(tmp_path / "slow.png", tmp_path / "also.png")
+        start = time.monotonic()
+        assert all(isinstance(item, Chunk) for item in settle(items, 3))
+        assert time.monotonic() - start < 5, "nobody waits for what will never be closed"
+
+
 def test_a_watched_folder_that_goes_away(watched: Folder) -> None:
     with closing(watched.open(suite.STREAM)) as reader:
         items = iter(reader)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.app.commands.options import duration, json_option, needs_scipy, print_json, progress_bar, set_option
+from pipeline.app.commands.options import (
+    Between,
+    duration,
+    json_option,
+    needs_scipy,
+    print_json,
+    progress_bar,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from detectors.calibration.calibrate import Claim
@@ -16,7 +26,8 @@ if TYPE_CHECKING:
     from pipeline.app.calibration.units import Units
     from pipeline.core.contracts import Generation
 
-_RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
+_BEGINS = b"format: "  # a certificate
+_RATE = Between(0, 1, min_open=True, max_open=True)
 
 
 @click.command(short_help="Prove how much a cascade misses of what its heavy model flags.")
@@ -93,11 +104,12 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
         for line in refusal(done):
             click.echo(f"thresher: --data: {line}", err=True)
         return 2
-    files = _curve_files(done, out)
-    if done.chosen is not None:
+    files: dict[str, str | None] = {}
+    if done.chosen is not None:  # first of all: whoever looks at the same data again has no proof any more
         certificate = certificate_of(done)
         certificate.save(out)
         files["certificate"] = str(out)
+    files = _curve_files(done, out) | files
     if as_json:
         print_json(document(done, files))
     if done.chosen is None:
@@ -138,18 +150,17 @@ def _curve_files(done: Calibration, out: Path) -> dict[str, str | None]:
     """The curve beside the certificate; the picture only where it can be drawn, or a word why not."""
     from detectors.calibration.calibrate import curve
     from pipeline.app.calibration.plot import draw
-    from pipeline.core.errors import InputError, MissingPart
+    from pipeline.core.errors import MissingPart
+    from pipeline.core.files import save_text
 
     rows = curve(done.measured, done.claim)
     table, picture = out.with_suffix(".curve.json"), out.with_suffix(".curve.png")
+    save_text(table, json.dumps({"chosen": done.chosen, "curve": rows}, indent=1) + "\n")
     try:
-        table.write_text(json.dumps({"chosen": done.chosen, "curve": rows}, indent=1) + "\n", encoding="utf-8")
         draw(rows, done.chosen, picture)
     except MissingPart as error:
         click.echo(f"the curve was not drawn: {error.message}", err=True)
         return {"curve": str(table), "picture": None}
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", str(table)) from None
     return {"curve": str(table), "picture": str(picture)}
 
 
@@ -159,10 +170,17 @@ def _writable(out: Path) -> None:
 
     if out.is_dir():
         raise InputError(f"{out} is a folder", "--out")
+    probe = out.with_name(f".{out.name}.writable")
     try:
-        with out.open("ab"):
-            pass
-        if out.stat().st_size == 0:
-            out.unlink()
+        if out.exists():
+            if not out.is_file():
+                raise InputError(f"{out} is no file", "--out")
+            if not os.access(out, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            with out.open("rb") as file:
+                if (begins := file.read(len(_BEGINS))) and begins != _BEGINS:
+                    raise InputError(f"{out} is there already, and is no certificate: choose another name", "--out")
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}", "--out") from None

@@ -83,10 +83,11 @@ def evaluate(  # noqa: PLR0917  # each is an option, and click calls it by name
     if not judged:
         why = f" ({skipped.names[0]})" if skipped.names else ""
         raise InputError(f"{data} holds no picture that can be decoded{why}", "--data")
+    scores = _saved(folder, measured, judged, labelled, (data, split, kind))  # first: they are what took the time
     metrics = _metrics(measured, measured.against(labelled.labels), judged, labelled, folder)
     metrics |= {"threshold_from": measured.threshold_from, "parts_are": kind, "split": split}
     metrics |= {"skipped": skipped.counts, "skipped_names": skipped.names}
-    metrics["files"] |= {"scores": str(_saved(folder, measured, judged, labelled, (data, split, kind)))}
+    metrics["files"] |= {"scores": str(scores)}
     document = {
         "model": measured.name,
         "version": measured.version,
@@ -205,9 +206,6 @@ def _folder(out: Path) -> Path:
 
 
 def _write(path: Path, document: object) -> None:
-    from pipeline.core.errors import InputError
+    from pipeline.core.files import save_text
 
-    try:
-        path.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", str(path)) from None
+    save_text(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")

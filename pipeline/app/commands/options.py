@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -22,6 +24,16 @@ def duration(context: click.Context, option: click.Parameter, value: str | None)
     if seconds <= 0:
         raise click.BadParameter(f'"{value}" should be a time like 30s, 5m or 1h', context, option)
     return seconds
+
+
+class Between(click.FloatRange):
+    """A range that `nan` is not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")

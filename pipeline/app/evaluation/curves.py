@@ -14,7 +14,8 @@ from detectors.evaluation.figures import cost_curve, located, ranked_boxes
 from detectors.evaluation.judged import Judged, Subject, suspicions
 from detectors.evaluation.labels import matched
 from pipeline.app.plotting import chart
-from pipeline.core.errors import InputError, MissingPart
+from pipeline.core.errors import MissingPart
+from pipeline.core.files import save_text
 from pipeline.core.records import Array
 
 Rows = list[dict[str, float | None]]
@@ -77,10 +78,7 @@ def _rows(scores: Array, precision: Array, recall: Array) -> Rows:
 
 
 def _write(path: Path, document: object) -> None:
-    try:
-        path.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", str(path)) from None
+    save_text(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
 
 
 def _drawn(files: dict[str, str], remarks: list[str], what: str, draw: Any) -> None:

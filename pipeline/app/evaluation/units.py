@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from detectors.datasets.base import BadPicture, DataSet
+from detectors.datasets.files import read_text
 from detectors.datasets.parts import Part, as_it_is, parts_of
 from detectors.evaluation.judged import Judged
 from detectors.replay import places_at_any_threshold, see
@@ -45,7 +46,7 @@ def chosen(data: DataSet, groups: Sequence[str], only: Path | None, limit: int |
     known = data.groups
     for group in groups:
         if group not in known:
-            hint = nearest(group, known) or f" There are {', '.join(sorted(known)[:20])}."
+            hint = nearest(group, known) or f" There are {', '.join(sorted(filter(None, known))[:20]) or 'none'}."
             raise InputError(f'there is no group "{group}" in --data.{hint}', "--group")
     if groups:
         data = data.where(lambda sample: sample.group in groups)
@@ -135,10 +136,9 @@ def lines_of(file: Path, option: str) -> list[tuple[int, str]]:
     """What an option's file names, each with its line's number, empty lines aside. Raises `InputError`, also where
     there is nothing."""
     try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text in UTF-8"
-        raise InputError(f"{file}: {reason}", option) from None
+        lines = read_text(file).splitlines()
+    except InputError as error:
+        raise InputError(f"{file} {error.message}", option) from None
     found = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise InputError(f"{file} names nothing", option)
