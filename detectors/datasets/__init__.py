@@ -21,20 +21,29 @@ FORMATS = Catalogue(
         "coco": "detectors.datasets.coco:FORMAT",
         "masks": "detectors.datasets.masks:FORMAT",
         "folders": "detectors.datasets.folders:FORMAT",
+        "unlabelled": "detectors.datasets.unlabelled:FORMAT",
     },
 )
 
 
-def read_dataset(path: Path, format: str | None = None) -> DataSet:
+def read_dataset(path: Path, format: str | None = None, *, labelled: bool = True) -> DataSet:
     """The data set in the folder `path`, of the kind `format`, or of the first that fits what lies there. Raises
-    `InputError`: for a folder that is none, for a format that there is not, for a data set that cannot be used."""
+    `InputError`: for a folder that is none, for a format that there is not, for a data set that cannot be used, and
+    for pictures without labels where it has to be `labelled`."""
     place = str(path)
     try:
         if not path.is_dir():
             raise InputError("is not a folder" if path.exists() else "there is no such folder", place)
         if format is not None:
             found: Format = FORMATS.load(format, "format")
-            return found.read(path)
+            data = found.read(path)
+            if labelled and not data.labels:
+                raise InputError(
+                    "nobody labelled these pictures: only a cheap stage that learns of a teacher alone can use them"
+                    " (`teacher`, `cheap.recipe.distill: 1`, and no `heavy`)",
+                    place,
+                )
+            return data
         kind = _detected(path)
         try:
             return _formats()[kind].read(path)

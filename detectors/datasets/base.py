@@ -18,7 +18,7 @@ from pipeline.core.records import Array
 _LONGEST_LABEL, _LONGEST_REMARK = 100, 300
 NO_BOXES = np.zeros((0, 4), np.float32)
 NO_CLASSES = np.zeros(0, np.int64)
-GOOD = frozenset({"good", "ok", "pass", "free", "normal", "accept"})
+GOOD = frozenset({"good", "ok", "pass", "free", "normal", "accept", "safe"})
 """Names of classes that say that nothing is wrong."""
 
 

@@ -6,9 +6,9 @@
                                   test/  good/ … bad/ …
 
 The name of a folder is the name of its class; whichever of them say that nothing is wrong (`good`, `ok`, `pass`,
-`free`, `normal`, `accept`) come first among the labels, the others follow, both sorted. Pictures may lie deeper in a
-class's folder. With a level `train`, `val` (or `valid`, `validation`), `test` above, that is a picture's group;
-without one, each picture stands for itself. A sample is named by its path from the folder on.
+`free`, `normal`, `accept`, `safe`) come first among the labels, the others follow, both sorted. Pictures may lie
+deeper in a class's folder. With a level `train`, `val` (or `valid`, `validation`), `test` above, that is a picture's
+group; without one, each picture stands for itself. A sample is named by its path from the folder on.
 
 Files that are no pictures, pictures outside every class, those whose header cannot be read and those that a link brings
 in from outside are left out and counted. A class without a picture is a mistake, not a class.

@@ -25,7 +25,7 @@ from detectors.training.judge import Judge
 from detectors.training.loop import Training
 from detectors.training.pack import manifest_of, packed, show, take_place
 from detectors.training.recipe import Recipe
-from detectors.training.teacher import Lesson, lessons
+from detectors.training.teacher import Lesson, labelled, lessons
 from detectors.training.workplace import check_place, claimed
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
@@ -48,7 +48,8 @@ class Data(Settings):
 
     path: Path
     format: str | None = Field(
-        default=None, description="folders, coco, yolo, deeppcb or masks (default: seen by itself)"
+        default=None,
+        description="folders, coco, yolo, deeppcb, masks, or unlabelled (default: seen by itself, the last never)",
     )
     hold_out: float | tuple[str, ...] = Field(
         default=0.15,
@@ -111,9 +112,12 @@ class Made:
     remarks: tuple[str, ...] = ()
 
 
-def read_parts(data: Data) -> tuple[DataSet, DataSet, DataSet]:
-    """All that may be used, what is learned from, and what is held out. Raises `InputError`."""
-    whole = read_dataset(data.path, data.format)
+def read_parts(data: Data, label: Callable[[DataSet], DataSet] | None = None) -> tuple[DataSet, DataSet, DataSet]:
+    """All that may be used, what is learned from, and what is held out. `label` is for pictures that nobody labelled;
+    without it, they cannot be used. Raises `InputError`."""
+    whole = read_dataset(data.path, data.format, labelled=label is None)
+    if label is not None and not whole.labels:
+        whole = label(whole)
     used, _ = _cut(whole, data.apart, _APART_SEED, "data.apart")
     if not used.samples:
         raise InputError("leaves nothing to train with", "data.apart")
@@ -177,7 +181,13 @@ class Maker:
 
     def __init__(self, project: Project, out: Path, tell: Tell) -> None:
         self.project, self.out, self.tell = project, out, tell
-        self.whole, self.learned, self.held = read_parts(project.data)
+        only_taught = (
+            project.teacher is not None
+            and project.heavy is None
+            and project.cheap is not None
+            and project.cheap.recipe.distill == 1
+        )
+        self.whole, self.learned, self.held = read_parts(project.data, self._labelled if only_taught else None)
         for key, part, alone in (("heavy", project.heavy, _SPOT), ("cheap", project.cheap, _LOOKS)):
             if part is not None:
                 labels = labels_of(part.recipe.network, self.whole, alone, key)
@@ -191,12 +201,19 @@ class Maker:
             f" {len(self.held)} held-out ones (groups {_few(self.held.groups)}). {project.about}".strip()
         )
 
+    def _labelled(self, data: DataSet) -> DataSet:
+        """By the teacher, who is looked for before anything else."""
+        teacher = self.project.teacher
+        assert teacher is not None
+        self.tell("teacher", {"labels": len(data)})
+        return processes.by_the_first(lambda: labelled(build_stage(teacher), data, self.project.data.path))
+
     def _list_apart(self) -> None:
         """Which samples nothing here has seen: for `--only` of eval and calibrate."""
         if not self.project.data.apart:
             return
         used = {sample.name for sample in self.whole.samples}
-        known = read_dataset(self.project.data.path, self.project.data.format).samples
+        known = read_dataset(self.project.data.path, self.project.data.format, labelled=False).samples
         names = [sample.name for sample in known if sample.name not in used]
         file = self.out / f"{self.project.name}-apart.txt"
         try:

@@ -7,11 +7,12 @@ with a share of 1 a cheap stage learns nothing but the teacher's word, on a stre
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from detectors.datasets.base import Sample
+from detectors.datasets.base import NO_BOXES, DataSet, Reading, Sample, says_good
 from detectors.image.boxes import between
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
@@ -19,6 +20,7 @@ from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array, Findings
 
 _SAME = 0.3  # of overlap: the teacher means this box
+_SURE = 0.5
 _WORTH = 0.1  # a score below is noise
 
 
@@ -65,6 +67,26 @@ def lessons(
         taught[sample.name] = mixed(untaught(sample, len(labels)), _translated(found, kinds, labels), share)
         progress(len(taught))
     return taught
+
+
+def labelled(teacher: Stage, data: DataSet, place: Path) -> DataSet:
+    """Pictures in `place` that nobody labelled, with the teacher's word for it: what it is sure of by half, or of a
+    whole picture the likeliest label. Those that cannot be read are left out, and counted. Raises `InputError` where
+    none can."""
+    labels = tuple(sorted(teacher.labels, key=lambda label: not says_good(label)))
+    kinds = _translation(teacher.labels, labels)
+    reading = Reading(place)
+    for sample in data.samples:
+        try:
+            found = teacher.score([sample.image().view(teacher.spec)])[0]
+        except BadPicture as error:
+            reading.leave_out("unreadable pictures", f"{sample.name} {error}")
+            continue
+        sure = np.flatnonzero(found.scores >= _SURE) if found.boxes is not None else [int(found.scores.argmax())]
+        boxes = NO_BOXES if found.boxes is None else found.boxes[sure]
+        reading.samples.append(replace(sample, boxes=boxes, classes=kinds[found.classes[sure].astype(np.int64)]))
+    done = reading.done(labels)
+    return replace(done, left_out=data.left_out + done.left_out, remarks=(*data.remarks, *done.remarks))
 
 
 def _translation(theirs: Sequence[str], ours: Sequence[str]) -> Array:

@@ -42,6 +42,8 @@ def make(project: Project, out: Path, only: str | None, tell: Tell) -> dict[str,
         "left_out": dict(maker.whole.left_out),
         "models": [_told(one) for one in made],
     }
+    if heavy is None and cheap is not None and project.heavy is None and project.teacher is not None:
+        heavy = Made(find_model(project.teacher), {})  # who taught it judges beside it
     if heavy is not None and cheap is not None:
         path = out.parent / f"{project.name}.yaml"
         document["config"] = str(by_the_first(lambda: kept_apart(path, _run_config(project, cheap, heavy))))
@@ -115,7 +117,7 @@ def _run_config(project: Project, cheap: Made, heavy: Made) -> str:
     else:
         watch = [label for label in cheap.model.manifest.labels if not says_good(label)]
         rule = {"kind": "scores", "watch": watch, "clear_below": 0.05, "confirm": confirm}
-    parts = heavy.model.weights.parent / SAMPLES
+    parts = cheap.model.weights.parent / SAMPLES
     line = {"kind": "line", "path": str(parts), "fps": _PARTS_A_SECOND, "deadline_ms": _DEADLINE_MS}
     document = {
         "sources": {project.name: line},

@@ -16,6 +16,7 @@ from board_models import boards
 from calling import COMMAND, Called, Thresher
 from made_pictures import coco, mask, picture, text
 from ruamel.yaml import YAML
+from tiny_models import brightness
 from training_parts import folders
 
 from detectors.choice import ModelChoice, find_model
@@ -79,6 +80,26 @@ def test_two_folders_of_pictures_become_a_cascade_that_runs(sorted_parts: Path) 
     ran = called(home, "run", "my-line.yaml", "parts/bad", *sets("sources.my-line=null"))
     assert ran.returncode == 0, ran.stderr
     assert len(results(home, "my-line")) == 16  # without the one that is cut off
+
+
+@pytest.mark.slow
+def test_a_stream_that_nobody_labelled_makes_a_cheap_stage_of_its_own(sorted_parts: Path) -> None:
+    home = sorted_parts
+    brightness(home / "models" / "known", 64, 0.33)
+    recorded = home / "recorded"
+    recorded.mkdir()
+    for number, file in enumerate(sorted((home / "parts").glob("*/0*.png"))):
+        (recorded / f"{number}.png").write_bytes(file.read_bytes())
+    config = YAML(typ="safe").load(Path("configs/train/own-stream.yaml"))
+    config["teacher"] = {"model": "models/known"}
+    config["data"]["hold_out"] = 0.5
+    YAML(typ="safe").dump(config, home / "own-stream.yaml")
+    ran = called(home, "train", "own-stream.yaml", *sets(*(s for s in SHORT if s.startswith("cheap."))))
+    assert ran.returncode == 0, ran.stderr
+    assert "own.yaml runs them" in ran.stdout
+    ran = called(home, "run", "own.yaml", *sets("sources.own.repeat=1"))
+    assert ran.returncode == 0, ran.stderr
+    assert {line["outcome"] for line in results(home, "own")} == {"result"}
 
 
 @pytest.mark.slow
@@ -225,6 +246,16 @@ class TestWrongInput:
         assert "there is nobody to learn from: name a teacher" in said
         assert "the project has no heavy stage" in self.told(
             thresher_here("train", "parts", "--only", "heavy", *sets("heavy=null"))
+        )
+
+    def test_pictures_that_nobody_labelled(self, thresher_here: Thresher, tmp_path: Path) -> None:
+        folders(tmp_path / "parts", 8)
+        recorded = tmp_path / "parts" / "good"
+        said = self.told(thresher_here("train", recorded, "--format", "unlabelled"))
+        assert "nobody labelled these pictures" in said
+        assert "a cheap stage that learns of a teacher alone" in said
+        assert "nobody labelled these" in self.told(
+            thresher_here("eval", "nsfw-mobilenet", "--data", recorded, "--format", "unlabelled")
         )
 
     def test_labels_that_cannot_be_checked(self, thresher_here: Thresher, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from detectors.datasets.base import Sample
 from detectors.training.judge import Eye
 from detectors.training.loop import Training
 from detectors.training.pack import manifest_of
-from detectors.training.teacher import Lesson, lessons, mixed, untaught
+from detectors.training.teacher import Lesson, labelled, lessons, mixed, untaught
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import View, ViewSpec
 from pipeline.core.records import Findings
@@ -160,3 +160,21 @@ def test_who_learns_from_the_teacher_alone_ends_up_agreeing(tmp_path: Path) -> N
     before = agreement(learner.average)
     after = agreement(learner.run())
     assert before < 0.6 and after > 0.75
+
+
+def test_pictures_that_nobody_labelled_get_the_teachers_word(tmp_path: Path) -> None:
+    for number in range(2):
+        picture(tmp_path / f"{number}.png", SIDE, SIDE, number)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "0.png").read_bytes()[:60])  # its header is whole
+    data = read_dataset(tmp_path, "unlabelled", labelled=False)
+    places = Teacher(
+        ("dent", "ok"), lambda view: found([[1, 2, 9, 8], [0, 0, 5, 5]], [0.6, 0.4], [0, 0], ("dent", "ok"))
+    )
+    done = labelled(places, data, tmp_path)
+    assert done.labels == ("ok", "dent")  # what says that nothing is wrong comes first
+    assert [(s.boxes.tolist(), s.classes.tolist()) for s in done.samples] == [([[1, 2, 9, 8]], [1])] * 2
+    assert done.left_out == {"unreadable pictures": 1}
+
+    shares = Findings(("dent", "ok"), np.array([0.9, 0.1], np.float32), np.arange(2))
+    done = labelled(Teacher(("dent", "ok"), lambda view: shares), data, tmp_path)
+    assert [(len(s.boxes), s.classes.tolist(), done.bad(s)) for s in done.samples] == [(0, [1], True)] * 2

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from detectors.manifest import Input, Manifest, Model, Output, ViewSettings, Weights, digest
+from detectors.manifest import MANIFEST, Input, Manifest, Model, Output, ViewSettings, Weights, digest, write_manifest
 
 
 def mean_colour(path: Path, *, batch: int | str = "N", side: int = 8, metadata: dict[str, str] | None = None) -> Path:
@@ -29,6 +29,26 @@ def mean_colour(path: Path, *, batch: int | str = "N", side: int = 8, metadata: 
         {"weights": np.eye(3, dtype=np.float32) * 4, "bias": np.array([0.0, 0.5, -0.5], np.float32)},
         metadata,
     )
+
+
+def brightness(folder: Path, side: int, threshold: float) -> Path:
+    """A model folder: a picture whose mean is above `threshold` (of 1) is `bad`, else `good`."""
+    folder.mkdir(parents=True)
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["picture"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("Add", ["logits", "bias"], ["shifted"]),
+        helper.make_node("Softmax", ["shifted"], ["scores"], axis=1),
+    ]
+    slope = 600.0
+    constants = {
+        "weights": np.array([[0, slope / 3]] * 3, np.float32),
+        "bias": np.array([0, -slope * threshold], np.float32),
+    }
+    weights = save(folder / "model.onnx", nodes, {"picture": ["N", 3, side, side]}, {"scores": ["N", 2]}, constants)
+    write_manifest(described(weights, side, name="brightness", labels=("good", "bad")).manifest, folder / MANIFEST)
+    return folder
 
 
 def save(
