@@ -20,6 +20,7 @@ from tiny_models import brightness
 from training_parts import folders
 
 from detectors.choice import ModelChoice, find_model
+from detectors.networks.pyramid import Network
 from detectors.training.project import Made
 from pipeline.app import training
 from pipeline.app.commands import train as command
@@ -83,14 +84,14 @@ def test_two_folders_of_pictures_become_a_cascade_that_runs(sorted_parts: Path) 
 
 
 @pytest.mark.slow
-def test_a_stream_that_nobody_labelled_makes_a_cheap_stage_of_its_own(sorted_parts: Path) -> None:
+def test_a_stream_that_nobody_labelled_makes_a_cheap_stage_of_its_own(sorted_parts: Path, project: Path) -> None:
     home = sorted_parts
     brightness(home / "models" / "known", 64, 0.33)
     recorded = home / "recorded"
     recorded.mkdir()
     for number, file in enumerate(sorted((home / "parts").glob("*/0*.png"))):
         (recorded / f"{number}.png").write_bytes(file.read_bytes())
-    config = YAML(typ="safe").load(Path("configs/train/own-stream.yaml"))
+    config = YAML(typ="safe").load(project / "configs" / "train" / "own-stream.yaml")
     config["teacher"] = {"model": "models/known"}
     config["data"]["hold_out"] = 0.5
     YAML(typ="safe").dump(config, home / "own-stream.yaml")
@@ -305,6 +306,16 @@ def test_the_config_looks_as_far_as_the_tile_shows(project: Path, tile: int, rea
     plan = command.project_from(str(project / "configs" / "train" / "pcb.yaml"), None, None, ())
     text = training._run_config(plan, Made(cheap, {}), Made(heavy, {}))
     assert YAML(typ="safe").load(text)["cascade"]["rule"]["reach"] == reach
+
+
+@pytest.mark.parametrize("name", ["pcb", "magnetic-tiles", "own-stream"])
+def test_the_configs_that_ship_can_be_trained(project: Path, name: str) -> None:
+    folder = project / "configs" / "train"
+    assert {file.stem for file in folder.iterdir()} == {"pcb", "magnetic-tiles", "own-stream"}
+    plan = command.project_from(str(folder / f"{name}.yaml"), None, None, ())
+    for part in filter(None, (plan.heavy, plan.cheap)):
+        Network(part.recipe.network)
+    assert plan.teacher is None or find_model(plan.teacher)
 
 
 def test_a_folder_with_a_name_that_models_cannot_have(tmp_path: Path) -> None:
