@@ -14,8 +14,8 @@ demo: $(STAMPS)/run ## see it work on shipped data: people are boxed, counted an
 test: $(STAMPS)/dev ## everything that must hold: system packages, style, types, imports, tests (a skip is a failure)
 	sh tests/system-packages.sh
 	$(MAKE) --no-print-directory check
-	$(PY) -m pytest -q -m "not slow"
-	$(PY) -m pytest -q -m slow
+	$(PY) -m pytest -q --durations=25 -m "not slow"
+	$(PY) -m pytest -q --durations=15 -m slow
 
 check: lint types
 

@@ -29,6 +29,7 @@ from detectors.training.augment import Example, augmented
 from detectors.training.losses import Targets, loss_of
 from detectors.training.recipe import Recipe
 from detectors.training.teacher import Lesson, untaught
+from detectors.training.workplace import ended_between_steps
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array
@@ -92,32 +93,42 @@ class Training:
         self._shuffled: tuple[int, Array] | None = None
 
     def run(self) -> Network:
-        """Train to the last step, or until nothing gets better; the best averaged network, in evaluation mode."""
+        """Train to the last step, or until nothing gets better; the best averaged network, in evaluation mode. Raises
+        `KeyboardInterrupt`, with all that was learned saved, where somebody asks it to end."""
         self.resume()
         network = self.network if self.world == 1 else nn.parallel.DistributedDataParallel(self.network)
         recipe, saved_at, saved = self.recipe, time.monotonic(), self.step
-        while self.step < recipe.steps and self.since_best < recipe.patience:
-            self.network.train()
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.rate(self.step)
-            loss = processes.mean(self.backward(network, self.step))
-            self.clip()
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
-            self.step += 1
-            self.follow()
-            self.seen_loss += (loss - self.seen_loss) / min(self.step, _LOSSES)
-            if self.step % recipe.evaluate_every == 0 or self.step == recipe.steps:
-                self.look()
-            if self.rank == 0 and time.monotonic() - saved_at > recipe.save_every_s:
-                self.save()
-                saved_at, saved = time.monotonic(), self.step
-        if saved != self.step:
-            processes.by_the_first(self.save)
+        with ended_between_steps(self.world) as asked:
+            while self.step < recipe.steps and self.since_best < recipe.patience and not asked():
+                self.advance(network)
+                if self.rank == 0 and time.monotonic() - saved_at > recipe.save_every_s:
+                    self.save()
+                    saved_at, saved = time.monotonic(), self.step
+            if saved != self.step:
+                processes.by_the_first(self.save)
+            if asked():
+                log.warning("saved at step %d: the same command goes on from there", self.step)
+                raise KeyboardInterrupt
         best: Network = copy.deepcopy(self.average)
         best.load_state_dict(self.best_weights or self.average.state_dict())
         best.eval()
         return best
+
+    def advance(self, network: nn.Module) -> None:
+        """One step, and a look at the held-out pictures where it is time for one."""
+        recipe = self.recipe
+        self.network.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(self.step)
+        loss = processes.mean(self.backward(network, self.step))
+        self.clip()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        self.follow()
+        self.seen_loss += (loss - self.seen_loss) / min(self.step, _LOSSES)
+        if self.step % recipe.evaluate_every == 0 or self.step == recipe.steps:
+            self.look()
 
     def backward(self, network: nn.Module, step: int) -> float:
         """Gradients of one step's batch, of this process' share of it; the loss."""

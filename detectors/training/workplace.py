@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from detectors.manifest import MANIFEST
@@ -16,6 +18,28 @@ if sys.platform != "win32":
     import fcntl
 
 _LOCK = "lock"
+
+
+@contextlib.contextmanager
+def ended_between_steps(world: int) -> Iterator[Callable[[], bool]]:
+    """Whether somebody asked for an end (Ctrl-C, SIGTERM) since: what is half done is done first. Asked twice, it ends
+    there and then. Several processes are ended by whoever started them, since none may leave the others waiting."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if world > 1 or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def check_place(folder: Path) -> None:

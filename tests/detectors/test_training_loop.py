@@ -58,8 +58,8 @@ def test_a_training_that_is_broken_off_ends_as_if_it_had_not_been(samples: list[
     whole.run()
 
     first = training(said, samples, tmp_path / "broken")
-    for step in range(5):
-        _step(first, step)
+    for _ in range(5):
+        first.advance(first.network)
     first.save()
     again = training(said, samples, tmp_path / "broken")
     again.run()
@@ -68,21 +68,22 @@ def test_a_training_that_is_broken_off_ends_as_if_it_had_not_been(samples: list[
     assert whole.history[-1] == again.history[-1]
 
 
-def _step(one: Training, step: int) -> float:
-    """What `run` does, by hand and without a look."""
-    one.network.train()
-    for group in one.optimiser.param_groups:
-        group["lr"] = one.rate(step)
-    loss = one.backward(one.network, step)
-    one.clip()
-    one.optimiser.step()
-    one.optimiser.zero_grad(set_to_none=True)
-    one.step += 1
-    one.follow()
-    one.seen_loss += (loss - one.seen_loss) / min(one.step, 50)
-    if one.step % one.recipe.evaluate_every == 0:
-        one.look()
-    return loss
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_is_asked_to_end_keeps_all_that_it_learned(
+    number: int, samples: list[Sample], tmp_path: Path
+) -> None:
+    said = recipe(evaluate_every=2)
+    whole = training(said, samples, tmp_path / "whole")
+    whole.run()
+
+    first = training(said, samples, tmp_path / "ended", progress=lambda row: signal.raise_signal(number))
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    assert first.step == 2 and signal.getsignal(number) is before
+    again = training(said, samples, tmp_path / "ended")
+    again.run()
+    assert same(weights(whole.network), weights(again.network))
 
 
 LONG = """\
@@ -197,7 +198,7 @@ def test_a_disk_without_room_leaves_the_last_checkpoint(samples: list[Sample], t
     """No file may grow beyond 100 kB in that process, which writing feels as it feels a full disk."""
     folder = tmp_path / "work"
     one = training(recipe(steps=2), samples, folder)
-    _step(one, 0)
+    one.advance(one.network)
     one.save()
     before = (folder / CHECKPOINT).read_bytes()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -212,7 +213,7 @@ def test_a_disk_without_room_leaves_the_last_checkpoint(samples: list[Sample], t
 
 def test_a_folder_that_is_none_says_so(samples: list[Sample], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="The last whole checkpoint is kept"):
+    with pytest.raises(InputError, match="Make room and give the same command"):
         training(recipe(steps=1), samples, tmp_path / "file" / "work").run()
 
 
