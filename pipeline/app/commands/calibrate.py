@@ -53,6 +53,9 @@ _RATE = Between(0, 1, min_open=True, max_open=True)
     "--topped-up", is_flag=True, help="Data may be added after a look: a test that allows it, and needs more."
 )
 @click.option("--match-iou", type=_RATE, default=0.5, show_default=True, help="From what overlap boxes are the same.")
+@click.option(
+    "--up-to", type=Between(0, 1), metavar="THRESHOLD", help="Be no bolder than that, however much could be proved."
+)
 @click.option("--split", default="not said", help="What these data were to the models, for the certificate.")
 @click.option("--cascade", metavar="NAME", help="Which one, where the config has several.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: CONFIG's name.certificate.yaml")
@@ -72,6 +75,7 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     every_s: float | None,
     topped_up: bool,
     match_iou: float,
+    up_to: float | None,
     split: str,
     cascade: str | None,
     out: Path | None,
@@ -97,7 +101,7 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     _writable(out)
     generation = prepare_cascade(cascade_document(config, assignments), cascade)
     claim = Claim(max_miss, delta, "e-value" if topped_up else "exact", max_false, each_class)
-    done = _calibrated(generation, units, claim, match_iou=match_iou, data=data, split=split)
+    done = _calibrated(generation, units, claim, match_iou=match_iou, up_to=up_to, data=data, split=split)
     if done.verified is None:
         if as_json:
             print_json(document(done, {}))
@@ -123,7 +127,14 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
 
 
 def _calibrated(
-    generation: Generation, units: Units, claim: Claim, *, match_iou: float, data: Path, split: str
+    generation: Generation,
+    units: Units,
+    claim: Claim,
+    *,
+    match_iou: float,
+    up_to: float | None,
+    data: Path,
+    split: str,
 ) -> Calibration:
     from detectors.calibration.calibrate import lacks, measure, verify
     from detectors.calibration.paths import path_of
@@ -133,6 +144,8 @@ def _calibrated(
     if generation.heavy is None:
         raise InputError("this cascade has no heavy stage, so there is nothing it could be measured against", "CONFIG")
     path = path_of(generation.rule, decides_alone=claim.alpha_false is not None, match_iou=match_iou)
+    if up_to is not None:
+        path.steps = [step for step in path.steps if step.threshold <= up_to]  # the first is 0
     for stage in generation.stages:
         stage.warm()
     what = f"the heavy model judges {units.expected or 'the'} whole units …"
