@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from detectors.calibration.bounds import Test, evidence, fixed_sequence, missing_positives, positives_needed, provable
+from detectors.calibration.certificate import Against
 from detectors.calibration.paths import Path
 from detectors.replay import places_of, replay, see
 from pipeline.core.contracts import Stage
@@ -31,13 +32,15 @@ class Unit:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What is to be proved: at most `alpha` of the positives are missed (with `each_class`, of those of each class; and
-    at most `alpha_false` of the others are reported), except with probability `delta`."""
+    at most `alpha_false` of the others are reported), except with probability `delta`. Positives are what the heavy
+    stage flags, or, `against` the truth, what truly is."""
 
     alpha: float
     delta: float
     test: Test = "exact"
     alpha_false: float | None = None
     each_class: bool = False
+    against: Against = "heavy"
 
 
 @dataclass
@@ -76,6 +79,10 @@ class Measured:
     @property
     def negatives(self) -> int:
         return len(self.units) - self.positives
+
+    def of(self, against: Against) -> Group:
+        """The positives of a claim."""
+        return self.truth if against == "truth" else Group(self.misses, self.positives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,8 @@ def measure(
 
 def lacks(measured: Measured, claim: Claim) -> list[Lack]:
     """Why the claim cannot be proved with so few units. It looks at no miss and no false alarm, so it costs no δ."""
-    asked = [("positives", measured.positives, claim.alpha)]
+    what = "true positives" if claim.against == "truth" else "positives"
+    asked = [(what, measured.of(claim.against).count, claim.alpha)]
     if claim.each_class:
         asked += [(f"positives of {label}", group.count, claim.alpha) for label, group in measured.classes.items()]
     if claim.alpha_false is not None:
@@ -134,9 +142,10 @@ def lacks(measured: Measured, claim: Claim) -> list[Lack]:
 
 def verify(measured: Measured, claim: Claim) -> Verified:
     """The fixed-sequence test. It looks at the misses: with `exact`, once and for all."""
-    claims = [_p_values(measured.misses, measured.positives, claim.alpha, claim.test)]
+    group = measured.of(claim.against)
+    claims = [_p_values(group.misses, group.count, claim.alpha, claim.test)]
     if claim.each_class:
-        claims += [_p_values(group.misses, group.count, claim.alpha, claim.test) for group in measured.classes.values()]
+        claims += [_p_values(kind.misses, kind.count, claim.alpha, claim.test) for kind in measured.classes.values()]
     if claim.alpha_false is not None:
         claims.append(_p_values(measured.false_alarms, measured.negatives, claim.alpha_false, claim.test))
     p = tuple(max(column) for column in zip(*claims, strict=True))
@@ -169,6 +178,7 @@ def curve(measured: Measured, claim: Claim) -> list[dict[str, float | int]]:
                 "false_alarms": int(measured.false_alarms[index]),
                 "heavy_units": float(measured.escalated[index] / count),
                 "heavy_time": float(measured.heavy_s[index] / measured.whole_s) if measured.whole_s else 0.0,
+                **({"true_misses": int(measured.truth.misses[index])} if measured.truth.count else {}),
             }
         )
     return rows

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, ValidationError
 
@@ -19,6 +19,7 @@ from pipeline.core.files import save_text
 from pipeline.core.secrets import redact
 from pipeline.core.settings import Settings
 
+Against: TypeAlias = Literal["heavy", "truth"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 _KINDS = {"Scores": "scores", "Boxes": "boxes", "Regions": "regions"}
@@ -100,8 +101,9 @@ class Truth(Settings):
 
 
 class Proof(Settings):
-    """`each_class`: it holds for each class by itself. `evidence` is the p-value of the exact test, or 1/E: at most
-    `delta`."""
+    """`positives` and `misses` are `against` the heavy model's word on the whole unit, or the truth; `heavy_misses` of
+    `heavy_positives` stand beside a proof against the truth, and nothing is promised of them. `each_class`: it holds
+    for each class by itself. `evidence` is the p-value of the exact test, or 1/E: at most `delta`."""
 
     test: Test
     alpha: Share
@@ -116,6 +118,9 @@ class Proof(Settings):
         default=None,
         description="the overlap from which two boxes are the same thing; none: a unit is missed if not flagged",
     )
+    against: Against = "heavy"
+    heavy_positives: Count | None = None
+    heavy_misses: Count | None = None
     each_class: bool = False
     classes: dict[str, ClassShare] = Field(default_factory=dict)
     truth: Truth | None = None
@@ -147,6 +152,8 @@ class Certificate(Settings):
         """In a line, for the start of a run."""
         proof = self.proof
         more = "" if proof.alpha_false is None else f", reports at most {percent(proof.alpha_false)} of the rest"
+        if proof.against == "truth":
+            return f"misses at most {percent(proof.alpha)} of what is truly there{more} (δ = {percent(proof.delta)})"
         whose = ", of each class" if proof.each_class else ""
         true = " and of what is truly there" if proof.truth is not None and proof.truth.holds else ""
         what = f"misses at most {percent(proof.alpha)} of what {self.heavy.model} would flag{whose}{true}{more}"

@@ -35,6 +35,9 @@ def suppress(boxes: Array, scores: Array, classes: Array, iou: float, most: int)
     """Non-maximum suppression within each class: the indices of the boxes to keep, best first, at most `most`."""
     order = np.argsort(-scores, kind="stable")[:MOST_CANDIDATES]
     rival = (between(boxes[order], boxes[order]) > iou) & (classes[order][:, None] == classes[order])
+    np.fill_diagonal(rival, False)
+    if not rival.any():  # as good as always among a map's peaks, and the loop below is what costs
+        return cast(Array, order[:most])
     beaten = np.zeros(len(order), bool)
     kept: list[int] = []
     for index in range(len(order)):

@@ -21,8 +21,9 @@ class Regions(Settings):
     suspicious place, and at further ones until every such place lies within `reach` of the middle of one. What it finds
     from `confirm` on, less `slack`, flags the window; nothing is ever reported without it.
 
-    With `at_once` it looks in rounds, and no further than to the first that flags the window: the verdict is that of
-    looking everywhere, at a fraction of the looks, and the list of what was found ends there.
+    With `at_once` it looks in rounds, each twice as large as the one before, and no further than to the first that
+    flags the window: the verdict is that of looking everywhere, at a fraction of the looks, and the list of what was
+    found ends there.
     """
 
     escalate: Thresholds = Field(min_length=1, description="label of the cheap stage → least score to look there")
@@ -33,7 +34,10 @@ class Regions(Settings):
     )
     max_regions: int = Field(default=16, ge=1, le=64, description="looks at one window, the most suspicious first")
     at_once: int | None = Field(
-        default=None, ge=1, le=64, description="looks a round; no further round once something is found (default: all)"
+        default=None,
+        ge=1,
+        le=64,
+        description="looks in the first round; there is no further one once something is found (default: all)",
     )
 
     def check(self, cheap: Sequence[str], heavy: Sequence[str] | None) -> list[str]:
@@ -56,7 +60,7 @@ class Regions(Settings):
             found = _once(found)
         if found:
             return Flag(tuple(found))
-        more = () if self.at_once is None else self._looks(cheap)[len(heavy) : len(heavy) + self.at_once]
+        more = () if self.at_once is None else self._looks(cheap)[len(heavy) : 2 * len(heavy) + self.at_once]
         return Escalate(more) if more else Clear()
 
     def _looks(self, cheap: Findings) -> tuple[Region, ...]:

@@ -107,7 +107,8 @@ class TestRounds:
         assert type(in_rounds.verdict) is type(of_all.verdict)
         assert in_rounds.places == of_all.places[: len(in_rounds.places)]
         first = min((index for index in defects if index < len(looks)), default=len(looks) - 1)
-        assert len(in_rounds.places) == min((first // at_once + 1) * at_once, len(looks))
+        rounds = next(n for n in range(1, 9) if at_once * (2**n - 1) > first)  # 1, 3, 7 … times the first round
+        assert len(in_rounds.places) == min(at_once * (2**rounds - 1), len(looks))
 
     def test_all_that_a_round_could_ask_for_is_kept(self) -> None:
         rule = RULE.model_copy(update={"at_once": 1})

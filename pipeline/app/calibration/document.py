@@ -60,7 +60,11 @@ def certificate_of(done: Calibration) -> Certificate:
     assert verified is not None
     assert verified.chosen is not None
     at = verified.chosen
-    classes = {label: group.count / measured.positives for label, group in measured.classes.items() if group.count}
+    group = measured.of(claim.against)
+    beside: dict[str, Any] = {}
+    if claim.against == "truth":
+        beside = {"heavy_positives": measured.positives, "heavy_misses": int(measured.misses[at])}
+    classes = {label: kind.count / measured.positives for label, kind in measured.classes.items() if kind.count}
     truth = None
     if verified.truth is not None:
         lost = int(measured.truth.misses[at])
@@ -78,8 +82,10 @@ def certificate_of(done: Calibration) -> Certificate:
             test=claim.test,
             alpha=claim.alpha,
             delta=claim.delta,
-            positives=measured.positives,
-            misses=int(measured.misses[at]),
+            positives=group.count,
+            misses=int(group.misses[at]),
+            against=claim.against,
+            **beside,
             alpha_false=claim.alpha_false,
             negatives=measured.negatives,
             false_alarms=int(measured.false_alarms[at]),
@@ -138,7 +144,8 @@ def refusal(done: Calibration) -> Iterator[str]:
 def not_held(done: Calibration) -> str:
     """Not even the most cautious threshold could be proved."""
     measured, claim, step = done.measured, done.claim, done.path.steps[0]
-    misses, n = int(measured.misses[0]), measured.positives
+    group = measured.of(claim.against)
+    misses, n = int(group.misses[0]), group.count
     word = f"even {done.path.key} = {step.threshold:g} misses {misses} of {n} positives"
     if claim.alpha_false is not None:
         word += f" and reports {int(measured.false_alarms[0])} of {measured.negatives} others"
@@ -169,7 +176,9 @@ def told(done: Calibration, certificate: Certificate) -> Iterator[str]:
     yield f"  tested      {data.units} units ({data.unit}), {proof.positives} of them positive, {proof.misses} missed"
     if data.left_out:
         yield f"  left out    {', '.join(f'{count} {reason}' for reason, count in data.left_out.items())}"
-    yield f"  a miss      {_a_miss(proof.match_iou, heavy)}"
+    yield f"  a miss      {_a_miss(proof, heavy)}"
+    if proof.heavy_positives is not None:
+        yield f"  beside      of {proof.heavy_positives} that {heavy} flags, {proof.heavy_misses} are not reported"
     yield f"  threshold   {done.path.key} = {done.path.steps[at].threshold:g}"
     yield (
         f"  saves       {saving.units:.1%} of the units no longer go to {heavy},"
@@ -189,11 +198,16 @@ def told(done: Calibration, certificate: Certificate) -> Iterator[str]:
     )
     yield ""
     yield "What this says: except with that probability over the draw of these data, of new units like these that"
-    yield f"{heavy} would flag if it were run on the whole of them, the cascade as it runs reports all but that share."
-    yield "What it does not say:"
-    yield f"  - nothing about what {heavy} itself misses, and nothing about data that are not like these;"
+    if proof.against == "truth":
+        yield "truly are positive, the cascade as it runs reports all but that share."
+        yield "What it does not say:"
+        yield f"  - nothing about {heavy}, and nothing about data that are not like these;"
+    else:
+        yield f"{heavy} would flag if it were run on the whole, the cascade as it runs reports all but that share."
+        yield "What it does not say:"
+        yield f"  - nothing about what {heavy} itself misses, and nothing about data that are not like these;"
     yield "  - nothing about units that are shed or fail, and nothing about one day's share, which chance moves;"
-    if len(proof.classes) > 1 and not proof.each_class:
+    if len(proof.classes) > 1 and not proof.each_class and proof.against == "heavy":
         lost = ", ".join(f"{name} up to {percent(one.may_lose)}" for name, one in proof.classes.items())
         yield f"  - nothing about one class: if all that is missed is of one, it loses more ({lost}; --each-class);"
     settings = certificate.rule.settings
@@ -205,7 +219,10 @@ def told(done: Calibration, certificate: Certificate) -> Iterator[str]:
     yield f"  - and nothing if these data trained a model or chose the ladder of thresholds. You say: {data.split}."
 
 
-def _a_miss(match_iou: float | None, heavy: str) -> str:
+def _a_miss(proof: Proof, heavy: str) -> str:
+    if proof.against == "truth":
+        return "a unit that truly is positive and that the cascade does not report"
+    match_iou = proof.match_iou
     if match_iou is None:
         return f"a unit that {heavy} flags and the cascade does not"
     return f"a unit in which anything that {heavy} finds has no match (its label, overlap {match_iou:g})"

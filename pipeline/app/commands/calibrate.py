@@ -22,6 +22,7 @@ from pipeline.app.commands.options import (
 
 if TYPE_CHECKING:
     from detectors.calibration.calibrate import Claim
+    from detectors.calibration.certificate import Against
     from pipeline.app.calibration.document import Calibration
     from pipeline.app.calibration.units import Units
     from pipeline.core.contracts import Generation
@@ -41,6 +42,13 @@ _RATE = Between(0, 1, min_open=True, max_open=True)
 @click.option("--max-miss", type=_RATE, default=0.02, show_default=True, help="The miss rate to promise.")
 @click.option("--delta", type=_RATE, default=0.05, show_default=True, help="How likely the promise may be wrong.")
 @click.option("--max-false", type=_RATE, help="Certify this rate of false alarms as well.")
+@click.option(
+    "--against",
+    type=click.Choice(["heavy", "truth"]),
+    default="heavy",
+    show_default=True,
+    help="What is missed: of what the heavy model flags, or of what truly is.",
+)
 @click.option("--each-class", is_flag=True, help="Promise it of each class of the heavy model by itself.")
 @click.option(
     "--truth",
@@ -70,6 +78,7 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     max_miss: float,
     delta: float,
     max_false: float | None,
+    against: Against,
     each_class: bool,
     truth: Path | None,
     every_s: float | None,
@@ -93,14 +102,18 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     from pipeline.app.calibration.units import units_of
     from pipeline.app.config.subject import cascade_document
     from pipeline.app.wiring import prepare_cascade
-    from pipeline.core.errors import ThresherError
+    from pipeline.core.errors import InputError, ThresherError
 
     needs_scipy("calibrate")
     units = units_of(data, every_s, truth, data_format=data_format, groups=groups, only=only)
     out = out or Path(f"{Path(config).stem}.certificate.yaml")
     _writable(out)
     generation = prepare_cascade(cascade_document(config, assignments), cascade)
-    claim = Claim(max_miss, delta, "e-value" if topped_up else "exact", max_false, each_class)
+    claim = Claim(max_miss, delta, "e-value" if topped_up else "exact", max_false, each_class, against)
+    if each_class and against == "truth":
+        raise InputError(
+            "promises it of the heavy model's classes; it does not go with --against truth", "--each-class"
+        )
     done = _calibrated(generation, units, claim, match_iou=match_iou, up_to=up_to, data=data, split=split)
     if done.verified is None:
         if as_json:
@@ -153,6 +166,8 @@ def _calibrated(
         measured = measure(generation.cheap, generation.heavy, path, units, progress)
     if not measured.units:
         raise InputError(f"{data} holds no picture that can be decoded", "--data")
+    if claim.against == "truth" and not measured.truth.count:
+        raise InputError("needs data that say what truly is: labelled parts, or --truth", "--against")
     short = lacks(measured, claim)
     described = data_of(data, split, units.what, measured, units.left_out)
     verified = None if short else verify(measured, claim)

@@ -38,7 +38,9 @@ class CascadePlan:
     @property
     def promised(self) -> tuple[float, float] | None:
         """The certificate's α and δ."""
-        return None if self.certificate is None else (self.certificate.proof.alpha, self.certificate.proof.delta)
+        if self.certificate is None or self.certificate.proof.against == "truth":  # which no audit knows
+            return None
+        return self.certificate.proof.alpha, self.certificate.proof.delta
 
     @property
     def match_iou(self) -> float:
