@@ -48,7 +48,7 @@ def test_parts_with_one_defect_are_told_apart_from_others(thresher: Thresher) ->
     metrics = json.loads(ran.stdout)["metrics"]
     assert metrics["recall"] > 0.9
     assert metrics["recall_single"] > 0.8
-    assert metrics["false_reject"] < 0.25  # 0.16 of all fifty (README): short of what a line wants, and no worse
+    assert metrics["false_reject"] <= 0.16  # 0.10 of all fifty (README)
 
 
 def test_the_line_of_the_config_runs(thresher: Thresher, tmp_path: Path, project: Path) -> None:
@@ -60,12 +60,14 @@ def test_the_line_of_the_config_runs(thresher: Thresher, tmp_path: Path, project
     verdicts = [one["verdict"] for one in outcomes if "outcome" in one]
     assert len(verdicts) == 60
     assert set(verdicts) <= {"accept", "reject", "unknown"}
-    assert not any(one["certified"] for one in outcomes if one.get("outcome") == "result")
+    assert all(one["certified"] for one in outcomes if one.get("outcome") == "result")
 
 
 def test_a_certificate_for_other_models_does_not_start(thresher: Thresher, tmp_path: Path) -> None:
-    made = thresher("calibrate", "pcb", "--data", DATA, "--max-miss", "0.2", "--match-iou", "0.33", "--out", "b.yaml")
+    made = thresher("calibrate", "pcb", "--data", DATA, "--max-miss", "0.2", "--against", "truth", "--out", "b.yaml")
     assert made.returncode == 0, made.stderr
+    assert "misses at most 20 % of what is truly there" in made.stdout
+    assert "against: truth" in (tmp_path / "b.yaml").read_text()
     (tmp_path / "c.yaml").write_text(
         "sources: {line: {kind: folder, path: .}}\ncascade:\n  base: moderation\n  certificate: b.yaml\n"
     )

@@ -48,9 +48,9 @@ def test_boards_are_held_against_the_truth(thresher: Thresher, tmp_path: Path) -
     judged_bad = sum(truth[kind][word] for kind in ("single", "several") for word in ("accept", "reject"))
     rejected = truth["single"]["reject"] + truth["several"]["reject"]
     assert rejected >= 0.9 * judged_bad > 0
-    # hard boards for the shipped cascade: 16 in 100 good ones are rejected (README); a change for the worse shows
-    assert truth["good"]["reject"] <= 0.25 * (truth["good"]["accept"] + truth["good"]["reject"])
-    assert "uncertified" in ran.stderr
+    # hard boards for the shipped cascade: 10 in 100 good ones are rejected (README); a change for the worse shows
+    assert truth["good"]["reject"] <= 0.16 * (truth["good"]["accept"] + truth["good"]["reject"])
+    assert "misses at most 2 % of what is truly there" in ran.stderr
     told = thresher("demo", "--only", "boards").stdout
     assert "live recall" in told and "rejected boards, as pictures" in told
     assert list((tmp_path / "results" / "boards-rejected").iterdir())

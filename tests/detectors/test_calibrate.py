@@ -225,3 +225,14 @@ def test_the_truth_is_counted_beside_the_heavy_stage() -> None:
     seen = measure(Channel("cheap", "odd", 0), Channel("heavy", "bad", 1), path_of(SCORES), made)
     assert (seen.positives, seen.truth.count, seen.truth_unflagged) == (2, 4, 2)
     assert [int(seen.truth.misses[at(seen, t)]) for t in (0.0, 0.5, 1.0)] == [2, 3, 4]
+
+
+def test_a_claim_against_the_truth_counts_what_truly_is() -> None:
+    """A heavy stage with false alarms of its own: what the cascade does not repeat of them is no miss of the truth."""
+    seen = Measured((0.0, 0.1), positives=70, units=[str(n) for n in range(200)])
+    seen.misses[:] = (0, 20)
+    assert lacks(seen, Claim(0.05, 0.05, against="truth"))[0].what == "true positives"
+    seen.truth = Group(np.array([0, 0]), 60)
+    assert not lacks(seen, Claim(0.05, 0.05, against="truth"))
+    assert verify(seen, Claim(0.05, 0.05, against="truth")).chosen == 1
+    assert verify(seen, Claim(0.05, 0.05)).chosen == 0
