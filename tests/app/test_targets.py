@@ -104,7 +104,8 @@ def test_set_reaches_into_a_shipped_cascade(here: Path) -> None:
 @pytest.mark.parametrize("more", [["sources.clip.fps=none"], []], ids=["looked at", "built"])
 def test_a_look_answers_for_no_more_than_its_tile_shows(here: Path, more: list[str]) -> None:
     """The heavy stage of the boards sees tiles of 128 pixels."""
-    said = ["cascade.heavy.runtime=openvino", "cascade.heavy.precision=f32", "cascade.rule.reach=65", *more]
+    said = ["cascade.heavy.runtime=openvino", "cascade.heavy.precision=f32", "cascade.rule.reach=65"]
+    said += ["cascade.certificate=null", *more]
     with pytest.raises((InputError, InputErrors)) as caught:
         prepare(assemble(["clip.mp4"], detect="pcb", assignments=said))
     errors = caught.value.errors if isinstance(caught.value, InputErrors) else [caught.value]

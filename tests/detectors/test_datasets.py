@@ -284,7 +284,12 @@ def test_each_format_is_found_by_what_lies_there(tmp_path: Path) -> None:
         picture(tmp_path / "deeppcb" / "group1" / name, 640, 640)
     text(tmp_path / "deeppcb" / "group1" / "1.txt", "1 2 30 40 1\n")
     text(tmp_path / "deeppcb" / "test.txt", "group1/1.jpg group1/1.txt\n")
+    picture(tmp_path / "unlabelled" / "1.png")
     for kind in FORMATS.table:
+        if kind == "unlabelled":  # which is never guessed
+            with pytest.raises(InputError, match="holds no data set that is known"):
+                read_dataset(tmp_path / kind)
+            continue
         found = [name for name in FORMATS.kinds() if FORMATS.load(name).fits(tmp_path / kind)]
         assert found[0] == kind
         assert len(read_dataset(tmp_path / kind)) == len(read_dataset(tmp_path / kind, kind)) > 0
