@@ -45,7 +45,8 @@ class Claim:
 
 @dataclass
 class Group:
-    """Some of the positives: how many there are, and how many of them each threshold misses `[T]`."""
+    """Some of the units: how many there are, and how many of them each threshold gets wrong `[T]`: misses of positives,
+    reports of others."""
 
     misses: Array
     count: int = 0
@@ -63,7 +64,8 @@ class Measured:
     classes: dict[str, Group] = field(init=False)  # of units in which the heavy stage flags the label
     truth: Group = field(init=False)  # of units that are truly positive, as far as somebody said
     truth_unflagged: int = 0  # how many of those the heavy stage itself does not flag
-    false_alarms: Array = field(init=False)
+    truly_good: Group = field(init=False)  # of units that truly are not; what is counted there are reports
+    false_alarms: Array = field(init=False)  # reports of units that the heavy stage does not flag
     escalated: Array = field(init=False)  # units that the heavy stage sees
     heavy_s: Array = field(init=False)  # its time for them
     whole_s: float = 0.0  # its time for every whole unit
@@ -74,7 +76,7 @@ class Measured:
         self.misses, self.false_alarms, self.escalated = (np.zeros(count, np.int64) for _ in range(3))
         self.heavy_s = np.zeros(count)
         self.classes = {label: Group(np.zeros(count, np.int64)) for label in self.labels}
-        self.truth = Group(np.zeros(count, np.int64))
+        self.truth, self.truly_good = (Group(np.zeros(count, np.int64)) for _ in range(2))
 
     @property
     def negatives(self) -> int:
@@ -83,6 +85,10 @@ class Measured:
     def of(self, against: Against) -> Group:
         """The positives of a claim."""
         return self.truth if against == "truth" else Group(self.misses, self.positives)
+
+    def rest_of(self, against: Against) -> Group:
+        """The others, and how many of them are reported."""
+        return self.truly_good if against == "truth" else Group(self.false_alarms, self.negatives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ def lacks(measured: Measured, claim: Claim) -> list[Lack]:
     if claim.each_class:
         asked += [(f"positives of {label}", group.count, claim.alpha) for label, group in measured.classes.items()]
     if claim.alpha_false is not None:
-        asked.append(("negatives", measured.negatives, claim.alpha_false))
+        asked.append(("negatives", measured.rest_of(claim.against).count, claim.alpha_false))
     return [
         Lack(what, alpha, there, missing, provable(0, there, claim.delta, claim.test))
         for what, there, alpha in asked
@@ -147,7 +153,8 @@ def verify(measured: Measured, claim: Claim) -> Verified:
     if claim.each_class:
         claims += [_p_values(kind.misses, kind.count, claim.alpha, claim.test) for kind in measured.classes.values()]
     if claim.alpha_false is not None:
-        claims.append(_p_values(measured.false_alarms, measured.negatives, claim.alpha_false, claim.test))
+        rest = measured.rest_of(claim.against)
+        claims.append(_p_values(rest.misses, rest.count, claim.alpha_false, claim.test))
     p = tuple(max(column) for column in zip(*claims, strict=True))
     chosen, truth = fixed_sequence(p, claim.delta), None
     if measured.truth.count and chosen is not None:
@@ -198,6 +205,7 @@ def _group(cheap: Stage, heavy: Stage, path: Path, group: Sequence[Unit], measur
             measured.classes[label].count += 1
         measured.truth.count += unit.true is True
         measured.truth_unflagged += unit.true is True and not flagged
+        measured.truly_good.count += unit.true is False
         for at, step in enumerate(path.steps):
             played = replay(step.rule, seen)
             measured.escalated[at] += bool(played.places)
@@ -208,5 +216,7 @@ def _group(cheap: Stage, heavy: Stage, path: Path, group: Sequence[Unit], measur
                 measured.false_alarms[at] += path.reports_any(played.verdict)
             for label, ones in by_label.items():
                 measured.classes[label].misses[at] += not path.reports(ones, played.verdict)
-            if unit.true:
-                measured.truth.misses[at] += not path.reports_any(played.verdict)
+            if unit.true is not None:
+                reported = path.reports_any(played.verdict)
+                measured.truth.misses[at] += unit.true and not reported
+                measured.truly_good.misses[at] += reported and not unit.true

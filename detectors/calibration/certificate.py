@@ -101,7 +101,7 @@ class Truth(Settings):
 
 
 class Proof(Settings):
-    """`positives` and `misses` are `against` the heavy model's word on the whole unit, or the truth; `heavy_misses` of
+    """All counts are `against` the heavy model's word on the whole unit, or the truth; `heavy_misses` of
     `heavy_positives` stand beside a proof against the truth, and nothing is promised of them. `each_class`: it holds
     for each class by itself. `evidence` is the p-value of the exact test, or 1/E: at most `delta`."""
 

@@ -48,9 +48,9 @@ class Regions(Settings):
         return wrong + unknown_labels("confirm", self.confirm, heavy, "the heavy stage")
 
     def decide(self, cheap: Findings) -> Decision:
-        if any(place.box is None for place in above(cheap, self.escalate)):
-            return Escalate()
         looks = self._looks(cheap)
+        if looks is None:
+            return Escalate()
         return Escalate(looks[: self.at_once]) if looks else Clear()
 
     def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Decision:
@@ -60,16 +60,17 @@ class Regions(Settings):
             found = _once(found)
         if found:
             return Flag(tuple(found))
-        more = () if self.at_once is None else self._looks(cheap)[len(heavy) : 2 * len(heavy) + self.at_once]
+        looks = None if self.at_once is None else self._looks(cheap)
+        more = looks[len(heavy) : 2 * len(heavy) + (self.at_once or 0)] if looks else ()
         return Escalate(more) if more else Clear()
 
-    def _looks(self, cheap: Findings) -> tuple[Region, ...]:
-        """All that is worth a look, the most suspicious first."""
+    def _looks(self, cheap: Findings) -> tuple[Region, ...] | None:
+        """All that is worth a look, the most suspicious first; None where that is the whole."""
         looks: list[Region] = []
         middles: list[tuple[float, float]] = []
         for place in above(cheap, self.escalate):
             if place.box is None:
-                return ()  # the whole was looked at, and nothing is left
+                return None
             x, y = (place.box[0] + place.box[2]) / 2, (place.box[1] + place.box[3]) / 2
             if any(abs(x - left) <= self.reach and abs(y - top) <= self.reach for left, top in middles):
                 continue

@@ -225,6 +225,13 @@ def test_the_truth_is_counted_beside_the_heavy_stage() -> None:
     seen = measure(Channel("cheap", "odd", 0), Channel("heavy", "bad", 1), path_of(SCORES), made)
     assert (seen.positives, seen.truth.count, seen.truth_unflagged) == (2, 4, 2)
     assert [int(seen.truth.misses[at(seen, t)]) for t in (0.0, 0.5, 1.0)] == [2, 3, 4]
+    good = measure(Channel("cheap", "odd", 0), Channel("heavy", "bad", 1), path_of(SCORES), [
+        Unit(one.id, one.digest, FrameImage.from_array(picture((0.9, green))), False)
+        for one, green in zip(made, greens, strict=True)
+    ])  # fmt: skip
+    assert (good.truth.count, good.truly_good.count, good.negatives) == (0, 5, 3)
+    assert int(good.truly_good.misses[at(good, 0.5)]) == 2  # which the heavy stage flags: no false alarm by its word
+    assert int(good.false_alarms[at(good, 0.5)]) == 0
 
 
 def test_a_claim_against_the_truth_counts_what_truly_is() -> None:
@@ -236,3 +243,5 @@ def test_a_claim_against_the_truth_counts_what_truly_is() -> None:
     assert not lacks(seen, Claim(0.05, 0.05, against="truth"))
     assert verify(seen, Claim(0.05, 0.05, against="truth")).chosen == 1
     assert verify(seen, Claim(0.05, 0.05)).chosen == 0
+    seen.truly_good = Group(np.array([0, 20]), 100)
+    assert verify(seen, Claim(0.05, 0.05, alpha_false=0.1, against="truth")).chosen == 0

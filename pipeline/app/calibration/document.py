@@ -60,7 +60,7 @@ def certificate_of(done: Calibration) -> Certificate:
     assert verified is not None
     assert verified.chosen is not None
     at = verified.chosen
-    group = measured.of(claim.against)
+    group, rest = measured.of(claim.against), measured.rest_of(claim.against)
     beside: dict[str, Any] = {}
     if claim.against == "truth":
         beside = {"heavy_positives": measured.positives, "heavy_misses": int(measured.misses[at])}
@@ -87,8 +87,8 @@ def certificate_of(done: Calibration) -> Certificate:
             against=claim.against,
             **beside,
             alpha_false=claim.alpha_false,
-            negatives=measured.negatives,
-            false_alarms=int(measured.false_alarms[at]),
+            negatives=rest.count,
+            false_alarms=int(rest.misses[at]),
             evidence=verified.p[at],
             match_iou=done.match_iou if done.path.matches else None,
             each_class=claim.each_class,
@@ -148,7 +148,8 @@ def not_held(done: Calibration) -> str:
     misses, n = int(group.misses[0]), group.count
     word = f"even {done.path.key} = {step.threshold:g} misses {misses} of {n} positives"
     if claim.alpha_false is not None:
-        word += f" and reports {int(measured.false_alarms[0])} of {measured.negatives} others"
+        rest = measured.rest_of(claim.against)
+        word += f" and reports {int(rest.misses[0])} of {rest.count} others"
     needed = positives_needed(claim.alpha, claim.delta, misses, claim.test)
     best = percent(provable(misses, n, claim.delta, claim.test))
     count = f"{misses} {'miss' if misses == 1 else 'misses'}"
