@@ -27,6 +27,7 @@ from pipeline.core.errors import InputError, InputErrors
 from pipeline.core.payloads import Colour, Fit, Resize, ViewSpec
 from pipeline.core.secrets import redact
 from pipeline.core.settings import Name, Settings
+from pipeline.core.yaml_text import yaml_text
 
 MANIFEST = "manifest.yaml"
 SAMPLES = "samples"
@@ -255,13 +256,7 @@ def read_manifest(file: Path) -> Manifest:
 
 def write_manifest(manifest: Manifest, file: Path) -> None:
     """What is as it is by default is left out. Raises `OSError`."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its own annotation says None
-    with file.open("w", encoding="utf-8") as out:
-        yaml.dump(manifest.model_dump(mode="json", exclude_defaults=True), out)
+    file.write_text(yaml_text(manifest.model_dump(mode="json", exclude_defaults=True)), encoding="utf-8")
 
 
 def validated(document: Mapping[str, Any], place: str) -> Manifest:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -18,6 +17,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import save_text
 from pipeline.core.secrets import redact
 from pipeline.core.settings import Settings
+from pipeline.core.yaml_text import yaml_text
 
 Against: TypeAlias = Literal["heavy", "truth"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -185,15 +185,8 @@ class Certificate(Settings):
 
     def save(self, path: Path) -> None:
         """Write it as YAML, sealed; one that lies there stays until this one is whole. Raises `InputError`."""
-        from ruamel.yaml import YAML
-
         document = self.model_dump(mode="json")
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its own annotation says None
-        text = StringIO()
-        yaml.dump(document | {"seal": _seal(document)}, text)
-        save_text(path, text.getvalue())
+        save_text(path, yaml_text(document | {"seal": _seal(document)}))
 
 
 def load_certificate(path: Path) -> Certificate:

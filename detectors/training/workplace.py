@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from detectors.manifest import MANIFEST
 from detectors.training import processes
 from pipeline.core.errors import InputError
+from pipeline.core.interrupts import asked_to_end
 
 if sys.platform != "win32":
     import fcntl
@@ -22,24 +22,17 @@ _LOCK = "lock"
 
 @contextlib.contextmanager
 def ended_between_steps(world: int) -> Iterator[Callable[[], bool]]:
-    """Whether somebody asked for an end (Ctrl-C, SIGTERM) since: what is half done is done first. Asked twice, it ends
-    there and then. Several processes are ended by whoever started them, since none may leave the others waiting."""
-    asked: list[int] = []
+    """Whether somebody asked for an end since: what is half done is done first. Asked twice, it ends there and then.
+    Several processes are ended by whoever started them, since none may leave the others waiting."""
 
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
+    def at_once(number: int) -> None:
+        raise KeyboardInterrupt
 
     if world > 1 or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with asked_to_end(at_once) as asked:
+        yield asked
 
 
 def check_place(folder: Path) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import click
@@ -19,6 +17,7 @@ from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.wiring import pipeline
 from pipeline.core.contracts import Generation
+from pipeline.core.interrupts import asked_to_end
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import Snapshot
 from pipeline.engine.pipeline import Pipeline
@@ -60,7 +59,7 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
     running = pipeline(plan, generations)
     for line in announce(plan, generations):
         click.echo(redact(line), err=True)
-    with _stop_requests() as stopping, contextlib.ExitStack() as closing:
+    with asked_to_end(_leave_at_once) as stopping, contextlib.ExitStack() as closing:
         closing.callback(running.stop, drain_s=DRAIN_S)
         if plan.metrics is not None:
             from pipeline.app.metrics import Endpoint
@@ -136,21 +135,7 @@ def _failures(final: Snapshot, plan: Plan) -> Iterator[str]:
             yield f"sinks.{sink.sink}: {lost} items were not written: {sink.detail or 'refused, for the reason above'}"
 
 
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask for an end; asked twice, the program leaves at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked:
-            if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\n")  # a live table hides the cursor
-            os._exit(128 + number)
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _leave_at_once(number: int) -> None:
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h\n")  # a live table hides the cursor
+    os._exit(128 + number)

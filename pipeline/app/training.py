@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pipeline.app.commands.options import print_json
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
 from pipeline.core.files import save_text
+from pipeline.core.yaml_text import yaml_text
 from sinks.paths import check_folder
 
 _PARTS_A_SECOND, _DEADLINE_MS = 10, 1000  # what any machine keeps up with; the line's own pace is its owner's to set
@@ -132,19 +132,11 @@ def _run_config(project: Project, cheap: Made, heavy: Made) -> str:
             "rejects": {"kind": "rejects", "path": f"results/{project.name}-rejects"},
         },
     }
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its own annotation says None
-    text = StringIO()
-    text.write(
+    return (
         f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate` has proved it; then\n"
         "# name the certificate under `cascade`. The line carries a few held-out pictures: set its path to where\n"
         "# parts come from, and fps and deadline_ms to its pace.\n"
-    )
-    yaml.dump(document, text)
-    return text.getvalue()
+    ) + yaml_text(document)
 
 
 def report_labels(project: Project, out: Path, folds: int, as_json: bool) -> int:

@@ -14,26 +14,28 @@ from detectors.manifest import MANIFEST, Input, Manifest, Model, Output, ViewSet
 
 def mean_colour(path: Path, *, batch: int | str = "N", side: int = 8, metadata: dict[str, str] | None = None) -> Path:
     """ONNX: float32 `[batch, 3, side, side]` → `scores`: the softmax over the mean of each channel, three classes."""
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["picture"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
-        helper.make_node("Add", ["logits", "bias"], ["shifted"]),
-        helper.make_node("Softmax", ["shifted"], ["scores"], axis=1),
-    ]
-    return save(
-        path,
-        nodes,
-        {"picture": [batch, 3, side, side]},
-        {"scores": [batch, 3]},
-        {"weights": np.eye(3, dtype=np.float32) * 4, "bias": np.array([0.0, 0.5, -0.5], np.float32)},
-        metadata,
-    )
+    weights, bias = np.eye(3, dtype=np.float32) * 4, np.array([0.0, 0.5, -0.5], np.float32)
+    return _of_means(path, weights, bias, [batch, 3, side, side], metadata)
 
 
 def brightness(folder: Path, side: int, threshold: float) -> Path:
     """A model folder: a picture whose mean is above `threshold` (of 1) is `bad`, else `good`."""
     folder.mkdir(parents=True)
+    slope = 600.0
+    matrix, bias = np.array([[0, slope / 3]] * 3, np.float32), np.array([0, -slope * threshold], np.float32)
+    weights = _of_means(folder / "model.onnx", matrix, bias, ["N", 3, side, side])
+    write_manifest(described(weights, side, name="brightness", labels=("good", "bad")).manifest, folder / MANIFEST)
+    return folder
+
+
+def _of_means(
+    path: Path,
+    weights: np.ndarray[Any, Any],
+    bias: np.ndarray[Any, Any],
+    picture: list[int | str],
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """The softmax over a linear function of the means of the channels."""
     nodes = [
         helper.make_node("GlobalAveragePool", ["picture"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
@@ -41,14 +43,8 @@ def brightness(folder: Path, side: int, threshold: float) -> Path:
         helper.make_node("Add", ["logits", "bias"], ["shifted"]),
         helper.make_node("Softmax", ["shifted"], ["scores"], axis=1),
     ]
-    slope = 600.0
-    constants = {
-        "weights": np.array([[0, slope / 3]] * 3, np.float32),
-        "bias": np.array([0, -slope * threshold], np.float32),
-    }
-    weights = save(folder / "model.onnx", nodes, {"picture": ["N", 3, side, side]}, {"scores": ["N", 2]}, constants)
-    write_manifest(described(weights, side, name="brightness", labels=("good", "bad")).manifest, folder / MANIFEST)
-    return folder
+    outputs: dict[str, list[int | str]] = {"scores": [picture[0], len(bias)]}
+    return save(path, nodes, {"picture": picture}, outputs, {"weights": weights, "bias": bias}, metadata)
 
 
 def save(

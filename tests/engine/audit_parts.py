@@ -13,10 +13,14 @@ from parts import Brightness
 
 from detectors.calibration.live import AuditSettings, LiveAudit
 from detectors.rules.scores import Scores
-from pipeline.core.contracts import Generation
+from pipeline.core.contracts import Gate, Generation
 from pipeline.core.payloads import View
 from pipeline.core.records import Findings, Outcome, Result
+from pipeline.core.snapshot import Snapshot
+from pipeline.engine.pipeline import Pipeline, StreamPlan
+from sinks.memory import Collector
 from sinks.memory import Memory as MemorySink
+from sources.memory import Memory
 
 NOTHING, SLIPS, ASKED, ALONE, FALSE = 20, 60, 120, 220, 240
 CHEAP = {NOTHING: 0.1, SLIPS: 0.1, ASKED: 0.5, ALONE: 0.9, FALSE: 0.9}
@@ -70,6 +74,20 @@ def audited(
     auditor = LiveAudit(plan, name, RULE, again, plan.plan_for(None))
     heavy = heavy or Known("heavy", table=HEAVY)
     return Generation(name, cheap or Known(), heavy, RULE, certified, auditor=auditor)
+
+
+def run(
+    source: Memory, generation: Generation, *, stop_after_s: float | None = None, gate: Gate | None = None
+) -> tuple[Snapshot, Collector]:
+    sink = AuditSink()
+    pipeline = Pipeline([StreamPlan("s", source, "known", generation, gate)], {"sink": sink})
+    pipeline.start()
+    if stop_after_s is None:
+        assert pipeline.wait(30), "it did not finish"
+    else:
+        pipeline.wait(stop_after_s)
+    pipeline.stop(drain_s=3.0)
+    return pipeline.snapshot(), sink.collector
 
 
 def emitted(outcome: Outcome) -> tuple[object, ...]:

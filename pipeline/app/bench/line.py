@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -158,13 +159,10 @@ def _forms(passing: Line, scale: Scale) -> list[Row]:
     int8 = OpenVino().open(model, Options("f32", 1, len(batch)))
     exact = _exact(model)
     rows = []
-    for precision, at_least in (("f32", 3.9), ("bf16", 1.5)):
-        other = _compiled(exact, precision)  # type: ignore[arg-type]  # of the two above
-        pairs = in_turns(
-            rate(lambda: _times(int8, batch)),
-            rate(lambda other=other: other(batch)),  # type: ignore[misc]
-            scale.of(9, 1),
-        )
+    forms: tuple[tuple[Precision, float], ...] = (("f32", 3.9), ("bf16", 1.5))
+    for precision, at_least in forms:
+        other = partial(_compiled(exact, precision), batch)
+        pairs = in_turns(rate(lambda: _times(int8, batch)), rate(other), scale.of(9, 1))
         note = f"the same network without quantisation, {precision} pinned; 640×640, batch {len(batch)}"
         rows.append(paired(f"line: {_HEAVY} int8 against {precision}", "boards/s", pairs, at_least, note))
     return rows
