@@ -31,7 +31,7 @@ from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import View, ViewSpec
 from pipeline.core.pictures import BadPicture
-from pipeline.core.records import Array
+from pipeline.core.records import Array, Findings
 from pipeline.core.settings import Name, Settings
 
 log = logging.getLogger(__name__)
@@ -181,6 +181,7 @@ class Maker:
 
     def __init__(self, project: Project, out: Path, tell: Tell) -> None:
         self.project, self.out, self.tell = project, out, tell
+        self.said: dict[str, Findings] = {}  # by a teacher, of pictures that had no labels
         only_taught = (
             project.teacher is not None
             and project.heavy is None
@@ -206,7 +207,8 @@ class Maker:
         teacher = self.project.teacher
         assert teacher is not None
         self.tell("teacher", {"labels": len(data)})
-        return processes.by_the_first(lambda: labelled(build_stage(teacher), data, self.project.data.path))
+        done, self.said = processes.by_the_first(lambda: labelled(build_stage(teacher), data, self.project.data.path))
+        return done
 
     def _list_apart(self) -> None:
         """Which samples nothing here has seen: for `--only` of eval and calibrate."""
@@ -248,7 +250,8 @@ class Maker:
             return "", {}
         self.tell("teacher", {"pictures": len(self.learned)})
         whole = part.recipe.network.head == "classification"
-        return who.name, lessons(who, self.learned.samples, part.recipe.distill, labels, whole=whole)
+        share = part.recipe.distill
+        return who.name, lessons(who, self.learned.samples, share, labels, whole=whole, said=self.said)
 
     def _make(
         self, part: Part, name: str, labels: Sequence[str], taught: Mapping[str, Lesson], teacher: str = ""

@@ -6,7 +6,7 @@ with a share of 1 a cheap stage learns nothing but the teacher's word, on a stre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,36 +49,39 @@ def lessons(
     labels: Sequence[str],
     *,
     whole: bool,
-    progress: Callable[[int], None] = lambda done: None,
+    said: Mapping[str, Findings] | None = None,
 ) -> dict[str, Lesson]:
     """By the sample's name: a `share` of the teacher's word, the rest the labels'. `labels` are the learner's, and
-    `whole` says whether it sorts whole pictures. Pictures that cannot be read are left out. Raises `InputError` for a
-    teacher who speaks of something else."""
+    `whole` says whether it sorts whole pictures. What the teacher has `said` before it is not asked again.
+    Pictures that cannot be read are left out. Raises `InputError` for a teacher who speaks of something else."""
     taught: dict[str, Lesson] = {}
     kinds = _translation(teacher.labels, labels)
     for sample in samples:
         try:
-            found = teacher.score([sample.image().view(teacher.spec)])[0]
+            found = (said or {}).get(sample.name) or _word(teacher, sample)
         except BadPicture:
             continue
         if (found.boxes is None) != whole:
             says, learns = ("places", "whole pictures") if whole else ("whole pictures", "places")
             raise InputError(f"{teacher.name} speaks of {says}, and this stage learns of {learns}", "teacher")
         taught[sample.name] = mixed(untaught(sample, len(labels)), _translated(found, kinds, labels), share)
-        progress(len(taught))
     return taught
 
 
-def labelled(teacher: Stage, data: DataSet, place: Path) -> DataSet:
+def _word(teacher: Stage, sample: Sample) -> Findings:
+    return teacher.score([sample.image().view(teacher.spec)])[0]
+
+
+def labelled(teacher: Stage, data: DataSet, place: Path) -> tuple[DataSet, dict[str, Findings]]:
     """Pictures in `place` that nobody labelled, with the teacher's word for it: what it is sure of by half, or of a
-    whole picture the likeliest label. Those that cannot be read are left out, and counted. Raises `InputError` where
-    none can."""
+    whole picture the likeliest label; and that word itself, by the sample's name. Those that cannot be read are left
+    out, and counted. Raises `InputError` where none can."""
     labels = tuple(sorted(teacher.labels, key=lambda label: not says_good(label)))
     kinds = _translation(teacher.labels, labels)
-    reading = Reading(place)
+    reading, said = Reading(place), dict[str, Findings]()
     for sample in data.samples:
         try:
-            found = teacher.score([sample.image().view(teacher.spec)])[0]
+            found = said[sample.name] = _word(teacher, sample)
         except BadPicture as error:
             reading.leave_out("unreadable pictures", f"{sample.name} {error}")
             continue
@@ -86,7 +89,7 @@ def labelled(teacher: Stage, data: DataSet, place: Path) -> DataSet:
         boxes = NO_BOXES if found.boxes is None else found.boxes[sure]
         reading.samples.append(replace(sample, boxes=boxes, classes=kinds[found.classes[sure].astype(np.int64)]))
     done = reading.done(labels)
-    return replace(done, left_out=data.left_out + done.left_out, remarks=(*data.remarks, *done.remarks))
+    return replace(done, left_out=data.left_out + done.left_out, remarks=(*data.remarks, *done.remarks)), said
 
 
 def _translation(theirs: Sequence[str], ours: Sequence[str]) -> Array:
