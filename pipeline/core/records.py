@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
@@ -105,10 +104,8 @@ class Findings:
     def score(self, watch: Sequence[int]) -> float:
         """Of the classes with these indices the highest score of a box, or the summed scores of the whole; 0 where
         there is none."""
-        picked = self.scores[np.isin(self.classes, np.asarray(watch))]
-        if self.boxes is None:
-            return float(sum(picked.tolist()))
-        return float(picked.max()) if picked.size else 0.0
+        picked = [score for index in watch for score in self.scores[self.classes == index].tolist()]
+        return float(sum(picked)) if self.boxes is None else max(picked, default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
