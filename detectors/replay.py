@@ -17,7 +17,7 @@ from detectors.rules.boxes import Boxes
 from detectors.rules.regions import Regions
 from pipeline.core.contracts import Clear, Escalate, Flag, Rule, Stage
 from pipeline.core.errors import InputError
-from pipeline.core.payloads import Image
+from pipeline.core.media import Payload
 from pipeline.core.records import Box, Findings
 
 Place: TypeAlias = Box | None
@@ -112,7 +112,7 @@ def places_at_any_threshold(rule: Rule) -> Callable[[Findings], Iterable[Place]]
 
 
 def see(
-    cheap: Stage, heavy: Stage | None, images: Sequence[Image], places: Callable[[Findings], Iterable[Place]]
+    cheap: Stage, heavy: Stage | None, images: Sequence[Payload], places: Callable[[Findings], Iterable[Place]]
 ) -> list[Seen]:
     """Have every image judged by the cheap stage, and by the heavy one whole and at its `places`. No more views are
     held than a few images need. Raises `StageError`."""
@@ -130,7 +130,7 @@ def see(
     return [Seen(one, by_place) for one, by_place in zip(first, kept, strict=True)]
 
 
-def heard(stage: Stage, images: Sequence[Image], places: Sequence[Place]) -> list[Heard]:
+def heard(stage: Stage, images: Sequence[Payload], places: Sequence[Place]) -> list[Heard]:
     """What `stage` says of each image at its place, in batches of the stage's size."""
     answers: dict[int, Heard] = {}
     whole = [index for index, place in enumerate(places) if place is None]

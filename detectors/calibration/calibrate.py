@@ -14,7 +14,7 @@ from detectors.calibration.certificate import Against
 from detectors.calibration.paths import Path
 from detectors.replay import places_of, replay, see
 from pipeline.core.contracts import Stage
-from pipeline.core.payloads import Image
+from pipeline.core.media import Payload
 from pipeline.core.records import Array
 
 
@@ -25,7 +25,7 @@ class Unit:
 
     id: str
     digest: str
-    image: Image
+    image: Payload
     true: bool | None = None
 
 

@@ -39,10 +39,9 @@ class StageIdentity(Settings):
 
     @classmethod
     def of(cls, stage: Stage) -> Self:
-        said, view = stage.describe(), stage.spec
+        said = stage.describe()
         words = {name: str(said.get(name, "")) for name in cls.model_fields}
-        how = f"{view.fit}, {view.resize}, {view.colour}, crop {view.crop:g}"
-        return cls.model_validate(words | {"view": f"{view.width}×{view.height} {how}"})
+        return cls.model_validate(words | {"view": stage.spec.words()})
 
     def differences(self, there: StageIdentity) -> list[str]:
         """What of `there` is not as it was, in words."""

@@ -27,6 +27,7 @@ class Duplicate(Settings):
 
 class _DuplicateGate:
     name = Duplicate.name
+    carries = True
 
     def __init__(self, tolerance: float) -> None:
         self._tolerance = tolerance

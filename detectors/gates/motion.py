@@ -38,6 +38,7 @@ class Motion(Settings):
 
 class _MotionGate:
     name = Motion.name
+    carries = True
 
     def __init__(self, plan: Motion) -> None:
         self._plan = plan

@@ -16,6 +16,7 @@ from detectors.datasets.base import NO_BOXES, DataSet, Reading, Sample, says_goo
 from detectors.image.boxes import between
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
+from pipeline.core.media import Payload
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array, Findings
 
@@ -69,7 +70,8 @@ def lessons(
 
 
 def _word(teacher: Stage, sample: Sample) -> Findings:
-    return teacher.score([sample.image().view(teacher.spec)])[0]
+    payload: Payload = sample.image()
+    return teacher.score([payload.view(teacher.spec)])[0]
 
 
 def labelled(teacher: Stage, data: DataSet, place: Path) -> tuple[DataSet, dict[str, Findings]]:

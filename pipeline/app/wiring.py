@@ -21,6 +21,7 @@ from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
 from pipeline.app.config.settings import SECTIONS
 from pipeline.core.contracts import Auditor, Generation, Stage
 from pipeline.core.errors import InputError
+from pipeline.core.payloads import tile_of
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 
 _REPORTED_FROM = 0.5
@@ -114,7 +115,7 @@ class _Builder:
             self._mistakes.add("both stages have the same name; give one of them a `name`", (*plan.key, "heavy"))
             return None
         rule = plan.rule or default_rule(cheap.labels)
-        tile = None if heavy is None else heavy.spec.tile
+        tile = None if heavy is None else tile_of(heavy.spec)
         if not self._fits(plan, rule, cheap.labels, None if heavy is None else heavy.labels, tile):
             return None
         stages = (cheap,) if heavy is None else (cheap, heavy)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
-from pipeline.core.payloads import Image, View, ViewSpec
+from pipeline.core.errors import InputError
+from pipeline.core.media import Medium, Payload, Spec
+from pipeline.core.payloads import Image
 from pipeline.core.records import Array, Audit, Detection, Event, Findings, Item, Outcome, Region
 from pipeline.core.settings import Settings, StreamSettings
 from pipeline.core.snapshot import AuditReport, Snapshot
@@ -35,6 +37,7 @@ class Source(StreamSettings, ABC):
     live: ClassVar[bool] = False
     """Live: it arrives when it likes, an end is a disconnect, frames are dropped under load. Otherwise it is
     replayable: it can wait, its end is the end, and a second reading gives the same ids."""
+    medium: ClassVar[Medium] = "picture"
 
     @abstractmethod
     def open(self, stream: str) -> Reader:
@@ -54,31 +57,48 @@ class Source(StreamSettings, ABC):
         is then no frozen feed, and is judged like any other."""
         return False
 
+    @property
+    def tracks(self) -> Mapping[str, StreamSettings]:
+        """Further streams of the same reader, by what stands behind the stream's name and a dot: what is read as
+        `door` gives chunks of `door.sound`, too. What judges them, and how, their settings say."""
+        return {}
+
+    def fitted(self, spec: Spec, track: str = "") -> Self:
+        """The same source, handing over what a model of `spec` takes of it, or of its track; as a rule that is what it
+        hands over anyway. Raises `InputError` where it cannot."""
+        if spec.medium != (self.medium if not track else "sound"):
+            raise InputError(f"its cascade judges {spec.medium}, and this is {self.medium}", "cascade")
+        return self
+
 
 class Gate(Protocol):
     """Judges without a model whether a frame differs from the last one that was *judged*. One per stream, called on
     the decode side before any queue, from one thread at a time."""
 
     name: str
+    carries: bool
+    """Whether what it holds back looks like what was judged last, so that the verdict on that holds. Otherwise there is
+    nothing in it to judge (no voice in the sound), and it is clear by itself."""
 
-    def changed(self, luma: Array, pts_ns: int) -> bool:
-        """Whether `luma` (see `Image.luma`) is worth judging. Until something was judged, everything is."""
+    def changed(self, sample: Array, pts_ns: int) -> bool:
+        """Whether a window of which this is the sample (see `Payload.sample`: luma of a picture, what is new of a
+        sound) is worth judging. One that `carries` passes everything until something was judged."""
 
-    def judged(self, luma: Array, pts_ns: int) -> None:
-        """The frame with this luma got a result of a stage; a shed or failed one never comes here."""
+    def judged(self, sample: Array, pts_ns: int) -> None:
+        """The window with this sample got a result of a stage; a shed or failed one never comes here."""
 
 
 class Stage(Protocol):
     """A model that judges views. Stateless, knows no threshold, safe to call from several threads."""
 
     name: str
-    spec: ViewSpec
+    spec: Spec
     labels: tuple[str, ...]
     max_batch: int
     workers: int
     """How many threads may usefully call `score` at once."""
 
-    def score(self, views: Sequence[View]) -> Sequence[Findings]:
+    def score(self, views: Sequence[Any]) -> Sequence[Findings]:
         """One `Findings` per view, in order. Never more than `max_batch` views. Raises `StageError`."""
 
     def warm(self) -> None:
@@ -209,12 +229,17 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An outcome together with its picture, for sinks that draw. With an `audit`, it is a window that was delivered
-    before and has been looked at again."""
+    """An outcome together with what it is about, for sinks that draw. With an `audit`, it is a window that was
+    delivered before and has been looked at again."""
 
     outcome: Outcome
-    image: Image | None
+    payload: Payload | None
     audit: Audit | None = None
+
+    @property
+    def image(self) -> Image | None:
+        """The payload, if it is a picture that was held."""
+        return self.payload if isinstance(self.payload, Image) else None
 
 
 Delivery: TypeAlias = Outcome | Event | Picture | Audit

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import threading
 import zlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
+from pipeline.core import media
 from pipeline.core.errors import FrameGone, InputError
+from pipeline.core.media import Medium, Payload, Spec
 from pipeline.core.records import Array, Box
 
 Fit: TypeAlias = Literal["stretch", "letterbox"]
@@ -31,7 +33,7 @@ _SMALLEST = 2  # pixels a side of a region: chroma is half as fine
 
 
 @dataclass(frozen=True, slots=True)
-class ViewSpec:
+class ViewSpec(Spec):
     """How a picture becomes a model's input: uint8 `[height, width, 3]`.
 
     `stretch` ignores the aspect ratio; `letterbox` keeps it and pads with grey. `crop` keeps the central share of
@@ -40,6 +42,8 @@ class ViewSpec:
     With a `tile`, a *region* is seen as it is, not resized: a square of so many source pixels around its middle, uint8
     `[tile, tile, 3]`. Small things keep the size that the model learned them in.
     """
+
+    medium: ClassVar[Medium] = "picture"
 
     width: int
     height: int
@@ -55,10 +59,26 @@ class ViewSpec:
                 "a central crop goes with `fit: stretch`; a letterboxed picture is shown whole", "view.crop"
             )
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.height, self.width, 3
+
+    @property
+    def dtype(self) -> str:
+        return "uint8"
+
+    def words(self) -> str:
+        return f"{self.width}×{self.height} {self.fit}, {self.resize}, {self.colour}, crop {self.crop:g}"
+
+
+def tile_of(spec: Spec) -> int | None:
+    """The side of the squares in which regions are seen, if they are."""
+    return spec.tile if isinstance(spec, ViewSpec) else None
+
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What a stage sees: an owned read-only array of model size, and the way back to source pixels.
+class View(media.View):
+    """What a stage sees of a picture: an owned read-only array of model size, and the way back to source pixels.
 
     A point `(x, y)` of the view lies at `(left + x * step_x, top + y * step_y)` of the source picture, whose part
     `bounds` the view shows.
@@ -71,6 +91,10 @@ class View:
     step_y: float
     bounds: Box
 
+    @property
+    def data(self) -> Array:
+        return self.pixels
+
     def to_source(self, boxes: Array) -> Array:
         """`boxes` `[N, 4]` in view pixels → float32 `[N, 4]` in source pixels, clipped to `bounds`."""
         step = np.array([self.step_x, self.step_y, self.step_x, self.step_y], np.float32)
@@ -79,8 +103,10 @@ class View:
         return cast(Array, np.clip(boxes * step + origin, [x1, y1, x1, y1], [x2, y2, x2, y2]).astype(np.float32))
 
 
-class Image(ABC):
+class Image(Payload):
     """A picture that is leased: views can be made of it until it is released."""
+
+    medium: ClassVar[Medium] = "picture"
 
     width: int
     height: int
@@ -96,6 +122,9 @@ class Image(ABC):
     def luma(self) -> Array:
         """Every `LUMA_STEP`-th luma sample in both directions: uint8 `[⌈height/8⌉, ⌈width/8⌉]`, owned."""
 
+    def sample(self) -> Array:
+        return self.luma()
+
     @abstractmethod
     def fingerprint(self) -> int:
         """A checksum of every luma sample: two pictures that differ in one are told apart."""
@@ -109,8 +138,6 @@ class Image(ABC):
     def release(self) -> None:
         """Let the decoder have its frame back. Safe to call twice."""
 
-
-Payload: TypeAlias = Image
 
 _420, _422, _PAIRED = ((0, 0), (1, 1), (1, 1)), ((0, 0), (1, 0), (1, 0)), ((0, 0), (0, 1))
 _CUTS: dict[str, tuple[str, tuple[tuple[int, int], ...]]] = {

@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from pipeline.core.payloads import Payload
+    from collections.abc import Callable
+
+    from pipeline.core.media import Payload
 
 Box: TypeAlias = tuple[float, float, float, float]
+Span: TypeAlias = tuple[int, int]
 Verdict: TypeAlias = Literal["accept", "reject", "unknown"]
 Array: TypeAlias = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a source hands over: one frame that was received whole.
+    """What a source hands over: one frame, one stretch of sound or one message, received whole.
 
+    `answer` is told the outcome once that leaves, by whoever is about to deliver it: at once, and without raising.
     `seq` counts the received frames of the epoch, damaged ones included, so that a replay gives the same ids.
     """
 
@@ -39,6 +43,7 @@ class Chunk:
     wall_ns: int
     payload: Payload
     file: str = ""  # the name of the picture, where each has one of its own
+    answer: Callable[[Outcome], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +98,38 @@ class Findings:
     """What a stage saw in one view: raw scores, no threshold applied.
 
     `scores` float32 `[N]`; `classes` int `[N]`, indices into `labels`; `boxes` float32 `[N, 4]` in *source* pixels,
-    or None where a score speaks of the whole view.
+    `spans` int64 `[N, 2]` (nanoseconds of media time in sound, characters in a text, half-open), or neither where a
+    score speaks of the whole view.
     """
 
     labels: tuple[str, ...]
     scores: Array
     classes: Array
     boxes: Array | None = None
+    spans: Array | None = None
+
+    @property
+    def placed(self) -> bool:
+        """Whether each score is of one thing somewhere, and not of the whole."""
+        return self.boxes is not None or self.spans is not None
 
     def score(self, watch: Sequence[int]) -> float:
-        """Of the classes with these indices the highest score of a box, or the summed scores of the whole; 0 where
+        """Of the classes with these indices the highest score of a thing, or the summed scores of the whole; 0 where
         there is none."""
         picked = [score for index in watch for score in self.scores[self.classes == index].tolist()]
-        return float(sum(picked)) if self.boxes is None else max(picked, default=0.0)
+        return max(picked, default=0.0) if self.placed else float(sum(picked))
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One thing found: label, score, and where (nowhere = the whole window)."""
+    """One thing found: label, score, and where (nowhere = the whole window): a box in a picture, a span of media time
+    in nanoseconds, or a span of characters of a message."""
 
     label: str
     score: float
     box: Box | None = None
+    span_ns: Span | None = None
+    chars: Span | None = None
 
 
 class ShedReason(StrEnum):
@@ -316,6 +331,10 @@ def detection_document(detection: Detection) -> dict[str, Any]:
     document: dict[str, Any] = {"label": detection.label, "score": round(detection.score, 4)}
     if detection.box is not None:
         document["box"] = [round(side, 1) for side in detection.box]
+    if detection.span_ns is not None:
+        document["span_ns"] = list(detection.span_ns)
+    if detection.chars is not None:
+        document["chars"] = list(detection.chars)
     return document
 
 

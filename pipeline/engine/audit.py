@@ -291,7 +291,7 @@ class AuditRunner:
     def _look(self, picked: _Picked) -> None:
         outcome, auditor = picked.outcome, self.auditor
         try:
-            view = picked.lease.image.view(auditor.stage.spec)
+            view = picked.lease.payload.view(auditor.stage.spec)
             (findings,) = auditor.stage.score([view])
             word = auditor.word(findings, outcome)
         except Exception as error:  # noqa: BLE001 whatever a picture or a model raises: this one was not seen

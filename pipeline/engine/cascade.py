@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline.core.contracts import Clear, Decision, Escalate, Flag, Generation, Stage
 from pipeline.core.errors import StageError
-from pipeline.core.payloads import View
+from pipeline.core.media import View
 from pipeline.core.records import Failed, Findings, Result
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import StageSnapshot
@@ -168,7 +168,8 @@ def _crop(job: Job, stage: Stage) -> View:
     if ticket.lease is None:
         raise StageError("the picture is not held")
     region = ticket.regions[job.index]
-    return ticket.lease.image.view(stage.spec, None if region is None else region.box)
+    view: View = ticket.lease.payload.view(stage.spec, None if region is None else region.box)
+    return view
 
 
 class _StageRunner:

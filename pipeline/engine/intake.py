@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from pipeline.core.contracts import Gate
+from pipeline.core.media import Payload
 from pipeline.core.payloads import Image
 from pipeline.core.records import Array, Chunk, Failed, Gap, Item, Result, SourceState, Window
 from pipeline.core.secrets import redact
@@ -92,11 +93,11 @@ class Intake:
                 self._stream.state = SourceState.DAMAGED
 
     def _chunk(self, chunk: Chunk) -> None:
-        image, pts_ns = chunk.payload, chunk.pts_ns
+        payload, pts_ns = chunk.payload, chunk.pts_ns
         if self._feed is not None:
             pts_ns = self._feed.media_time(pts_ns, chunk.mono_ns, chunk.duration_ns)
         if not self._sampler.takes(pts_ns):
-            image.release()
+            payload.release()
             self._stream.sampled_out()
             return
         window = Window(
@@ -115,29 +116,35 @@ class Intake:
         if self._stream.block:
             self._wait(toss)
         try:
-            luma = image.luma() if self._gate is not None or self._feed is not None else None
-            carried = None if luma is None else self._carried(window, image, luma)
-            view = image.view(self._runner.generation.cheap.spec) if carried is None else None
+            sample = payload.sample() if self._gate is not None or self._feed is not None else None
+            carried = None if sample is None else self._carried(window, payload, sample)
+            view = payload.view(self._runner.generation.cheap.spec) if carried is None else None
         except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
-            image.release()
+            payload.release()
             reason = f"it could not be looked at: {redact(error)}"
-            self._stream.admit(window, outcome=Failed(window, time.monotonic_ns(), reason), toss=toss)
+            failed = Failed(window, time.monotonic_ns(), reason)
+            self._stream.admit(window, outcome=failed, toss=toss, answer=chunk.answer)
             return
         keeps = toss is not None or (self._keeps if carried is None else self._holders > 1)
         holders = self._holders + (toss is not None)
-        ticket = self._stream.admit(window, Lease(image, holders) if keeps else None, luma, carried, toss)
+        lease = Lease(payload, holders) if keeps else None
+        ticket = self._stream.admit(window, lease, sample, outcome=carried, toss=toss, answer=chunk.answer)
         if not keeps:
-            image.release()
+            payload.release()
         if view is not None and ticket.outcome is None:
             self._runner.submit(ticket, view)
 
-    def _carried(self, window: Window, image: Image, luma: Array) -> Result | None:
-        """The verdict of the last judged window, where this one shows nothing new. Also sets the feed's state."""
+    def _carried(self, window: Window, payload: Payload, sample: Array) -> Result | None:
+        """The verdict of the last judged window, where this one shows nothing new, or that there is nothing in it to
+        judge. Also sets the feed's state."""
         self._learn(window.epoch)
         state = SourceState.LIVE
-        if self._feed is not None:
-            state = self._feed.see(image, window.start_ns, window.mono_ns)
+        if self._feed is not None and isinstance(payload, Image):
+            state = self._feed.see(payload, window.start_ns, window.mono_ns)
         self._stream.state = state
+        if self._gate is not None and not self._gate.carries:
+            nothing = not self._gate.changed(sample, window.start_ns) and not self._runner.opened_ns
+            return self._nothing(window, self._gate.name) if nothing else None
         if self._judged is None or (self._runner.opened_ns and not self._still_good(state, self._judged[1])):
             return None
         judged_at_ns = self._judged[1].window.start_ns
@@ -146,7 +153,7 @@ class Intake:
             if judged_at_ns >= self._feed.since_ns and age_ns < self._feed_refresh_ns:
                 return self._carry(window, state.value, self._judged[1])
             return None
-        if self._gate is None or age_ns >= self._gate_refresh_ns or self._gate.changed(luma, window.start_ns):
+        if self._gate is None or age_ns >= self._gate_refresh_ns or self._gate.changed(sample, window.start_ns):
             return None
         return self._carry(window, self._gate.name, self._judged[1])
 
@@ -178,13 +185,16 @@ class Intake:
         not be the stream's, and may be of a connection that is no more."""
         inbox = self._stream.judged
         while inbox:
-            luma, result = inbox.popleft()
+            sample, result = inbox.popleft()
             at_ns = result.window.start_ns
             if result.window.epoch != epoch or (self._judged and at_ns < self._judged[1].window.start_ns):
                 continue
-            self._judged = luma, result
+            self._judged = sample, result
             if self._gate is not None:
-                self._gate.judged(luma, at_ns)
+                self._gate.judged(sample, at_ns)
+
+    def _nothing(self, window: Window, by: str) -> Result:
+        return Result(window, time.monotonic_ns(), decided_by=by, generation=self._runner.generation.id)
 
     def _carry(self, window: Window, by: str, judged: Result) -> Result:
         return Result(

@@ -99,6 +99,7 @@ class _Child:
                 if self.stopping.is_set():
                     return
                 image = item.payload
+                assert isinstance(image, Image)  # the config refuses others
                 self._keep(item.seq, image)
                 times = (item.pts_ns, item.duration_ns, item.mono_ns, item.wall_ns)
                 self.send("chunk", (item.seq, *times, image.width, image.height, image.luma(), item.file))

@@ -16,7 +16,9 @@ import psutil
 
 from pipeline.core.contracts import Delivery, Gate, Generation, Picture, Sink, Source
 from pipeline.core.errors import InputError
+from pipeline.core.media import Medium
 from pipeline.core.records import Audit, Event, Outcome, SourceState
+from pipeline.core.settings import StreamSettings
 from pipeline.core.snapshot import Snapshot
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.cascade import CascadeRunner
@@ -24,7 +26,7 @@ from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings, EventTracker
 from pipeline.engine.intake import Intake
 from pipeline.engine.stream import LIVE_BUDGET_NS, Stream
-from pipeline.engine.supervisor import SourceRunner
+from pipeline.engine.supervisor import Line, SourceRunner
 from pipeline.engine.telemetry import Histogram
 from pipeline.engine.ticket import Lease, Ticket
 
@@ -40,13 +42,15 @@ which learns from verdicts: the sooner they come back, the more it can hold back
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """One stream: where it comes from, what judges it. `gate` is this stream's own (it holds state)."""
+    """One stream: where it comes from, what judges it. `gate` is this stream's own (it holds state). `tracks` are the
+    further streams of its reader that anybody judges, by their full names (`door.sound`)."""
 
     name: str
     source: Source
     cascade: str
     generation: Generation
     gate: Gate | None = None
+    tracks: tuple[StreamPlan, ...] = ()
 
 
 class Pipeline:
@@ -67,7 +71,7 @@ class Pipeline:
         *,
         events: EventSettings | None = None,
     ) -> None:
-        names = [plan.name for plan in streams]
+        names = [plan.name for one in streams for plan in (one, *one.tracks)]
         if len(set(names)) != len(names):
             raise InputError("two streams have the same name", "sources")
         self._sinks = [SinkRunner(name, sink, self.snapshot) for name, sink in sinks.items()]
@@ -91,6 +95,21 @@ class Pipeline:
 
     def _add(self, plan: StreamPlan) -> None:
         source = plan.source
+        lines = [self._line(plan, source, source.medium)]
+        lines += [
+            self._line(track, source.tracks[track.name.removeprefix(f"{plan.name}.")], "sound") for track in plan.tracks
+        ]
+        reads = source
+        if source.isolation == "process":
+            from pipeline.engine.isolation import Isolated
+
+            audits = [line.stream.audit for line in lines]
+            reads = Isolated.around(source, max(0 if audit is None else audit.auditor.reserve for audit in audits))
+        self._runners.append(SourceRunner(reads, lines, self._ready))
+
+    def _line(self, plan: StreamPlan, settings: StreamSettings, medium: Medium) -> Line:
+        """One stream, from where it comes in to where its outcomes leave."""
+        source = plan.source
         runner = self._cascades.get(plan.generation.id)
         if runner is not None and runner.generation is not plan.generation:
             raise InputError(f"two generations have the id {plan.generation.id}", f"sources.{plan.name}")
@@ -99,7 +118,7 @@ class Pipeline:
             runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation, audit)
         tracker = EventTracker(self._events)
         can_wait = source.overflow == "block" if source.overflow else not source.paced
-        budget_ns = int(source.latency_budget_ms * 1e6) if source.latency_budget_ms else None
+        budget_ns = int(settings.latency_budget_ms * 1e6) if settings.latency_budget_ms else None
         if budget_ns is None and not can_wait:
             budget_ns = LIVE_BUDGET_NS
         stream = Stream(
@@ -107,32 +126,25 @@ class Pipeline:
             plan.cascade,
             plan.generation,
             lambda ticket, outcome: self._emit(ticket, outcome, tracker, can_wait),
-            in_flight=source.in_flight or (WAITING_IN_FLIGHT if can_wait and plan.gate is None else SHORT_IN_FLIGHT),
+            in_flight=settings.in_flight or (WAITING_IN_FLIGHT if can_wait and plan.gate is None else SHORT_IN_FLIGHT),
             block=can_wait,
             budget_ns=budget_ns,
-            linger_ns=WAITING_LINGER_NS if can_wait and not source.latency_budget_ms else LIVE_LINGER_NS,
+            linger_ns=WAITING_LINGER_NS if can_wait and not settings.latency_budget_ms else LIVE_LINGER_NS,
             audit=runner.audit,
         )
         intake = Intake(
             stream,
             runner,
             plan.gate,
-            max_fps=source.max_fps,
-            gate_refresh_s=source.gate.refresh_s if source.gate is not None else source.refresh_s,
-            feed_refresh_s=source.refresh_s,
-            watches_feed=source.paced and not source.parts,
+            max_fps=settings.max_fps,
+            gate_refresh_s=settings.gate.refresh_s if settings.gate is not None else settings.refresh_s,
+            feed_refresh_s=settings.refresh_s,
+            watches_feed=source.paced and not source.parts and medium == "picture",
             picture_sinks=len(self._picture_sinks),
             held=self._behind,
         )
-        reads = source
-        if source.isolation == "process":
-            from pipeline.engine.isolation import Isolated
-
-            reads = Isolated.around(source, 0 if runner.audit is None else runner.audit.auditor.reserve)
         self._streams.append(stream)
-        self._runners.append(
-            SourceRunner(reads, stream, intake, self._ready, lambda: self._broke(stream, tracker, can_wait))
-        )
+        return Line(stream, intake, lambda: self._broke(stream, tracker, can_wait))
 
     def _auditing(self, cascade: str, generation: Generation) -> AuditRunner | None:
         if generation.auditor is None:
@@ -152,7 +164,7 @@ class Pipeline:
             item: Delivery = audit
             if "pictures" in sink.takes:
                 lease.hold()
-                item = Picture(outcome, lease.image, audit)
+                item = Picture(outcome, lease.payload, audit)
             sink.put(item, lease if isinstance(item, Picture) else None, can_wait)
 
     def _emit(self, ticket: Ticket, outcome: Outcome, tracker: EventTracker, can_wait: bool) -> None:
@@ -160,7 +172,7 @@ class Pipeline:
         for sink in self._sinks:
             if "pictures" in sink.takes:
                 lease = ticket.lease
-                sink.put(Picture(outcome, None if lease is None else lease.image), lease, can_wait)
+                sink.put(Picture(outcome, None if lease is None else lease.payload), lease, can_wait)
             elif "outcomes" in sink.takes:
                 sink.put(outcome, None, can_wait)
         self._tell(tracker.see(outcome), can_wait)

@@ -59,7 +59,7 @@ class Stream:
         self._most = in_flight
         self._longest_line = in_flight + _MOST_SETTLED
         self._emit = emit
-        self._audit = audit
+        self.audit = audit
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._line: deque[Ticket] = deque()  # every window that was admitted and has not left, in order
@@ -114,20 +114,23 @@ class Stream:
         self,
         window: Window,
         lease: Lease | None = None,
-        luma: Array | None = None,
+        sample: Array | None = None,
+        *,
         outcome: Outcome | None = None,
         toss: float | None = None,
+        answer: Callable[[Outcome], None] | None = None,
     ) -> Ticket:
         """A received frame becomes a window: one that is to be judged, or one that has its `outcome` already.
 
-        `lease` holds its picture for stages and sinks to come; `luma` is what a gate will want to know it by; with a
+        `lease` holds its picture for stages and sinks to come; `sample` is what a gate will want to know it by; with a
         `toss`, the lease has a holder for the audit. The ticket may come back settled: there was no room at all, or it
         is too late already.
         """
         ticket = Ticket(self, window)
         ticket.lease = lease
-        ticket.luma = luma
+        ticket.sample = sample
         ticket.toss = toss
+        ticket.answer = answer
         ticket.linger_ns = self._linger_ns if self._windows else 0  # the very first verdict is waited for
         if self.budget_ns is not None:
             ticket.deadline_ns = window.mono_ns + self.budget_ns
@@ -161,7 +164,7 @@ class Stream:
         """Its place in the line stays until its turn; what it holds goes at once, unless it may be audited."""
         self._set(ticket, Shed(ticket.window, now_ns, reason))
         if ticket.lease is not None and ticket.toss is None:
-            ticket.lease.image.release()
+            ticket.lease.payload.release()
 
     def _set(self, ticket: Ticket, outcome: Outcome) -> None:
         ticket.outcome = outcome
@@ -183,8 +186,8 @@ class Stream:
                 self._leave()
                 return False
             self._set(ticket, outcome)
-            if ticket.luma is not None and isinstance(outcome, Result):
-                self.judged.append((ticket.luma, outcome))
+            if ticket.sample is not None and isinstance(outcome, Result):
+                self.judged.append((ticket.sample, outcome))
             self._leave()
             return True
 
@@ -201,8 +204,10 @@ class Stream:
                 outcome = replace(outcome, done_ns=now)
             self._count(outcome)
             self._emit(ticket, outcome)
-            if self._audit is not None:
-                self._audit.left(ticket, outcome)
+            if ticket.answer is not None:
+                ticket.answer(outcome)
+            if self.audit is not None:
+                self.audit.left(ticket, outcome)
             if ticket.lease is not None:
                 ticket.lease.drop()
             if ticket.then is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Reader, Source
@@ -25,19 +26,26 @@ _MOST_STUCK = 3
 _STEADY_NS = 5_000_000_000  # a connection that held this long starts the waits anew
 
 
-class SourceRunner:
-    """Runs one source into one intake. `broke` is called when its stream of frames ended or broke off."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One stream of a source. `broke` is called when it ended or broke off."""
 
-    def __init__(
-        self, source: Source, stream: Stream, intake: Intake, ready: threading.Event, broke: Callable[[], None]
-    ) -> None:
+    stream: Stream
+    intake: Intake
+    broke: Callable[[], None]
+
+
+class SourceRunner:
+    """Runs one source into its lines: its own, and those of its further tracks."""
+
+    def __init__(self, source: Source, lines: Sequence[Line], ready: threading.Event) -> None:
         self.source = source
-        self.stream = stream
+        self.stream = lines[0].stream
         self.problem: InputError | None = None
         self.finished = threading.Event()
-        self._intake = intake
+        self._lines = lines
+        self._intakes = {line.stream.name: line.intake for line in lines}
         self._ready = ready  # set once windows can be judged: connecting need not wait for that
-        self._broke = broke
         self._stop = threading.Event()
         self._attempt: _Attempt | None = None
         self._stuck: list[_Attempt] = []
@@ -46,6 +54,10 @@ class SourceRunner:
     def start(self) -> None:
         with self._lock:
             self._begin()
+
+    def _broke(self) -> None:
+        for line in self._lines:
+            line.broke()
 
     def _begin(self) -> None:
         self._attempt = _Attempt(self)
@@ -94,7 +106,8 @@ class SourceRunner:
 
     def set_state(self, attempt: _Attempt, state: SourceState, detail: str = "") -> None:
         if self._attempt is attempt:
-            self.stream.state, self.stream.detail = state, detail
+            for line in self._lines:
+                line.stream.state, line.stream.detail = state, detail
 
     def run(self, attempt: _Attempt) -> None:
         waits = backoff()
@@ -144,8 +157,9 @@ class SourceRunner:
         attempt.open = False
         reader: Reader = self.source.open(self.stream.name)
         try:
-            self.stream.connects += 1
-            self._intake.connected()
+            for line in self._lines:
+                line.stream.connects += 1
+                line.intake.connected()
             attempt.sign_ns = attempt.frame_ns = time.monotonic_ns()
             attempt.open = True
             while not self._ready.wait(0.1) and self.current(attempt):
@@ -169,7 +183,9 @@ class SourceRunner:
             if isinstance(item, (Chunk, Gap)):
                 self.stream.detail = ""
                 attempt.frame_ns = time.monotonic_ns()
-            self._intake.take(item)
+            intake = self._intakes.get(item.stream)
+            if intake is not None:
+                intake.take(item)
         finally:
             attempt.sign_ns = time.monotonic_ns()
             attempt.taking = False

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from pipeline.core.payloads import Image, View
+from pipeline.core.media import Payload, View
 from pipeline.core.records import Array, Findings, Outcome, Region, Window
 
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Lease:
-    """Holds a picture until its last user is done with it."""
+    """Holds a payload until its last user is done with it."""
 
-    __slots__ = ("_holders", "_lock", "image")
+    __slots__ = ("_holders", "_lock", "payload")
 
-    def __init__(self, image: Image, holders: int) -> None:
-        self.image = image
+    def __init__(self, payload: Payload, holders: int) -> None:
+        self.payload = payload
         self._holders = holders
         self._lock = Lock()
 
@@ -34,24 +34,40 @@ class Lease:
             self._holders -= 1
             last = self._holders == 0
         if last:
-            self.image.release()
+            self.payload.release()
 
 
 class Ticket:
     """One window on its way."""
 
     __slots__ = (
-        "cheap", "deadline_ns", "heavy", "lease", "linger_ns", "luma", "opened", "outcome", "pending", "regions",
-        "running", "stream", "then", "toss", "view", "window",
+        "answer",
+        "cheap",
+        "deadline_ns",
+        "heavy",
+        "lease",
+        "linger_ns",
+        "opened",
+        "outcome",
+        "pending",
+        "regions",
+        "running",
+        "sample",
+        "stream",
+        "then",
+        "toss",
+        "view",
+        "window",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, window: Window) -> None:
         self.stream = stream
         self.window = window
         self.lease: Lease | None = None
-        self.luma: Array | None = None
+        self.sample: Array | None = None
         self.deadline_ns: int | None = None
         self.linger_ns = 0
+        self.answer: Callable[[Outcome], None] | None = None  # who waits for its outcome
         self.toss: float | None = None  # its toss of the audit's coin, where that may pick it
 
         self.outcome: Outcome | None = None

@@ -42,6 +42,8 @@ class Echo:
 
     name = "echo"
 
+    carries = True
+
     def changed(self, luma: np.ndarray, pts_ns: int) -> bool:
         return False
 

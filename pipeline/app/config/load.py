@@ -117,6 +117,8 @@ class _Loader:
     def _checked(self, plan: Source | Sink, key: Key) -> None:
         if not self._mistakes.is_resolved(key):
             return
+        if isinstance(plan, Source) and plan.isolation == "process" and (plan.medium != "picture" or plan.tracks):
+            self._mistakes.add("only pictures are decoded in a process of their own", (*key, "isolation"))
         try:
             plan.check()
         except InputError as error:

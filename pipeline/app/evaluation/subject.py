@@ -12,6 +12,7 @@ from detectors.image.stage import ImageStage
 from pipeline.app.config.subject import cascade_document
 from pipeline.app.wiring import planned_cascade
 from pipeline.core.contracts import Rule, Stage
+from pipeline.core.payloads import tile_of
 
 _SPELLED_OUT = "cascade"  # what a config's own cascade goes by
 
@@ -33,7 +34,7 @@ class Measured:
 
     @property
     def tile(self) -> int | None:
-        return None if self.heavy is None else self.heavy.spec.tile
+        return None if self.heavy is None else tile_of(self.heavy.spec)
 
     def against(self, labels: Sequence[str]) -> Subject:
         """Over data with these labels."""

@@ -1,0 +1,113 @@
+"""Messages as they flow, and the one preprocessing of text: normalised, as UTF-8 bytes, no vocabulary in between.
+
+A model of text takes uint8 `[length]`: the bytes of the message, for one that reads context those of earlier messages
+behind it, zeros to the end. Bytes that no text holds mark where an earlier message begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from pipeline.core import media
+from pipeline.core.media import Medium, Payload, Spec
+from pipeline.core.plain import plain
+from pipeline.core.records import Array, Box
+
+OF_THE_AUTHOR, OF_THE_ROOM = b"\x01", b"\x02"
+"""What stands before an earlier message of the same author, and before one of somebody else in the room."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSpec(Spec):
+    """A model reads `length` bytes: uint8 `[length]`. With `context`, the room that the message leaves is filled with
+    earlier messages, the author's and the room's, latest first."""
+
+    medium: ClassVar[Medium] = "text"
+
+    length: int
+    context: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    def dtype(self) -> str:
+        return "uint8"
+
+    def words(self) -> str:
+        return f"{self.length} bytes" + (", with context" if self.context else "")
+
+
+@dataclass(frozen=True, slots=True)
+class TextView(media.View):
+    """What a stage reads, and the message that it was made of."""
+
+    codes: Array
+    text: Text
+
+    @property
+    def data(self) -> Array:
+        return self.codes
+
+
+class Text(Payload):
+    """A message, or a piece of a long one.
+
+    `raw` is what was written, `offset` where it begins in the whole message, `author` and `room` say whose it is,
+    `author_said` and `room_said` hold what was said before (normalised, latest first).
+    """
+
+    __slots__ = ("_plain", "author", "author_said", "offset", "raw", "room", "room_said")
+    medium: ClassVar[Medium] = "text"
+
+    def __init__(
+        self,
+        raw: str,
+        *,
+        author: str = "",
+        room: str = "",
+        offset: int = 0,
+        author_said: Sequence[bytes] = (),
+        room_said: Sequence[bytes] = (),
+        normalised: bytes | None = None,
+    ) -> None:
+        self.raw = raw
+        self.author, self.room, self.offset = author, room, offset
+        self.author_said, self.room_said = author_said, room_said
+        self._plain = normalised
+
+    @property
+    def plain(self) -> bytes:
+        """The message, normalised, as UTF-8."""
+        if self._plain is None:
+            self._plain = plain(self.raw).encode()
+        return self._plain
+
+    def view(self, spec: TextSpec, region: Box | None = None) -> TextView:
+        codes = self.plain
+        if spec.context:
+            codes = self._with_context(spec.length)
+        if len(codes) > spec.length:
+            codes = codes[: spec.length]
+        return TextView(np.frombuffer(codes.ljust(spec.length, b"\0"), np.uint8), self)
+
+    def _with_context(self, length: int) -> bytes:
+        parts, left = [self.plain], length - len(self.plain)
+        for mark, said in ((OF_THE_AUTHOR, self.author_said), (OF_THE_ROOM, self.room_said)):
+            for message in said:
+                if left <= 1:
+                    break
+                parts.append(mark + message[: left - 1])
+                left -= len(parts[-1])
+        return b"".join(parts)
+
+    def key(self) -> bytes:
+        return self.plain
+
+    def release(self) -> None:
+        """There is nothing to let go."""
