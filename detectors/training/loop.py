@@ -76,6 +76,7 @@ class Training:
             )
         self.recipe = recipe
         self.pictures = Pictures(samples)
+        self._masked = any(sample.mask is not None for sample in samples)
         self.folder = folder
         self.evaluate = evaluate
         self.taught = taught or {}
@@ -169,6 +170,8 @@ class Training:
         epoch, position = divmod(step * self.recipe.batch + index, len(self.pictures))
         sample, picture, mask = self.pictures[int(self._order(epoch)[position])]
         lesson = self.taught.get(sample.name) or untaught(sample, self.recipe.network.classes)
+        if mask is None and self._masked:
+            mask = np.zeros(picture.shape[:2], bool)
         whole = Example(
             picture, lesson.boxes, lesson.classes, lesson.sure,
             mask=mask, sure_of_mask=lesson.sure_of_mask, shares=lesson.shares,

@@ -81,7 +81,7 @@ def _ir(network: Any, manifest: Manifest, folder: Path) -> Weights:
     from detectors.networks.export import save_openvino
     from detectors.networks.pyramid import Reading
 
-    view, file, beside = manifest.view, folder / "model.xml", folder / "model.bin"
+    view, file, beside = manifest.picture, folder / "model.xml", folder / "model.bin"
     save_openvino(Reading(network).eval(), view.height, view.width, file, any_size=view.tile is not None)
     companions = {beside.name: digest(beside)}
     return Weights(file=file.name, sha256=digest(file), format="ir", companions=companions, precision="f16")
@@ -91,7 +91,7 @@ def _onnx(network: Any, manifest: Manifest, folder: Path) -> Weights:
     from detectors.networks.export import save_onnx
     from detectors.networks.pyramid import Reading
 
-    view, file = manifest.view, folder / "model.onnx"
+    view, file = manifest.picture, folder / "model.onnx"
     save_onnx(Reading(network).eval(), view.height, view.width, file, any_size=view.tile is not None)
     return Weights(file=file.name, sha256=digest(file), format="onnx", precision="f32")
 

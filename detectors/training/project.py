@@ -304,7 +304,7 @@ class Maker:
         full = exact.weights.parent
         kept = full.with_name(f"{full.name}-f16")
         folder = full.with_name(f".{full.name}-int8")
-        seen = views(self.learned.samples, exact.manifest.view.spec(), _RANGES)
+        seen = views(self.learned.samples, exact.manifest.picture.spec(), _RANGES)
         if len(seen) < LEAST:
             return Made(exact, figures, (f"int8 is left: its ranges need {LEAST} pictures, there are {len(seen)}",))
         shutil.rmtree(folder, ignore_errors=True)

@@ -106,8 +106,8 @@ def _run_config(project: Project, cheap: Made, heavy: Made) -> str:
     bad = [label for label in heavy_labels if not says_good(label)]
     threshold = round(float(heavy.figures.get("threshold", 0.5)), 3)
     confirm = dict.fromkeys(bad, threshold)
-    tile = heavy.model.manifest.view.tile
-    if cheap.model.manifest.view.tile is None and tile is not None:
+    tile = heavy.model.manifest.tile
+    if cheap.model.manifest.tile is None and tile is not None:
         rule: dict[str, Any] = {
             "kind": "regions",
             "escalate": {cheap.model.manifest.labels[0]: 0.1},

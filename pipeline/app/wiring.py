@@ -103,7 +103,7 @@ class _Builder:
         cheap = self._once(self._models, find_model, plan.cheap, (*plan.key, "cheap"))
         heavy = self._once(self._models, find_model, plan.heavy, (*plan.key, "heavy"))
         if cheap is not None and plan.rule is not None and (heavy is None) == (plan.heavy is None):
-            tile = None if heavy is None else heavy.manifest.view.tile
+            tile = None if heavy is None else heavy.manifest.tile
             self._fits(plan, plan.rule, cheap.manifest.labels, None if heavy is None else heavy.manifest.labels, tile)
 
     def generation(self, plan: CascadePlan) -> Generation | None:
