@@ -274,10 +274,10 @@ class Maker:
             "measured": _measured(figures),
         })  # fmt: skip
         _keep_history(training.history, training.folder)
-        lost = len(training.pictures.left_out)
+        lost = len(training.matter.left_out)
         remarks: tuple[str, ...] = ()
         if lost:
-            remarks += (f"{lost} pictures could not be used: {training.pictures.left_out[0]}",)
+            remarks += (f"{lost} pictures could not be used: {training.matter.left_out[0]}",)
         if part.onnx:
             remarks += (self._onnx(network, exact, part.most_lost, judge, figures),)
         if not part.int8:
@@ -348,7 +348,7 @@ def views(samples: Sequence[Sample], spec: ViewSpec, most: int) -> Array:
         try:
             seen.append(samples[int(index)].image().view(replace(spec, tile=None)))
         except BadPicture as error:
-            log.warning("%s: %s: left out", samples[int(index)].picture, error)
+            log.warning("%s: %s: left out", samples[int(index)].file, error)
     if not seen:
         raise InputError("holds no picture that can be decoded", "data")
     return np.stack([view.pixels for view in seen])

@@ -14,15 +14,12 @@ from pipeline.core.settings import Settings
 LARGEST = 4096  # of a side
 
 
-class Recipe(Settings):
-    """One network, from its first weights to its last step."""
+class Schedule(Settings):
+    """How any network is trained, from its first weights to its last step."""
 
-    network: Architecture
-    view: ViewSettings
-    augment: Augmentation = Augmentation()
     steps: PositiveInt = Field(default=2000, description="of the optimiser, at most")
-    batch: PositiveInt = Field(default=16, le=4096, description="pictures a step, over all processes")
-    accumulate: PositiveInt = Field(default=1, description="parts that a step's pictures are taken in, for memory")
+    batch: PositiveInt = Field(default=16, le=4096, description="samples a step, over all processes")
+    accumulate: PositiveInt = Field(default=1, description="parts that a step's samples are taken in, for memory")
     rate: PositiveFloat = Field(default=1e-3, description="learning rate at its highest (AdamW)")
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps while it rises; then a cosine")
     decay: float = Field(default=0.05, ge=0, description="weight decay")
@@ -30,16 +27,28 @@ class Recipe(Settings):
     average: float = Field(default=0.998, ge=0, lt=1, description="of the weights over steps: what is kept in the end")
     bf16: bool = Field(default=True, description="mixed precision")
     checkpointing: bool = Field(default=False, description="activations are computed twice, to save memory")
-    evaluate_every: PositiveInt = Field(default=500, description="steps between looks at the held-out pictures")
+    evaluate_every: PositiveInt = Field(default=500, description="steps between looks at the held-out samples")
     patience: PositiveInt = Field(default=6, description="stop after so many looks without anything better")
     save_every_s: PositiveFloat = Field(default=60.0, description="seconds between checkpoints")
     distill: float = Field(default=0.0, ge=0, le=1, description="share of the loss that the teacher's word makes up")
     seed: int = Field(default=0, ge=0, lt=1 << 63)
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _shared_out(self) -> Self:
         if self.batch % self.accumulate:
             raise ValueError("accumulate has to divide batch")
+        return self
+
+
+class Recipe(Schedule):
+    """One network of pictures."""
+
+    network: Architecture
+    view: ViewSettings
+    augment: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
         for name, side in (("width", self.view.width), ("height", self.view.height), ("crop", self.augment.crop or 32)):
             if side % 32:
                 raise ValueError(f"{name}: {side} is no multiple of 32, the coarsest stride of the network")

@@ -88,7 +88,7 @@ class Parts(Units):
     def __iter__(self) -> Iterator[Unit]:
         seen: set[tuple[str, bool]] = set()
         for part in self._parts:
-            picture = part.sample.picture
+            picture = part.sample.file
             try:
                 content = digest(picture)
                 if (content, part.bad) in seen:

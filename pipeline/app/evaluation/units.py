@@ -80,7 +80,7 @@ def units_of(data: DataSet, kind: Kind, skipped: Skipped) -> list[Part]:
         try:
             parts += parts_of(replace(data, samples=(sample,))) if kind == "honest" else [as_it_is(data, sample)]
         except BadPicture as error:
-            skipped.add("unreadable", f"{sample.mask or sample.picture} {error}")
+            skipped.add("unreadable", f"{sample.mask or sample.file} {error}")
     return parts
 
 
@@ -96,7 +96,7 @@ def judge(measured: Measured, parts: Sequence[Part], skipped: Skipped, progress:
             try:
                 images.append((part, part.image()))
             except BadPicture as error:
-                skipped.add("unreadable", f"{part.sample.picture} {error}")
+                skipped.add("unreadable", f"{part.sample.file} {error}")
         try:
             seen = see(measured.cheap, measured.heavy, [image for _, image in images], places) if images else []
             for (part, image), one in zip(images, seen, strict=True):
