@@ -124,7 +124,8 @@ class TextSettings(Settings):
         return TextSpec(self.length, self.context)
 
 
-def _medium(view: object) -> str:
+def medium_of(view: object) -> str:
+    """Of how a model is shown what it judges, written or read."""
     if isinstance(view, Mapping):
         return "sound" if view.keys() & {"rate", "samples"} else "text" if "length" in view else "picture"
     return "sound" if isinstance(view, SoundSettings) else "text" if isinstance(view, TextSettings) else "picture"
@@ -134,7 +135,7 @@ AnyView: TypeAlias = Annotated[
     Annotated[ViewSettings, Tag("picture")]
     | Annotated[SoundSettings, Tag("sound")]
     | Annotated[TextSettings, Tag("text")],
-    Discriminator(_medium),
+    Discriminator(medium_of),
 ]
 """What a model judges shows in how it is shown: a picture has a width, sound a rate, text a length."""
 
@@ -211,7 +212,7 @@ class Manifest(Settings):
     def picture(self) -> ViewSettings:
         """The view of a model that judges pictures. Raises `InputError` for any other."""
         if not isinstance(self.view, ViewSettings):
-            raise InputError(f"judges {_medium(self.view)}, not pictures", self.name)
+            raise InputError(f"judges {medium_of(self.view)}, not pictures", self.name)
         return self.view
 
     @property

@@ -7,9 +7,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from detectors.rules.picking import Threshold, Thresholds, above, unknown_labels
+from detectors.rules.picking import Threshold, Thresholds, above, detection, unknown_labels
 from pipeline.core.contracts import Clear, Decision, Escalate, Flag
-from pipeline.core.records import Box, Detection, Findings
+from pipeline.core.records import Detection, Findings
 from pipeline.core.settings import Settings
 
 
@@ -62,8 +62,4 @@ class Scores(Settings):
     def _strongest(cheap: Findings, watched: Sequence[int], score: float) -> Detection:
         eligible = [i for i in range(len(cheap.scores)) if int(cheap.classes[i]) in watched]
         best = max(eligible, key=lambda i: float(cheap.scores[i]))
-        box: Box | None = None
-        if cheap.boxes is not None:
-            x1, y1, x2, y2 = cheap.boxes[best].tolist()
-            box = (x1, y1, x2, y2)
-        return Detection(cheap.labels[int(cheap.classes[best])], score, box)
+        return detection(cheap, best, score)

@@ -129,6 +129,7 @@ class Training:
         share = recipe.batch // (self.world * recipe.accumulate)
         for part in range(recipe.accumulate):
             first = (part * self.world + self.rank) * share
+            torch.manual_seed(self.recipe.seed + step * self.world * recipe.accumulate + first)  # for what drops out
             batch = self.batch(step, first, share)
             if batch.adversarial and share > 1:
                 self.attack(self.batch(step, first, share // 2), batch)

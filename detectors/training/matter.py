@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from detectors.datasets.base import Sample
-from detectors.training.recipe import Recipe, Schedule
+from detectors.training.recipe import Recipe, Schedule, SoundRecipe, TextRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,14 @@ class Matter(ABC):
 
 def matter_of(recipe: Schedule, samples: Sequence[Sample], taught: Mapping[str, Any]) -> Matter:
     """The samples as that recipe learns from them."""
+    if isinstance(recipe, SoundRecipe):
+        from detectors.training.sounds import SoundMatter
+
+        return SoundMatter(recipe, samples, taught)
+    if isinstance(recipe, TextRecipe):
+        from detectors.training.texts import TextMatter
+
+        return TextMatter(recipe, samples, taught)
     from detectors.training.pictures import PictureMatter
 
     assert isinstance(recipe, Recipe)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Annotated, Self, TypeAlias
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
-from detectors.manifest import ViewSettings
+from detectors.manifest import SoundSettings, TextSettings, ViewSettings, medium_of
+from detectors.networks.audio import SoundArchitecture
 from detectors.networks.pyramid import Architecture
+from detectors.networks.text import TextArchitecture
 from detectors.training.augment import Augmentation
 from pipeline.core.settings import Settings
 
@@ -57,3 +60,49 @@ class Recipe(Schedule):
         if self.augment.crop and self.augment.crop > min(self.view.width, self.view.height):
             raise ValueError("the crop is larger than the view")
         return self
+
+
+class SoundAugmentation(Settings):
+    """Chances are drawn anew for every stretch of sound that is composed."""
+
+    nothing: float = Field(default=0.08, ge=0, le=1, description="share of stretches without a word")
+    distractors: float = Field(default=0.2, ge=0, lt=1, description="share of sounds that are none of the words")
+    speed: float = Field(default=0.3, ge=0, lt=0.7, description="words are up to this share faster or slower")
+    room: float = Field(default=0.2, ge=0, le=1, description="share that is heard in a room")
+    clean: float = Field(default=0.3, ge=0, le=1, description="share without background")
+    least_ratio_db: float = Field(default=3.0, ge=-20, le=60, description="of words to background, at the loudest")
+    warp: float = Field(default=0.15, ge=0, lt=0.5, description="pitches are moved by up to this share")
+
+
+class SoundRecipe(Schedule):
+    """One network of sound."""
+
+    network: SoundArchitecture
+    view: SoundSettings
+    augment: SoundAugmentation = SoundAugmentation()
+    bf16: bool = False
+
+
+class TextAugmentation(Settings):
+    """Chances are drawn anew for every message."""
+
+    drop: float = Field(default=0.1, ge=0, lt=1, description="share of words that are left out")
+    typos: float = Field(default=0.3, ge=0, le=1, description="share of messages with a few letters wrong")
+    context: float = Field(default=0.35, ge=0, le=1, description="share that is read behind other messages")
+
+
+class TextRecipe(Schedule):
+    """One network of text."""
+
+    network: TextArchitecture
+    view: TextSettings
+    augment: TextAugmentation = TextAugmentation()
+    balance: float = Field(default=0.5, ge=0, le=1, description="0: each message counts alike; 1: each class does")
+    bf16: bool = False
+
+
+AnyRecipe: TypeAlias = Annotated[
+    Annotated[Recipe, Tag("picture")] | Annotated[SoundRecipe, Tag("sound")] | Annotated[TextRecipe, Tag("text")],
+    Discriminator(lambda recipe: medium_of(recipe.get("view") if isinstance(recipe, Mapping) else recipe.view)),
+]
+"""What it learns of shows in how it is shown: see `AnyView`."""

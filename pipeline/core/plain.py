@@ -23,3 +23,8 @@ def plain(text: str) -> str:
     if "@" in text:
         text = _MENTION.sub("\x04", text)
     return _SPACE.sub(" ", text).strip()
+
+
+def positions(text: str) -> list[int]:
+    """For each character of `plain(text)`, the index of the character of `text` that it comes from."""
+    raise NotImplementedError

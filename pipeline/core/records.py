@@ -98,8 +98,8 @@ class Findings:
     """What a stage saw in one view: raw scores, no threshold applied.
 
     `scores` float32 `[N]`; `classes` int `[N]`, indices into `labels`; `boxes` float32 `[N, 4]` in *source* pixels,
-    `spans` int64 `[N, 2]` (nanoseconds of media time in sound, characters in a text, half-open), or neither where a
-    score speaks of the whole view.
+    `spans` int64 `[N, 2]` (nanoseconds of media time, half-open), or neither where a score speaks of the whole view.
+    `chars` holds for each score of a whole message the characters that speak most for it, or None where nobody looked.
     """
 
     labels: tuple[str, ...]
@@ -107,6 +107,7 @@ class Findings:
     classes: Array
     boxes: Array | None = None
     spans: Array | None = None
+    chars: Sequence[Span | None] | None = None
 
     @property
     def placed(self) -> bool:
