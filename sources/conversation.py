@@ -25,9 +25,10 @@ from sources.pieces import SHORTEST, pieces
 
 DEFAULT_LONGEST = 256  # bytes
 LARGEST = 1 << 16  # bytes
-_IN_FLIGHT = 256
+_IN_FLIGHT = 1024
 _LONGEST_NAME = 200
 _MOST_REMEMBERED = 4096  # authors, and rooms
+_OPENS = ("{", "[")
 _MILLISECONDS = 1e11  # a time beyond this is not in seconds
 
 
@@ -47,8 +48,8 @@ class Conversation(Source, ABC):
     largest_bytes: int = Field(LARGEST, ge=256, le=1 << 24, description="a larger message is damaged: not looked at")
     format: Literal["auto", "json", "plain"] = Field(
         "auto",
-        description="json: objects with a `text`, perhaps `user` (or `author`), `room` (or `channel`), `time`; auto:"
-        " what looks like one is one",
+        description="json: objects with `text`, perhaps `user` (or `author`), `room` (or `channel`), `time`, or arrays"
+        " of such; auto: what looks like one is one",
     )
 
     @model_validator(mode="after")
@@ -107,23 +108,39 @@ class Talk:
                 yield from self.text(text, clock())
 
     def data(self, data: bytes, moment: Moment) -> list[Item]:
-        """Of one message in bytes."""
-        if len(data) > self._largest:
+        """Of one message, or several as a JSON array."""
+        messages = self.read(data)
+        if messages is None:
             return [self.damaged()]
-        try:
-            return self.text(data.decode(), moment)
-        except UnicodeDecodeError:
-            return [self.damaged()]
+        return [item for said in messages for item in self.said(said, moment)]
 
     def text(self, text: str, moment: Moment) -> list[Item]:
-        """Of one message, JSON or plain."""
-        if self._format != "plain" and (self._format == "json" or text[:1] == "{"):
-            said = parsed(text)
-            if said is not None:
-                return self.said(said, moment)
-            if self._format == "json" and not text.isspace():
-                return [self.damaged()]
-        return self.said(Said(text), moment)
+        """The same where it is known to be text."""
+        if self._format == "plain" or (self._format == "auto" and text[:1] not in _OPENS):
+            return self.said(Said(text), moment)
+        messages = self._read_json(text)
+        if messages is None:
+            return [self.damaged()]
+        return [item for said in messages for item in self.said(said, moment)]
+
+    def read(self, data: bytes) -> list[Said] | None:
+        """The messages in `data`, not yet taken in; None where it is damaged."""
+        if len(data) > self._largest:
+            return None
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            return None
+        return [Said(text)] if self._format == "plain" else self._read_json(text)
+
+    def _read_json(self, text: str) -> list[Said] | None:
+        """Where JSON is optional, whatever is none is a message as it stands."""
+        messages = parsed(text) if text[:1] in _OPENS else None
+        if messages is not None:
+            return messages
+        if self._format == "auto":
+            return [Said(text)]
+        return [] if not text or text.isspace() else None
 
     def said(self, said: Said, moment: Moment, answer: Callable[[Outcome], None] | None = None) -> list[Item]:
         """The chunks of one message, none if it says nothing."""
@@ -165,13 +182,14 @@ class Talk:
         return Gap(self._stream, "damaged", count)
 
 
-def parsed(text: str) -> Said | None:
-    """A message that came as JSON; None where it is none."""
+def parsed(text: str) -> list[Said] | None:
+    """The message that came as a JSON object, or those of an array; None where it is neither."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return of_document(document)
+    messages = [of_document(one) for one in (document if isinstance(document, list) else [document])]
+    return None if None in messages else [said for said in messages if said is not None]
 
 
 def of_document(document: Any) -> Said | None:

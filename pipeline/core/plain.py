@@ -176,11 +176,15 @@ def _spaced(text: str) -> tuple[str, bool]:
 # Nearly all messages are plain already but for their case. Whether one is can be told from its bytes without a regular
 # expression: 2 µs for 80 characters instead of 15.
 
-_ORDINARY = b"abcdefghijklmnopqrstuvwxyz2689 \"#%'()*+,-./:;<=>?[\\]^_`{}~!"
+_ORDINARY = b"abcdefghijklmnopqrstuvwxyz0123456789 \"#%'()*+,-./:;<=>?[\\]^_`{}~!"
 _SHAPE = bytes(
-    0x61 if (character := chr(code)).isalnum() else 0x21 if character == "!" else 0x20 for code in range(128)
-).ljust(256, b" ")
+    ord("a") if (character := chr(code)).isalnum() else ord("!") if character == "!" else ord(" ")
+    for code in range(128)
+)
 """Every letter and digit as `a`, all else as a space, but for the `!`."""
+_SPELLING = bytes(ord("a") if chr(code).isalpha() else ord("0") if chr(code) in "013457" else 32 for code in range(128))
+"""Every letter as `a`, every digit that may stand for one as `0`, all else as a space."""
+_SHAPE, _SPELLING = _SHAPE.ljust(256), _SPELLING.ljust(256)
 
 
 def _looks_tricky(text: str) -> bool:
@@ -188,6 +192,9 @@ def _looks_tricky(text: str) -> bool:
     codes = text.encode() + b" "
     shape = codes.translate(_SHAPE)
     if codes.translate(None, _ORDINARY) or b"!a" in shape or b" a a " in shape or "://" in text or "www." in text:
+        return True
+    spelling = codes.translate(_SPELLING)
+    if b"a0" in spelling or b"0a" in spelling:
         return True
     # A run of four is three neighbours in a row that are equal: zero bytes of the number and itself a byte on, XORed.
     number = int.from_bytes(codes, "big")

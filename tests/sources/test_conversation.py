@@ -149,6 +149,13 @@ def test_json_alone_is_taken_where_that_was_asked_for() -> None:
     assert strict.text("  ", NOW) == []
 
 
+def test_an_array_holds_several_messages() -> None:
+    both = texts(talk().text('[{"text": "a", "user": "x"}, {"text": "b"}]', NOW))
+    assert [text.raw for text in both] == ["a", "b"]
+    assert one(talk().text('[{"text": "a"}, 5]', NOW)).raw == '[{"text": "a"}, 5]'
+    assert talk().text("[]", NOW) == []
+
+
 def test_the_senders_clock() -> None:
     for said in (
         "2026-01-31T12:00:00.5Z",
@@ -158,10 +165,10 @@ def test_the_senders_clock() -> None:
         1769860800500,
     ):
         message = parsed(json.dumps({"text": "x", "time": said}))
-        assert message is not None and message.wall_ns == 1_769_860_800_500_000_000
+        assert message is not None and message[0].wall_ns == 1_769_860_800_500_000_000
     for said in ("yesterday", None, True, 1e300, [], "9999999-01-01"):
         message = parsed(json.dumps({"text": "x", "time": said}))
-        assert message is not None and message.wall_ns is None
+        assert message is not None and message[0].wall_ns is None
 
 
 def test_nothing_is_no_message_and_what_is_unseen_is_one() -> None:
