@@ -9,10 +9,14 @@ CATALOGUE = Catalogue(
     {
         "file": "sources.file:File",
         "folder": "sources.folder:Folder",
+        "http": "sources.http:Http",
+        "irc": "sources.irc:Irc",
         "line": "sources.line:Line",
+        "lines": "sources.lines:Lines",
         "memory": "sources.memory:Memory",
         "pattern": "sources.pattern:Pattern",
         "rtsp": "sources.rtsp:Rtsp",
         "webcam": "sources.webcam:Webcam",
+        "websocket": "sources.websocket:WebSocket",
     },
 )

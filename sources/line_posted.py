@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import parse_qs
 
 from av.video.frame import VideoFrame
 
@@ -16,7 +17,7 @@ from pipeline.core.pictures import BadPicture, TooLarge
 from pipeline.core.records import Item, Watermark
 from pipeline.core.settings import address
 from sources.ffmpeg import new_epoch
-from sources.part_server import Answer, PartServer
+from sources.http_server import Answer, PostServer, Request
 from sources.parts import BadReference, Belt
 
 if TYPE_CHECKING:
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PATH = "/part"
+NAME_HEADER = "Part-Name"
+
 _TICK_S = 0.5
 _TELL_S = 1.0
+_LONGEST_NAME = 200
 _DECODERS = 4  # at once: a few bytes may hold many pixels, and whoever is connected may post such
 _MOST_DECODED = 1 << 30  # bytes of decoded parts that wait
 
@@ -120,7 +125,7 @@ class PostedReader:
         self._decoders = threading.Semaphore(_DECODERS)
         self._told_s = 0.0
         self._closed = False
-        self._server = PartServer(
+        self._server = PostServer(
             self, address(plan.listen), most_bytes=int(plan.max_mb * 1e6), connections=plan.connections
         )
         log.info("%s: post parts to http://%s:%d/part", stream, *self._server.address)
@@ -131,8 +136,14 @@ class PostedReader:
 
     # For whoever posts, in a thread of its own.
 
-    def refusal(self, name: str) -> Answer | None:
-        """Why a part of that name need not be sent at all."""
+    paths: ClassVar[Mapping[str, str]] = {PATH: "picture"}
+
+    def refusal(self, request: Request) -> Answer | None:
+        """Why that part need not be sent at all."""
+        try:
+            name = _name(request)
+        except ValueError as error:
+            return Answer(400, {"error": str(error)})
         try:
             if name or self._bench.asks_for_names:
                 self._bench.reference_of(name)
@@ -142,8 +153,9 @@ class PostedReader:
             return Answer(503, {"error": "there is no room for a part now"})
         return None
 
-    def receive(self, name: str, data: bytes) -> Answer:
+    def receive(self, request: Request, data: bytes) -> Answer:
         """A picture was received whole."""
+        name = _name(request)
         place = self._inbox.arrive(name)
         if place is None:
             return Answer(503, {"error": "there is no room for a part now"})
@@ -188,3 +200,21 @@ class PostedReader:
         self._server.close()
         if left:
             log.warning("%s: stopped before %d posted parts were taken in", self._stream, left)
+
+
+def _name(request: Request) -> str:
+    """Of the part, from the header or else the query; empty where it has none. Raises `ValueError`."""
+    try:
+        names = parse_qs(request.query, max_num_fields=8, errors="strict").get("name", [])
+    except ValueError:
+        raise ValueError("the query cannot be read") from None
+    name: str = request.headers.get(NAME_HEADER) or (names[0] if names else "")
+    if not is_name(name):
+        raise ValueError("a part's name is a plain file name: no path, no hidden file, no control")
+    return name
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` may name a part: it goes into results, and may lead to a reference in a folder."""
+    sound = name.isprintable() and not {"/", "\\"} & set(name) and not name.startswith(".")
+    return sound and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME

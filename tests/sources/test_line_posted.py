@@ -22,7 +22,7 @@ from line_parts import fill, following, noise, png, until
 
 from pipeline.core.errors import InputError
 from pipeline.core.records import Chunk, Gap, Item
-from sources import line_posted, part_server
+from sources import http_server, line_posted
 from sources.line import Line
 from sources.line_posted import PostedReader
 from tests.contracts import source_suite as suite
@@ -243,7 +243,7 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind() -> None:
 
 
 def test_a_slow_client_is_called_off_whatever_it_dribbles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part_server, "_REQUEST_S", 1.0)
+    monkeypatch.setattr(http_server, "_REQUEST_S", 1.0)
     head = b"POST /part HTTP/1.1\r\nContent-Length: 100000\r\n\r\n"
     with running() as line:
         for beginning in (b"", head):
@@ -308,7 +308,7 @@ def test_a_full_line_says_so_and_takes_parts_again_once_it_has_room() -> None:
 
 
 def test_bodies_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part_server, "_MOST_AT_ONCE", 100_000)
+    monkeypatch.setattr(http_server, "_MOST_AT_ONCE", 100_000)
     with running() as line, socket.create_connection(("127.0.0.1", line.port)) as greedy:
         greedy.sendall(b"POST /part HTTP/1.1\r\nContent-Length: 99990\r\n\r\nx")
         until(lambda: line.reader._server._server._receiving > 0)

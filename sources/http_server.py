@@ -1,4 +1,4 @@
-"""The little HTTP server through which parts are posted. What it reads comes from strangers: everything is bounded.
+"""The little HTTP server to which parts and messages are posted. What it reads comes from strangers: all is bounded.
 
 A client has a few seconds for a whole request, however it spreads its bytes. Where all connections are taken, whoever
 has taken longest over one makes room, those that never completed one first: slow ones harm themselves. Requests of web
@@ -16,24 +16,22 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, ClassVar, Protocol
+from urllib.parse import urlsplit
 
 from pipeline.core.errors import InputError
 from pipeline.core.secrets import redact
 
 log = logging.getLogger(__name__)
 
-PATH = "/part"
-NAME_HEADER = "Part-Name"
 _REQUEST_S = 5.0
 _IDLE_S = 60.0
 _SLOW_S = 1.0  # who has been at a request for so long may be asked to leave
 _LINGER_S = 1.0
 _MOST_AT_ONCE = 256 << 20  # bytes of all bodies that are being received
-_LONGEST_NAME = 200
 _BLOCK = 1 << 16
 
 
@@ -43,6 +41,15 @@ class Answer:
     document: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What stands before a body."""
+
+    path: str
+    query: str
+    headers: Message
+
+
 class _RefusedError(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -50,13 +57,19 @@ class _RefusedError(Exception):
 
 
 class Desk(Protocol):
-    """Who takes parts in. Called from the threads of many connections."""
+    """Who takes in what is posted. Called from the threads of many connections."""
 
-    def refusal(self, name: str) -> Answer | None: ...
-    def receive(self, name: str, data: bytes) -> Answer: ...
+    paths: ClassVar[Mapping[str, str]]
+    """Where to post, and what a body is there: a `picture`, a `message`."""
+
+    def refusal(self, request: Request) -> Answer | None:
+        """Why the body need not be sent at all."""
+
+    def receive(self, request: Request, data: bytes) -> Answer:
+        """A body was received whole. May take its time: the connection waits."""
 
 
-class PartServer:
+class PostServer:
     """Listens from its making until it is closed. Raises `InputError` where it cannot."""
 
     def __init__(self, desk: Desk, where: tuple[str, int], *, most_bytes: int, connections: int) -> None:
@@ -67,7 +80,7 @@ class PartServer:
             reason = getattr(error, "strerror", None) or "this is no address"
             raise InputError(f"cannot listen on {host}:{port}: {reason}", "listen") from error
         self._thread = threading.Thread(
-            target=lambda: self._server.serve_forever(poll_interval=0.1), name="parts-http", daemon=True
+            target=lambda: self._server.serve_forever(poll_interval=0.1), name="http", daemon=True
         )
         self._thread.start()
         self._closed = False
@@ -225,18 +238,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.at_work(self.connection, working=False)
+        path, _, query = self.path.partition("?")
+        desk = self.server.desk
+        what = desk.paths.get(path, "")
         try:
-            size = self._size()
-            name = self._name()
+            size = self._size(what)
         except _RefusedError as refused:
             self._refuse(refused.answer)
             return
-        answer = self.server.desk.refusal(name)
+        request = Request(path, query, self.headers)
+        answer = desk.refusal(request)
         if answer is not None:
             self._refuse(answer)
             return
         if not self.server.reserve(size):
-            self._refuse(Answer(503, {"error": "there is no room for a part now"}))
+            self._refuse(Answer(503, {"error": f"there is no room for a {what} now"}))
             return
         try:
             if self.headers.get("Expect", "").lower() == "100-continue":
@@ -245,49 +261,38 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 data = self.rfile.read(size)
             except TimeoutError:
-                self._refuse(Answer(408, {"error": "the picture took too long"}))
+                self._refuse(Answer(408, {"error": f"the {what} took too long"}))
                 return
             if len(data) < size:
                 self.close_connection = True
                 return
             self.server.at_work(self.connection, working=True)
-            answer = self.server.desk.receive(name, data)
+            answer = desk.receive(request, data)
         finally:
             self.server.free(size)
         self._answer(answer)
-        self.server.at_work(self.connection, working=False, proven=answer.status == 202)
+        self.server.at_work(self.connection, working=False, proven=answer.status in (200, 202))
         self._patient.next_request()
 
-    def _size(self) -> int:
-        """Of the picture to come, in bytes. Raises `_RefusedError`."""
+    def _size(self, what: str) -> int:
+        """Of the body to come, in bytes. Raises `_RefusedError`."""
         if self.headers.get("Origin") is not None:
-            raise _RefusedError(403, "web pages post no parts")
-        if self.path.partition("?")[0] != PATH:
-            raise _RefusedError(404, f"parts are posted to {PATH}")
+            raise _RefusedError(403, "web pages may post nothing here")
+        if not what:
+            raise _RefusedError(404, f"post to {' or '.join(self.server.desk.paths)}")
         sizes = self.headers.get_all("Content-Length") or []
         if not sizes or self.headers.get("Transfer-Encoding") is not None:
-            raise _RefusedError(411, "say how long the picture is: Content-Length")
+            raise _RefusedError(411, f"say how long the {what} is: Content-Length")
         if len(sizes) > 1 or not (sizes[0].isascii() and sizes[0].isdigit()) or len(sizes[0]) > 18:
             raise _RefusedError(400, "Content-Length is no number")
         size = int(sizes[0])
         if size > self.server.most_bytes:
-            raise _RefusedError(413, f"the picture is larger than {self.server.most_bytes} bytes")
+            raise _RefusedError(413, f"the {what} is larger than {self.server.most_bytes} bytes")
         return size
 
-    def _name(self) -> str:
-        """Of the part, from the header or else the query; empty where it has none. Raises `_RefusedError`."""
-        try:
-            names = parse_qs(self.path.partition("?")[2], max_num_fields=8, errors="strict").get("name", [])
-        except ValueError:
-            raise _RefusedError(400, "the query cannot be read") from None
-        name: str = self.headers.get(NAME_HEADER) or (names[0] if names else "")
-        if not is_name(name):
-            raise _RefusedError(400, "a part's name is a plain file name: no path, no hidden file, no control")
-        return name
-
     def do_GET(self) -> None:
-        path = urlsplit(self.path).path
-        self._refuse(Answer(405, {"error": "POST it"}) if path == PATH else Answer(404, {"error": "nothing is here"}))
+        known = urlsplit(self.path).path in self.server.desk.paths
+        self._refuse(Answer(405, {"error": "POST it"}) if known else Answer(404, {"error": "nothing is here"}))
 
     do_PUT = do_GET
 
@@ -326,9 +331,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         log.debug("%s %s", self.client_address[0], redact(format % args))
-
-
-def is_name(name: str) -> bool:
-    """Whether `name` may name a part: it goes into results, and may lead to a reference in a folder."""
-    sound = name.isprintable() and not {"/", "\\"} & set(name) and not name.startswith(".")
-    return sound and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME

@@ -1,0 +1,252 @@
+"""Messages that are lines: of a file, of one that grows, of a pipe, of standard input."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat
+
+from pipeline.core.errors import InputError
+from pipeline.core.records import Chunk, Gap, Item, Watermark
+from sources.conversation import Conversation, Moment, Talk
+from sources.ffmpeg import new_epoch
+from sources.file import content_digest
+from sources.line_splitter import LineSplitter
+
+STDIN = "-"
+_BLOCK = 1 << 16
+_TICK_S = 0.5
+_LOOK_S = 0.05  # how often a followed file is looked at: no system tells of a rotation on every kind of disk
+_BOM = b"\xef\xbb\xbf"
+
+
+class Lines(Conversation):
+    """One message a line, in UTF-8: as it is, or a JSON object.
+
+    A file is replayable: its windows are named after what it holds. With `follow` it never ends: lines are taken as
+    they are written, also when the file is truncated, moved away and begun anew, or not there yet (`tail -F`). Standard
+    input and pipes end when their writer closes them. None of them is live: what is written waits, in the file or with
+    its writer, and no line is ever dropped; say `overflow: drop_oldest` where a late verdict is none.
+    """
+
+    path: str = Field(STDIN, min_length=1, description="a file or a pipe; - is standard input")
+    follow: bool = Field(False, description="go on for ever with the lines that are written later")
+    from_start: bool = Field(False, description="with `follow`: take the lines that are there already, too")
+    per_second: PositiveFloat = Field(
+        1.0, le=1e6, description="of a file without `follow`: how many messages make a second of media time"
+    )
+
+    def check(self) -> None:
+        if self.path == STDIN:
+            if self.follow:
+                raise InputError("standard input is followed anyway: leave `follow` away", "follow")
+            return
+        path = Path(self.path)
+        if path.is_dir():
+            raise InputError("is a folder, and lines come from a file", self.path)
+        if not path.exists() and not self.follow:
+            raise InputError("there is no such file (`follow: true` waits for one)", self.path)
+
+    def open(self, stream: str) -> _Reader:
+        self.check()
+        if self.path == STDIN:
+            return PipeReader(self, stream, _stdin())
+        try:
+            if self.follow:
+                return FollowReader(self, stream)
+            if stat.S_ISREG(os.stat(self.path).st_mode):
+                return FileReader(self, stream)
+            return PipeReader(self, stream, os.open(self.path, os.O_RDONLY | os.O_NONBLOCK))
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}", self.path) from None
+
+
+def _stdin() -> int:
+    """A descriptor of our own for it."""
+    try:
+        return os.dup(sys.stdin.fileno())
+    except (AttributeError, OSError, ValueError):
+        raise InputError("standard input is closed: there is nothing to read", STDIN) from None
+
+
+class _Reader:
+    """What readers of lines share."""
+
+    epoch: str
+
+    def __init__(self, plan: Lines, stream: str, epoch: str) -> None:
+        self.epoch = epoch
+        self._plan = plan
+        self._stream = stream
+        self._talk = Talk(plan, stream, epoch)
+        self._splitter = LineSplitter(plan.largest_bytes)
+        self._start_ns = self._now_ns = time.monotonic_ns()
+        self._moment: Moment = (0, 0, 0)
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Item]:
+        raise NotImplementedError
+
+    def _arrived(self) -> None:
+        """What is read next arrives now."""
+        self._now_ns = now_ns = time.monotonic_ns()
+        self._moment = now_ns, time.time_ns(), now_ns - self._start_ns
+
+    def _clock(self) -> Moment:
+        return self._moment
+
+    def _items(self, block: bytes) -> Iterator[Item]:
+        whole, too_long = self._splitter.feed(block)
+        if whole:
+            yield from self._talk.lines(whole, self._clock)
+        if too_long:
+            yield self._talk.damaged(too_long)
+
+    def _last(self) -> Iterator[Item]:
+        """The line that no end of line ended."""
+        if rest := self._splitter.end():
+            yield from self._talk.lines(rest, self._clock)
+
+    def _watermark(self) -> Watermark:
+        return Watermark(self._stream, time.monotonic_ns() - self._start_ns)
+
+    def close(self) -> None:
+        self._closed = True
+
+
+class FileReader(_Reader):
+    """A file as it lies there."""
+
+    def __init__(self, plan: Lines, stream: str) -> None:
+        super().__init__(plan, stream, content_digest(Path(plan.path)))
+        self._fd = os.open(plan.path, os.O_RDONLY)
+        self._numbers = count()
+        self._period_ns = 1e9 / plan.per_second
+
+    def _clock(self) -> Moment:
+        """A line that waits on the disk arrives when it is taken."""
+        return time.monotonic_ns(), time.time_ns(), int(next(self._numbers) * self._period_ns)
+
+    def __iter__(self) -> Iterator[Item]:
+        judged = damaged = False
+        first = True
+        while not self._closed and (block := os.read(self._fd, _BLOCK)):
+            for item in self._items(block.removeprefix(_BOM) if first else block):
+                judged, damaged = judged or isinstance(item, Chunk), damaged or isinstance(item, Gap)
+                yield item
+            first = False
+        for item in self._last() if not self._closed else ():
+            judged, damaged = judged or isinstance(item, Chunk), damaged or isinstance(item, Gap)
+            yield item
+        if damaged and not judged:
+            raise InputError("holds no line that can be read: UTF-8 is what is needed", self._plan.path)
+
+    def close(self) -> None:
+        if not self._closed:
+            super().close()
+            os.close(self._fd)
+
+
+class PipeReader(_Reader):
+    """Standard input, or a pipe that somebody writes to. Takes the descriptor over."""
+
+    def __init__(self, plan: Lines, stream: str, fd: int) -> None:
+        super().__init__(plan, stream, new_epoch())
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+
+    def __iter__(self) -> Iterator[Item]:
+        while not self._closed:
+            if not self._poll.poll(_TICK_S * 1000):
+                yield self._watermark()
+                continue
+            try:
+                block = os.read(self._fd, _BLOCK)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise InputError(f"cannot be read: {error.strerror}", self._plan.path) from None
+            self._arrived()
+            if not block:
+                yield from self._last()
+                return
+            yield from self._items(block)
+
+    def close(self) -> None:
+        if not self._closed:
+            super().close()
+            os.close(self._fd)
+
+
+class FollowReader(_Reader):
+    """A file that grows, by name: whatever lies there."""
+
+    def __init__(self, plan: Lines, stream: str) -> None:
+        super().__init__(plan, stream, new_epoch())
+        self._fd: int | None = None
+        self._known: os.stat_result | None = None
+        fd = self._attach()
+        if fd is not None and not plan.from_start:
+            os.lseek(fd, 0, os.SEEK_END)
+
+    def _attach(self) -> int | None:
+        with suppress(FileNotFoundError):
+            self._fd = os.open(self._plan.path, os.O_RDONLY)
+            self._known = os.fstat(self._fd)
+        return self._fd
+
+    def _read(self) -> bytes:
+        fd = self._attach() if self._fd is None else self._fd
+        return b"" if fd is None else os.read(fd, _BLOCK)
+
+    def __iter__(self) -> Iterator[Item]:
+        told_s = time.monotonic()
+        while not self._closed:
+            block = self._read()
+            if block:
+                self._arrived()
+                yield from self._items(block)
+                told_s = time.monotonic()
+                continue
+            yield from self._look()
+            if time.monotonic() - told_s >= _TICK_S:
+                yield self._watermark()
+                told_s = time.monotonic()
+            time.sleep(_LOOK_S)
+
+    def _look(self) -> Iterator[Item]:
+        """All of it is read: is it still the file of that name, and did it shrink?"""
+        if self._fd is None or self._known is None:
+            return
+        try:
+            there = os.stat(self._plan.path)
+        except OSError:
+            return  # moved away, and nothing in its place yet: its writer may still write to it
+        if (there.st_dev, there.st_ino) != (self._known.st_dev, self._known.st_ino):
+            if block := os.read(self._fd, _BLOCK):  # written between the last look and the move
+                self._arrived()
+                yield from self._items(block)
+                return
+            yield from self._last()
+            self._detach()
+        elif there.st_size < os.lseek(self._fd, 0, os.SEEK_CUR):
+            self._splitter.end()  # what was cut away is no line
+            os.lseek(self._fd, 0, os.SEEK_SET)
+
+    def _detach(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def close(self) -> None:
+        super().close()
+        self._detach()
