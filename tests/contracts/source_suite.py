@@ -7,8 +7,12 @@ import pickle
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 
+import numpy as np
+
 from pipeline.core.contracts import Source
+from pipeline.core.payloads import Image
 from pipeline.core.records import Chunk, Gap, Item, Watermark
+from pipeline.core.sound import Sound
 
 STREAM = "cam-1"
 
@@ -56,12 +60,11 @@ def check_items(items: Sequence[Item], *, received: int | None = None, intact: b
             position = item.seq
             assert all(isinstance(n, int) for n in (item.pts_ns, item.duration_ns, item.mono_ns, item.wall_ns))
             assert item.duration_ns >= 0 and item.mono_ns > 0 and item.wall_ns > 1_600_000_000_000_000_000
-            image = item.payload
-            luma = image.luma()
-            assert luma.shape == (-(-image.height // 8), -(-image.width // 8)) and not luma.flags.writeable
-            if intact:
-                assert last_pts is None or item.pts_ns > last_pts
-            last_pts = item.pts_ns
+            check_payload(item)
+            if intact:  # a window of sound begins with the stream until it is as long as it gets
+                pts_ns = item.pts_ns if item.payload.medium == "picture" else item.pts_ns + item.duration_ns
+                assert last_pts is None or pts_ns > last_pts
+                last_pts = pts_ns
         elif isinstance(item, Gap):
             assert item.count > 0 and item.reason in {"damaged", "undecoded"}
             assert not intact, item
@@ -70,6 +73,27 @@ def check_items(items: Sequence[Item], *, received: int | None = None, intact: b
         arrived += count(item)
     if intact:
         assert [c.seq for c in chunks(items)] == list(range(len(chunks(items))))
+
+
+def check_payload(chunk: Chunk) -> None:
+    payload = chunk.payload
+    if isinstance(payload, Sound):
+        samples = payload.samples
+        assert samples.dtype == np.float32 and samples.ndim == 1 and not samples.flags.writeable
+        assert np.isfinite(samples).all() and np.abs(samples).max() <= 1
+        assert 0 < payload.fresh <= len(samples) and payload.start_ns == chunk.pts_ns
+        assert abs(chunk.duration_ns - len(samples) * 1_000_000_000 // payload.rate) <= 1
+        return
+    assert isinstance(payload, Image)
+    luma = payload.luma()
+    assert luma.shape == (-(-payload.height // 8), -(-payload.width // 8)) and not luma.flags.writeable
+
+
+def shown(chunk: Chunk) -> bytes:
+    """What a gate sees of it."""
+    sample = chunk.payload.sample()
+    assert sample is not None
+    return sample.tobytes()
 
 
 def check_plan(plan: Source) -> None:
@@ -96,8 +120,8 @@ def check_replay(plan: Source, *, most: int | None = None) -> None:
     (epoch, first), (again, second) = read(plan, most=most), read(plan, most=most)
     assert not plan.live and epoch == again
     assert len(epoch) == 26 and epoch.isalnum()
-    key = [(c.seq, c.pts_ns, c.duration_ns, c.payload.luma().tobytes()) for c in chunks(first)]
-    assert key and key == [(c.seq, c.pts_ns, c.duration_ns, c.payload.luma().tobytes()) for c in chunks(second)]
+    key = [(c.seq, c.pts_ns, c.duration_ns, shown(c)) for c in chunks(first)]
+    assert key and key == [(c.seq, c.pts_ns, c.duration_ns, shown(c)) for c in chunks(second)]
     assert sum(map(count, first)) == sum(map(count, second))
 
 
