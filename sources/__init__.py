@@ -11,8 +11,12 @@ CATALOGUE = Catalogue(
         "folder": "sources.folder:Folder",
         "line": "sources.line:Line",
         "memory": "sources.memory:Memory",
+        "microphone": "sources.microphone:Microphone",
         "pattern": "sources.pattern:Pattern",
+        "pcm": "sources.pcm:Pcm",
+        "pcm-socket": "sources.pcm_socket:PcmSocket",
         "rtsp": "sources.rtsp:Rtsp",
+        "sound": "sources.sound_file:SoundFile",
         "webcam": "sources.webcam:Webcam",
     },
 )

@@ -6,9 +6,8 @@ import hashlib
 import logging
 import time
 from base64 import b32hexencode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -16,16 +15,13 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 from pydantic import Field
 
-from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError
-from pipeline.core.media import Spec
 from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.records import Item, Watermark
-from pipeline.core.settings import StreamSettings
 from sources.clock import Clock, ns, start_ns
 from sources.decoding import Decoder
 from sources.ffmpeg import first_sound, open_video, plain
-from sources.hearing import SoundTrack, fitted_track
+from sources.hearing import FilmSource
 from sources.pace import Pace
 from sources.sound_decoding import SoundDecoder
 
@@ -37,7 +33,7 @@ _BLOCKS = 16
 LOCAL_ONLY = "file"  # nor a playlist nor a concat script may lead anywhere else
 
 
-class File(Source):
+class File(FilmSource):
     """A video file, read to its end as fast as the pipeline takes it, or in real time.
 
     Windows are named after the content: the same file gives the same ids wherever it lies.
@@ -52,20 +48,10 @@ class File(Source):
         2, ge=1, le=64, description="decode this many frames at once; with 1, a damaged file is always judged alike"
     )
     max_pixels: int = Field(MAX_PIXELS, gt=0, description="refuse pictures with more pixels")
-    sound: SoundTrack | None = Field(None, description="judge its sound, too, as a stream of its own")
 
     @property
     def paced(self) -> bool:
         return self.realtime
-
-    @property
-    def tracks(self) -> Mapping[str, StreamSettings]:
-        return {} if self.sound is None else {"sound": self.sound}
-
-    def fitted(self, spec: Spec, track: str = "") -> Self:
-        if not track:
-            return super().fitted(spec)
-        return self.model_copy(update={track: fitted_track(self.sound, spec)})
 
     def check(self) -> None:
         check_file(self.path)

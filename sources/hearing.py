@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, PositiveFloat, model_validator
@@ -53,7 +54,15 @@ class HearingSettings(StreamSettings):
 
 
 class SoundTrack(HearingSettings):
-    """The sound of a source of pictures, as a stream of its own beside them."""
+    """The sound of a source of pictures, as a stream of its own beside them. What is about the reader (`overflow`,
+    `isolation`, `silence_s`) is the source's to say."""
+
+    @model_validator(mode="after")
+    def _says_nothing_of_the_reader(self) -> Self:
+        for name in ("overflow", "isolation", "silence_s"):
+            if name in self.model_fields_set:
+                raise ValueError(f"`{name}` is the source's to say, and holds for its sound, too")
+        return self
 
 
 class SoundSource(HearingSettings, Source):
@@ -67,9 +76,18 @@ class SoundSource(HearingSettings, Source):
         return self.heard_by(spec)
 
 
-def fitted_track(sound: SoundTrack | None, spec: Spec) -> SoundTrack:
-    """`sound` as a model of `spec` takes it. Raises `InputError`."""
-    assert sound is not None  # the track would not be there
-    if not isinstance(spec, SoundSpec):
-        raise InputError(f"its cascade judges {spec.medium}, and this is sound: name one that hears", "cascade")
-    return sound.heard_by(spec)
+class FilmSource(Source):
+    """A source of pictures that may have sound beside them, read by one reader on one clock."""
+
+    sound: SoundTrack | None = Field(None, description="judge its sound, too, as a stream of its own")
+
+    @property
+    def tracks(self) -> Mapping[str, StreamSettings]:
+        return {} if self.sound is None else {"sound": self.sound}
+
+    def fitted(self, spec: Spec, track: str = "") -> Self:
+        super().fitted(spec, track)
+        if not track or self.sound is None:
+            return self
+        assert isinstance(spec, SoundSpec)
+        return self.model_copy(update={"sound": self.sound.heard_by(spec)})

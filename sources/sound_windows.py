@@ -53,7 +53,8 @@ class SoundWindows:
         self._seq = 0
         self._told: set[str] = set()
         self._arrived = 0, 0
-        self._lost_ns = 0
+        self._loses = False
+        self._lost_ns = 0  # beyond the hops that were counted
         self._lost_as: _Reason = "damaged"
         self._resampler = Resampler(self.rate, self.rate)
         self._began = False
@@ -69,6 +70,11 @@ class SoundWindows:
         self._skipped = 0  # samples that are still to come before it begins
         self._off_ns = 0  # how far the time stamps are ahead of the samples
         self._resampler = Resampler(self._resampler.rate_in, self.rate)
+
+    @property
+    def received(self) -> int:
+        """Hops that came, whole or not."""
+        return self._seq
 
     @property
     def next_ns(self) -> int:
@@ -104,17 +110,11 @@ class SoundWindows:
 
     def lose(self, duration_ns: int, reason: _Reason) -> list[Item]:
         """So much sound came, and is of no use. It is counted in hops."""
-        items: list[Item] = []
-        if not self._lost_ns:
-            items += self.flush()
+        items = [] if self._loses else self.flush()
         self._begin_ns += duration_ns
-        self._lost_ns += max(1, duration_ns)
-        self._lost_as = reason
-        hop_ns = self._hop * _SECOND // self.rate
-        if count := self._lost_ns // hop_ns:
-            self._lost_ns = self._lost_ns % hop_ns or 1  # until sound comes again, it is lost
-            items.append(self._gap(reason, count))
-        return items
+        self._loses, self._lost_as = True, reason
+        count, self._lost_ns = divmod(self._lost_ns + duration_ns, self._hop * _SECOND // self.rate)
+        return [*items, self._gap(reason, count)] if count else items
 
     def flush(self) -> list[Item]:
         """The end of a stretch: what the filter still held, and the last hop, however short."""
@@ -129,19 +129,19 @@ class SoundWindows:
         return [*self.flush(), *self._found()]
 
     def _found(self) -> list[Item]:
-        """Sound comes again: the rest of what was lost, if it was more than nothing, is a hop."""
-        lost, self._lost_ns = self._lost_ns, 0
-        return [self._gap(self._lost_as, 1)] if lost > 1 else []
+        """Sound comes again: the rest of what was lost is a hop, too."""
+        lost_ns, self._lost_ns, self._loses = self._lost_ns, 0, False
+        return [self._gap(self._lost_as, 1)] if lost_ns else []
 
     def _picked(self, samples: Array) -> Array | None:
         """One channel of `[channels, n]`; None where there is no such channel."""
         if len(samples) == 1 and self._channel in {"mix", "left", "right"}:
-            return samples[0]
+            return np.asarray(samples[0])
         number = _NUMBERS[self._channel] if isinstance(self._channel, str) else self._channel
         if number is None:
             with np.errstate(over="ignore", invalid="ignore"):
                 return np.asarray(samples.mean(axis=0, dtype=np.float32))
-        return samples[number] if number < len(samples) else None
+        return np.asarray(samples[number]) if number < len(samples) else None
 
     def _within(self, samples: Array) -> Array:
         over = int(np.count_nonzero(np.abs(samples) > 1))
