@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -19,9 +20,11 @@ from pipeline.app.config.load import load
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
 from pipeline.app.config.settings import SECTIONS
-from pipeline.core.contracts import Auditor, Generation, Stage
+from pipeline.core.contracts import Auditor, Generation, Source, Stage
 from pipeline.core.errors import InputError
+from pipeline.core.media import Spec
 from pipeline.core.payloads import tile_of
+from pipeline.core.sound import SoundSpec
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 
 _REPORTED_FROM = 0.5
@@ -32,16 +35,46 @@ def prepare(document: Document, mistakes: Mistakes | None = None) -> tuple[Plan,
     """Check `document` whole: settings, sources, sinks, models, rules. Raises `InputErrors` with all that is wrong."""
     mistakes = mistakes or Mistakes(document)
     plan = load(document, mistakes)
-    for source in plan.gates.keys() & plan.watches.keys():
-        if plan.cascades[plan.watches[source]].certificate is not None:
+    for stream in plan.gates.keys() & plan.watches.keys():
+        if plan.cascades[plan.watches[stream]].certificate is not None:
             mistakes.add(
                 "the certificate of its cascade was made without a gate, and what a gate holds back it does not"
                 " promise: take away the gate, or the certificate",
-                ("sources", source, "gate"),
+                (*plan.key(stream), "gate"),
             )
     generations = _Builder(mistakes).generations(plan)
+    plan = _fitted(plan, generations, mistakes)
     mistakes.raise_if_any()
     return plan, generations
+
+
+def _fitted(plan: Plan, generations: Mapping[str, Generation], mistakes: Mistakes) -> Plan:
+    """Each stream and its gate as the cascade takes it that judges it."""
+    sources, gates = dict(plan.sources), dict(plan.gates)
+    for stream, cascade in plan.watches.items():
+        if cascade not in generations:
+            continue  # which is a mistake already
+        spec = _longest(generations[cascade])
+        source, *track = plan.tracks.get(stream, (stream,))
+        try:
+            sources[source] = sources[source].fitted(spec, *track)
+        except InputError as error:
+            mistakes.add(error.message, (*plan.key(stream), error.place or "cascade"))
+            continue
+        if stream in gates:
+            try:
+                gates[stream] = gates[stream].fitted(spec)
+            except InputError as error:
+                mistakes.add(error.message, (*plan.key(stream), "gate"))
+    return replace(plan, sources=sources, gates=gates)
+
+
+def _longest(generation: Generation) -> Spec:
+    """What the cheap stage takes; of sound, as much as any stage takes at once."""
+    spec = generation.cheap.spec
+    if isinstance(spec, SoundSpec):
+        return replace(spec, samples=max(cast(SoundSpec, stage.spec).samples for stage in generation.stages))
+    return spec
 
 
 def prepare_cascade(document: Document, name: str | None) -> Generation:
@@ -67,14 +100,13 @@ def planned_cascade(document: Document, name: str | None, *, certificates: bool)
 
 
 def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
+    def stream(name: str, source: Source, tracks: tuple[StreamPlan, ...] = ()) -> StreamPlan:
+        cascade, gate = plan.watches[name], plan.gates.get(name)
+        started = None if gate is None else gate.start()
+        return StreamPlan(name, source, cascade, generations[cascade], started, tracks)
+
     streams = [
-        StreamPlan(
-            name,
-            source,
-            plan.watches[name],
-            generations[plan.watches[name]],
-            plan.gates[name].start() if name in plan.gates else None,
-        )
+        stream(name, source, tuple(stream(full, source) for full, (of, _) in plan.tracks.items() if of == name))
         for name, source in plan.sources.items()
     ]
     return Pipeline(streams, plan.sinks, events=plan.events)
@@ -113,6 +145,9 @@ class _Builder:
             return None
         if heavy is not None and heavy.name == cheap.name:
             self._mistakes.add("both stages have the same name; give one of them a `name`", (*plan.key, "heavy"))
+            return None
+        if heavy is not None and (apart := _apart(cheap.spec, heavy.spec)):
+            self._mistakes.add(apart, (*plan.key, "heavy"))
             return None
         rule = plan.rule or default_rule(cheap.labels)
         tile = None if heavy is None else tile_of(heavy.spec)
@@ -175,6 +210,15 @@ class _Builder:
                 self._mistakes.take(error, key)
                 known[name] = None
         return known[name]
+
+
+def _apart(cheap: Spec, heavy: Spec) -> str:
+    """Why two stages cannot judge the same windows, if so."""
+    if cheap.medium != heavy.medium:
+        return f"the cheap stage judges {cheap.medium}, and this one {heavy.medium}"
+    if isinstance(cheap, SoundSpec) and isinstance(heavy, SoundSpec) and cheap.rate != heavy.rate:
+        return f"the cheap stage hears {cheap.rate} samples a second, and this one {heavy.rate}: both hear one stream"
+    return ""
 
 
 def default_rule(labels: Sequence[str]) -> CheckedRule:

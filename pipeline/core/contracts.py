@@ -66,8 +66,9 @@ class Source(StreamSettings, ABC):
     def fitted(self, spec: Spec, track: str = "") -> Self:
         """The same source, handing over what a model of `spec` takes of it, or of its track; as a rule that is what it
         hands over anyway. Raises `InputError` where it cannot."""
-        if spec.medium != (self.medium if not track else "sound"):
-            raise InputError(f"its cascade judges {spec.medium}, and this is {self.medium}", "cascade")
+        medium = "sound" if track else self.medium
+        if spec.medium != medium:
+            raise InputError(f"its cascade judges {spec.medium}, and this is {medium}: name another one", "cascade")
         return self
 
 
@@ -86,6 +87,23 @@ class Gate(Protocol):
 
     def judged(self, sample: Array, pts_ns: int) -> None:
         """The window with this sample got a result of a stage; a shed or failed one never comes here."""
+
+
+class GatePlan(Settings, ABC):
+    """A picklable plan of a gate."""
+
+    name: ClassVar[str]
+    medium: ClassVar[Medium] = "picture"
+
+    @abstractmethod
+    def start(self) -> Gate:
+        """A gate for one stream."""
+
+    def fitted(self, spec: Spec) -> Self:
+        """The same for a stream whose cascade takes `spec`. Raises `InputError` where it cannot judge such."""
+        if spec.medium != self.medium:
+            raise InputError(f"the gate {self.name} is for {self.medium}, and this stream is {spec.medium}")
+        return self
 
 
 class Stage(Protocol):

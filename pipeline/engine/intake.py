@@ -96,7 +96,8 @@ class Intake:
         payload, pts_ns = chunk.payload, chunk.pts_ns
         if self._feed is not None:
             pts_ns = self._feed.media_time(pts_ns, chunk.mono_ns, chunk.duration_ns)
-        if not self._sampler.takes(pts_ns):
+        # a window of sound begins with the stream until it is as long as it gets: what moves on is its end
+        if not self._sampler.takes(pts_ns + chunk.duration_ns if payload.medium == "sound" else pts_ns):
             payload.release()
             self._stream.sampled_out()
             return

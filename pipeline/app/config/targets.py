@@ -14,6 +14,8 @@ from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
 
 CONFIG_SUFFIXES = frozenset({".yaml", ".yml"})
+SOUND_SUFFIXES = frozenset({".aac", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"})
+"""Of files that hold nothing but sound, as a rule: for others a config says `kind: sound`."""
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME = 48
@@ -61,7 +63,8 @@ def _source_of(target: str, taken: Iterable[str]) -> tuple[str, dict[str, Any]]:
         raise InputError(_absent(path), secrets.redact(target))
     if not path.is_file() and not path.is_fifo():
         raise InputError("is no file that could hold a film, and no camera", secrets.redact(target))
-    return _name(path.stem, taken), {"kind": "file", "path": target}
+    kind = "sound" if path.suffix.lower() in SOUND_SUFFIXES else "file"
+    return _name(path.stem, taken), {"kind": kind, "path": target}
 
 
 def _absent(path: Path) -> str:
