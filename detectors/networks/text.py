@@ -349,8 +349,8 @@ def text_network(architecture: TextArchitecture) -> CheapText | HeavyText:
 
 class Reading(nn.Module):  # type: ignore[misc]
     """A network as it is exported: uint8 `[N, L]` → probabilities `[N, C]`, and for each label the byte whose n-grams
-    speak most for it, int32 `[N, C]`: the head is linear in the bag of n-grams, so that each of them has its own part in
-    the logit."""
+    speak most for it, int32 `[N, C]`: the head is linear in the bag of n-grams, so that each has its own part in the
+    logit."""
 
     def __init__(self, network: CheapText | HeavyText) -> None:
         super().__init__()

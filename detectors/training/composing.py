@@ -80,7 +80,8 @@ def resampled(samples: Floats, speed: float) -> Floats:
     """Played `speed` times as fast: tempo, pitch and formants move together (Ko et al. 2015, "Audio augmentation for
     speech recognition"). Linear interpolation: what it dulls above 3 kHz is within the random equaliser's reach."""
     count = max(8, int(len(samples) / speed))
-    return np.interp(np.arange(count) * speed, np.arange(len(samples)), samples).astype(np.float32)
+    played: Floats = np.interp(np.arange(count) * speed, np.arange(len(samples)), samples)
+    return played.astype(np.float32)
 
 
 def stretched(rng: Generator, samples: Floats, rate: float) -> Floats:
@@ -175,7 +176,8 @@ def noise(rng: Generator, count: int, words: Sequence[Word]) -> Floats:
             length = int(rng.uniform(0.08, 0.5) * RATE)
             out[at : at + length] += tone(rng, length)[: count - at]
             at += length
-    return (out / (np.sqrt(np.mean(np.square(out))) + 1e-6)).astype(np.float32)
+    levelled: Floats = out / (np.sqrt(np.mean(np.square(out))) + 1e-6)
+    return levelled.astype(np.float32)
 
 
 def tone(rng: Generator, count: int) -> Floats:
@@ -222,7 +224,8 @@ def distractor(rng: Generator, words: Sequence[Word]) -> Floats:
     else:
         count = int(rng.uniform(0.05, 0.6) * RATE)
         out = noise(rng, max(count, 256), words) * np.hanning(max(count, 256)) ** 0.5
-    return (out * (0.1 / (np.sqrt(np.mean(np.square(out))) + 1e-6))).astype(np.float32)
+    levelled: Floats = out * (0.1 / (np.sqrt(np.mean(np.square(out))) + 1e-6))
+    return levelled.astype(np.float32)
 
 
 def _backwards(rng: Generator, words: Sequence[Word]) -> Floats:
@@ -253,7 +256,7 @@ def window(
 
     A word cut off by a border counts by how much of it is to be heard: not at all below 35 %, fully from 75 % on.
     """
-    out = np.zeros(shape.samples, np.float32)
+    out: Floats = np.zeros(shape.samples, np.float32)
     target = np.zeros(shape.frames, np.int64)
     weight = np.ones(shape.frames, np.float32)
     centres = np.arange(shape.frames) * shape.step + shape.centre

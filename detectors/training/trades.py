@@ -14,6 +14,7 @@ from torch import nn
 from detectors.datasets.base import BadPicture, DataSet, Sample
 from detectors.decode import decoder
 from detectors.evaluation.classes import accuracy, confusion, f1_weighted
+from detectors.evaluation.judged import likeliest
 from detectors.manifest import Manifest, Output, Weights
 from detectors.runtimes.base import Tensors
 from detectors.stage import ModelStage
@@ -100,11 +101,6 @@ class WholeJudge:
         table = confusion(self._kinds, said, len(self._labels))
         out = {"accuracy": accuracy(table) or 0.0, "f1_weighted": f1_weighted(table) or 0.0}
         return dict(sorted(out.items(), key=lambda item: item[0] != self._trade.figure))
-
-
-def likeliest(found: Findings) -> int:
-    """The label with the highest score; the first where there is none."""
-    return int(np.argmax([found.score([label]) for label in range(len(found.labels))]))
 
 
 class SoundTrade(Trade):

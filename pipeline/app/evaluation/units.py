@@ -18,7 +18,8 @@ from detectors.replay import places_at_any_threshold, see
 from pipeline.app.evaluation.subject import Measured
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
-from pipeline.core.payloads import FrameImage
+from pipeline.core.media import Payload
+from pipeline.core.payloads import Image
 
 log = logging.getLogger(__name__)
 Kind = Literal["honest", "as-is"]
@@ -91,10 +92,10 @@ def judge(measured: Measured, parts: Sequence[Part], skipped: Skipped, progress:
     size = max(stage.max_batch for stage in measured.stages)
     done = 0
     for group in _groups(parts, size):
-        images: list[tuple[Part, FrameImage]] = []
+        images: list[tuple[Part, Payload]] = []
         for part in group:
             try:
-                images.append((part, part.image()))
+                images.append((part, part.payload(measured.cheap.spec)))
             except BadPicture as error:
                 skipped.add("unreadable", f"{part.sample.file} {error}")
         try:
@@ -102,7 +103,7 @@ def judge(measured: Measured, parts: Sequence[Part], skipped: Skipped, progress:
             for (part, image), one in zip(images, seen, strict=True):
                 judged.append(
                     Judged(
-                        part.name, part.sample.group, image.width, image.height, part.defects, part.boxes,
+                        part.name, part.sample.group, *_size(image), part.defects, part.boxes,
                         part.classes, one,
                     )
                 )  # fmt: skip
@@ -112,6 +113,11 @@ def judge(measured: Measured, parts: Sequence[Part], skipped: Skipped, progress:
         done += len(group)
         progress(done)
     return judged
+
+
+def _size(payload: Payload) -> tuple[int, int]:
+    """Width and height of a picture; of what has none, 1 each."""
+    return (payload.width, payload.height) if isinstance(payload, Image) else (1, 1)
 
 
 def _groups(parts: Sequence[Part], size: int) -> Iterator[Sequence[Part]]:
