@@ -9,7 +9,7 @@ from detectors.decode import Classification
 from detectors.manifest import Manifest
 from detectors.runtimes.base import Tensors
 from pipeline.core.plain import positions
-from pipeline.core.records import Array, Findings, Span
+from pipeline.core.records import Findings, Span
 from pipeline.core.text import OF_THE_AUTHOR, OF_THE_ROOM, Text, TextView
 
 PLACES = "places"
@@ -17,8 +17,8 @@ _ENDS = frozenset(b" " + OF_THE_AUTHOR + OF_THE_ROOM + b"\0")
 
 
 class Passages(Classification):
-    """Scores `[N, C]` of the message, as `classification` has them; and, where there is an output `places` `[N, C]`, for
-    each label the byte that speaks most for it. Its word is looked up for the likeliest label, unless that says that
+    """Scores `[N, C]` of the message, as `classification` has them; and, where there is an output `places` `[N, C]`,
+    for each label the byte that speaks most for it. Its word is looked up for the likeliest label, unless that says that
     nothing is wrong."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -56,6 +56,11 @@ def passage(text: Text, byte: int) -> Span | None:
         end += 1
     if start == end:
         return None
+    if text.raw.isascii():  # most words stand there as they are read, and just once
+        written, word = text.raw.lower(), codes[start:end].decode()
+        found = written.find(word)
+        if found >= 0 and written.rfind(word) == found:
+            return text.offset + found, text.offset + found + len(word)
     first, last = len(codes[:start].decode()), len(codes[:end].decode())
-    where: Sequence[int] | Array = positions(text.raw)
-    return text.offset + int(where[first]), text.offset + int(where[last - 1]) + 1
+    where = positions(text.raw)
+    return text.offset + where[first], text.offset + where[last - 1] + 1

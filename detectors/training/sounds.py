@@ -26,8 +26,8 @@ Ask = Callable[[Array], Array]
 
 
 class SoundMatter(Matter):
-    """A sample is a word; of each pick, the rng decides which words make up the stretch, so that an epoch is no more than
-    a number of stretches."""
+    """A sample is a word; of each pick, the rng decides which words make up the stretch, so that an epoch is no more
+    than a number of stretches."""
 
     def __init__(self, recipe: SoundRecipe, samples: Sequence[Sample], taught: Mapping[str, Ask]) -> None:
         if (recipe.view.rate, recipe.view.samples) != (RATE, SAMPLES):

@@ -28,6 +28,7 @@ from pipeline.core.sound import SoundSpec
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 
 _REPORTED_FROM = 0.5
+_REMEMBERED = 10_000  # messages
 T = TypeVar("T")
 
 
@@ -162,8 +163,9 @@ class _Builder:
         auditor = self._auditor(plan, name, rule, heavy)
         if differences or (auditor is None and plan.audit is not None):
             return None
+        cached = (_REMEMBERED if cheap.spec.medium == "text" else 0) if plan.cache is None else plan.cache
         promise = "" if certificate is None else certificate.promise()
-        return Generation(name, cheap, heavy, rule, certificate is not None, promise, auditor)
+        return Generation(name, cheap, heavy, rule, certificate is not None, promise, auditor, cached)
 
     def _auditor(self, plan: CascadePlan, generation: str, rule: CheckedRule, heavy: Stage | None) -> Auditor | None:
         bets = plan.audit_plan()

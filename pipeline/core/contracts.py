@@ -239,6 +239,8 @@ class Generation:
     certified: bool = False
     promise: str = ""
     auditor: Auditor | None = None
+    remembers: int = 0
+    """How many verdicts are kept for what says the same again (see `Payload.key`)."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:

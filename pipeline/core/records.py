@@ -24,6 +24,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 Span: TypeAlias = tuple[int, int]
 Verdict: TypeAlias = Literal["accept", "reject", "unknown"]
 Array: TypeAlias = npt.NDArray[Any]
+_FEW = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,11 @@ class Findings:
     def score(self, watch: Sequence[int]) -> float:
         """Of the classes with these indices the highest score of a thing, or the summed scores of the whole; 0 where
         there is none."""
-        picked = [score for index in watch for score in self.scores[self.classes == index].tolist()]
+        if len(self.scores) <= _FEW:  # numpy's own cost is more than what there is to do
+            pairs = list(zip(self.scores.tolist(), self.classes.tolist(), strict=True))
+            picked = [score for index in watch for score, kind in pairs if kind == index]
+        else:
+            picked = [score for index in watch for score in self.scores[self.classes == index].tolist()]
         return max(picked, default=0.0) if self.placed else float(sum(picked))
 
 

@@ -116,9 +116,12 @@ class Intake:
         toss = None if self._audit is None else self._audit.toss(window.id)  # before anything has a say in it
         if self._stream.block:
             self._wait(toss)
+        key = None if self._runner.cache is None or self._runner.opened_ns else payload.key()
         try:
             sample = payload.sample() if self._gate is not None or self._feed is not None else None
             carried = None if sample is None else self._carried(window, payload, sample)
+            if key is not None and carried is None and self._runner.cache is not None:
+                carried = self._runner.cache.recall(key, window, time.monotonic_ns())
             view = payload.view(self._runner.generation.cheap.spec) if carried is None else None
         except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
             payload.release()
@@ -133,6 +136,7 @@ class Intake:
         if not keeps:
             payload.release()
         if view is not None and ticket.outcome is None:
+            ticket.key = key
             self._runner.submit(ticket, view)
 
     def _carried(self, window: Window, payload: Payload, sample: Array) -> Result | None:

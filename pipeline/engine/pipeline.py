@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
 LIVE_LINGER_NS = 1_000_000
-WAITING_IN_FLIGHT = 32
-SHORT_IN_FLIGHT = 8
+WAITING_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 512}
+SHORT_IN_FLIGHT: dict[Medium, int] = {"picture": 8, "sound": 16, "text": 256}
 """For live streams: half a second at 15 frames a second, what waits longer is better judged anew. And behind a gate,
 which learns from verdicts: the sooner they come back, the more it can hold back."""
 
@@ -118,6 +118,7 @@ class Pipeline:
             runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation, audit)
         tracker = EventTracker(self._events)
         can_wait = source.overflow == "block" if source.overflow else not source.paced
+        in_flight = (WAITING_IN_FLIGHT if can_wait and plan.gate is None else SHORT_IN_FLIGHT)[medium]
         budget_ns = int(settings.latency_budget_ms * 1e6) if settings.latency_budget_ms else None
         if budget_ns is None and not can_wait:
             budget_ns = LIVE_BUDGET_NS
@@ -126,7 +127,7 @@ class Pipeline:
             plan.cascade,
             plan.generation,
             lambda ticket, outcome: self._emit(ticket, outcome, tracker, can_wait),
-            in_flight=settings.in_flight or (WAITING_IN_FLIGHT if can_wait and plan.gate is None else SHORT_IN_FLIGHT),
+            in_flight=settings.in_flight or in_flight,
             block=can_wait,
             budget_ns=budget_ns,
             linger_ns=WAITING_LINGER_NS if can_wait and not settings.latency_budget_ms else LIVE_LINGER_NS,

@@ -36,6 +36,7 @@ class CascadePlan:
     key: tuple[str, ...] = ()  # where it stands in the document
     certificate: Certificate | None = None
     audit: AuditSettings | None = None
+    cache: int | None = None
 
     @property
     def promised(self) -> tuple[float, float] | None:

@@ -41,6 +41,12 @@ class CascadeSections(Settings):
         default=None,
         description="have the heavy model look again at a share of the windows while it runs, and prove what is missed",
     )
+    cache: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000_000,
+        description="verdicts that are kept for messages that say the same again, 0 for none (default: 10000 of text)",
+    )
 
 
 class ConfigSections(BaseModel):
