@@ -35,8 +35,9 @@ class _Open:
     until_ns: int
     told_ns: int  # the show's time of the last word on it
     targets: tuple[str, ...]
-    evidence: tuple[Evidence, ...]
-    newest_ns: int
+    began: tuple[Evidence, ...] = ()
+    evidence: tuple[Evidence, ...] = ()  # the latest that was told of
+    newest_ns: int = 0
 
 
 class _Ruled:
@@ -165,8 +166,6 @@ class Policy:
             until_ns=at_ns + ruled.hold_ns,
             told_ns=at_ns,
             targets=_targets(ruled, found),
-            evidence=(),
-            newest_ns=0,
         )
         self._ruled[ruled.rule.action] += 1
         ruling = self._told("new", ruled, ruled.open, found, now_ns)
@@ -207,6 +206,7 @@ class Policy:
     ) -> Ruling:
         going.newest_ns = max(one.mono_ns for _, _, one in found)
         going.evidence = tuple(self._evidence(*one) for one in found[:_MOST_TOLD])
+        going.began = going.began or going.evidence
         return self._ruling(kind, ruled, going, now_ns)
 
     def _evidence(self, condition: Condition, threshold: float, seen: Sighting) -> Evidence:
@@ -237,7 +237,7 @@ class Policy:
             end_ns=going.until_ns,
             start_wall_ns=zero_ns + going.start_ns,
             end_wall_ns=zero_ns + going.until_ns,
-            evidence=going.evidence,
+            evidence=going.began if kind == "end" else going.evidence,
             missing=tuple(name for name in unknown if name not in spoke),
             newest_ns=going.newest_ns,
             done_ns=now_ns,
