@@ -159,10 +159,12 @@ class Policy:
 
     def _begin(self, ruled: _Ruled, at_ns: int, now_ns: int) -> Ruling:
         found = ruled.seen.of(at_ns, ruled.seen.begins, latest=False)
+        if max(one.at_ns for _, _, one in found) < at_ns:  # an earlier action had those already: what is new?
+            found = ruled.seen.of(at_ns, ruled.seen.begins, latest=True)
         last = max(one for _, _, one in found)
         ruled.open = _Open(
             id=f"{self._settings.show}/{ruled.rule.name}/{last.window}",
-            start_ns=min(one.start_ns for _, _, one in found),
+            start_ns=max(min(one.start_ns for _, _, one in found), ruled.done_ns),
             until_ns=at_ns + ruled.hold_ns,
             told_ns=at_ns,
             targets=_targets(ruled, found),

@@ -5,7 +5,8 @@
 - Each connection of a live reader is put in place once, where its first window arrived, and follows its media clock
   from there. Where that and arrivals drift apart by more than a second, it is put in place anew, which is counted.
 - `offset_ns` of a stream is added to all that: what else is known of how late it comes.
-- Streams that arrive in real time move the show's time with the clock on the wall, also when they are silent.
+- Where all is replayed as fast as it goes, time waits for the slowest. Else for none longer than `patience_ns`: streams
+  that arrive in real time move the show's time with the clock on the wall, also when they are silent.
 """
 
 from __future__ import annotations
@@ -61,8 +62,11 @@ class ShowClock:
     _connections: dict[str, _Connection] = field(default_factory=dict)
     _progress: dict[str, _Progress] = field(default_factory=dict)
 
+    _replay: bool = False  # nothing arrives in real time: one that is behind can be waited for, and will come
+
     def __post_init__(self) -> None:
         self._progress = {plan.name: _Progress(plan) for plan in self.streams}
+        self._replay = not any(one.plan.paced for one in self._progress.values())
 
     def __contains__(self, stream: str) -> bool:
         return stream in self._progress
@@ -148,4 +152,6 @@ class ShowClock:
     def _move(self) -> None:
         waited_for = [one.mark_ns for one in self._progress.values() if not one.ended]
         slowest = min(waited_for, default=self._head_ns)
-        self.watermark_ns = max(self.watermark_ns, slowest, self._head_ns - self.patience_ns)
+        if not self._replay:
+            slowest = max(slowest, self._head_ns - self.patience_ns)
+        self.watermark_ns = max(self.watermark_ns, slowest)

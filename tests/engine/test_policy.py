@@ -100,6 +100,20 @@ def test_an_action_that_goes_on_is_told_of_now_and_then() -> None:
     assert rulings[-1].end_ns == 8 * S
 
 
+def test_an_action_begins_again_only_with_something_new() -> None:
+    pair = rule("pair", "blur", {"stream": "cam", "label": "a"}, {"stream": "chat", "label": "b"}, hold_s=0.2)
+    given_ones = [seen("cam", 1, "a"), seen("chat", 1.1, "b"), seen("cam", 2, "a"), seen("cam", 9), seen("chat", 9)]
+    rulings = play(policy(pair), *given_ones)
+    assert short(rulings) == [
+        ("new", "pair", 0.9, 1.3),
+        ("end", "pair", 0.9, 1.3),
+        ("new", "pair", 1.3, 2.2),
+        ("end", "pair", 1.3, 2.2),
+    ]
+    assert [one.id for one in rulings] == ["evening/pair/chat/e/11"] * 2 + ["evening/pair/cam/e/20"] * 2
+    assert {one.window for one in rulings[2].evidence} == {"cam/e/20", "chat/e/11"}
+
+
 def test_any_stream_will_do_where_none_is_named_and_its_targets_join() -> None:
     anywhere = rule("hate", "block", {"label": "hate"})
     rulings = play(policy(anywhere), seen("cam", 1, "hate"), seen("chat", 1.5, "hate"))
@@ -131,13 +145,18 @@ def test_a_window_alone_gets_the_strongest_action_that_it_calls_for() -> None:
 
 
 def test_late_evidence_decides_and_is_counted() -> None:
-    of = policy(HATE, patience_s=2)
-    play(of, seen("cam", 1), seen("cam.sound", 1), seen("cam", 9), seen("cam.sound", 9), finish=False)
-    assert of.clock.watermark_ns == 6.9 * S, "chat was waited for, and no longer than it may"
+    early = (seen("cam", 1), seen("cam.sound", 1), seen("cam", 9), seen("cam.sound", 9))
+    of = policy(HATE, patience_s=2, live=True)
+    play(of, *early, finish=False)
+    assert of.clock.watermark_ns == 6 * S, "chat was waited for, and no longer than it may"
     (ruling, end) = of.see(seen("chat", 4, "hate"), 0)
-    assert (ruling.kind, ruling.start_ns, ruling.missing) == ("new", 3.9 * S, ())
-    assert (end.kind, end.end_ns) == ("end", 6 * S)
+    assert (ruling.kind, ruling.start_ns, ruling.missing) == ("new", 3 * S, ())
+    assert (end.kind, end.end_ns) == ("end", 5.1 * S)
     assert of.snapshot().late == 1
+    replayed = policy(HATE, patience_s=2)
+    play(replayed, *early, finish=False)
+    assert [one.kind for one in replayed.see(seen("chat", 4, "hate"), 0)] == ["new"]
+    assert replayed.snapshot().late == 0, "what can wait is waited for"
 
 
 def test_the_clock_on_the_wall_ends_what_nobody_speaks_of_any_more() -> None:
@@ -299,7 +318,8 @@ def test_every_action_has_evidence_and_an_end(
     rulings += of.finish(0)
     for ruling in rulings:
         kinds = known.setdefault(ruling.id, set())
-        assert ruling.kind == "new" if not kinds else "new" not in {ruling.kind} and "end" not in kinds
+        assert (ruling.kind == "new") == (not kinds)
+        assert "end" not in kinds
         kinds.add(ruling.kind)
     assert all("end" in kinds for kinds in known.values())
     assert of.snapshot().open == {}
