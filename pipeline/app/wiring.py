@@ -18,6 +18,7 @@ from pipeline.app.config.document import Document, Key
 from pipeline.app.config.load import load
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
+from pipeline.app.config.policy import check_labels
 from pipeline.app.config.settings import SECTIONS
 from pipeline.core.contracts import Auditor, Generation, Stage
 from pipeline.core.errors import InputError
@@ -40,8 +41,21 @@ def prepare(document: Document, mistakes: Mistakes | None = None) -> tuple[Plan,
                 ("sources", source, "gate"),
             )
     generations = _Builder(mistakes).generations(plan)
+    if plan.policy is not None:
+        check_labels(plan.policy, _reported(plan, generations), mistakes)
     mistakes.raise_if_any()
     return plan, generations
+
+
+def _reported(plan: Plan, generations: Mapping[str, Generation]) -> dict[str, Sequence[str]]:
+    """The labels that each stream's cascade can report, as far as that is known."""
+    known: dict[str, Sequence[str]] = {}
+    for name, cascade in plan.cascades.items():
+        if cascade.rule is not None:
+            known[name] = cascade.rule.reports()
+        elif name in generations:
+            known[name] = generations[name].cheap.labels
+    return {stream: known[name] for stream, name in plan.watches.items() if name in known}
 
 
 def prepare_cascade(document: Document, name: str | None) -> Generation:
@@ -77,7 +91,7 @@ def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
         )
         for name, source in plan.sources.items()
     ]
-    return Pipeline(streams, plan.sinks, events=plan.events)
+    return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy)
 
 
 class _Builder:

@@ -6,9 +6,10 @@ holds with some windows holds with any others beside them.
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Sized
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from pipeline.core.records import ACTIONS, Action, Detection
 from pipeline.core.settings import LONGEST_S, Name, Settings
@@ -16,6 +17,17 @@ from pipeline.core.settings import LONGEST_S, Name, Settings
 LONGEST_WINDOW_S = 600.0
 MOST_COUNT = 1000
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
+T = TypeVar("T", bound=Sized)
+
+
+def _any(given: T) -> T:
+    if not given:
+        raise ValueError("needs one at least")
+    return given
+
+
+Some = AfterValidator(_any)
+"""Not empty. As a bound of the field it would be told of beside whatever is wrong with the one that there is."""
 
 
 class Condition(Settings):
@@ -50,7 +62,9 @@ class PolicyRule(Settings):
     """An action, and all that has to be seen within `within_s` for it."""
 
     name: Name
-    when: tuple[Condition, ...] = Field(min_length=1, max_length=16, description="what has to be seen, all of it")
+    when: Annotated[tuple[Condition, ...], Some] = Field(
+        max_length=16, description="what has to be seen, all of it", json_schema_extra={"minItems": 1}
+    )
     within_s: PositiveFloat | None = Field(
         default=None, le=LONGEST_WINDOW_S, description="seconds within which it counts together (default: window_s)"
     )
@@ -92,7 +106,9 @@ class PolicySettings(Settings):
         le=LONGEST_WINDOW_S,
         description="the show's time waits so long for a stream that is behind (default: window_s); decisions never do",
     )
-    rules: tuple[PolicyRule, ...] = Field(min_length=1, max_length=64, description="what calls for an action")
+    rules: Annotated[tuple[PolicyRule, ...], Some] = Field(
+        max_length=64, description="what calls for an action", json_schema_extra={"minItems": 1}
+    )
     otherwise: Action = Field(default="allow", description="the action for a window that no rule speaks of by itself")
     update_every_s: PositiveFloat = Field(
         default=5.0, le=LONGEST_S, description="an action that goes on is told of again this often"

@@ -228,7 +228,7 @@ def test_settings_name_their_mistakes() -> None:
         ({"rules": [rule("a", "bluur", {"label": "x"})]}, "'allow', 'flag', 'blur', 'mute' or 'block'"),
         ({"rules": [rule("a", "blur", {"label": "x", "at_least": 1.5})]}, "less than or equal to 1"),
         ({"rules": [rule("a", "blur", {"label": "x", "at_least": 0.5, "stays_at": 0.6})]}, "must not be above"),
-        ({"rules": [rule("a", "blur")]}, "at least 1 item"),
+        ({"rules": [rule("a", "blur")]}, "needs one at least"),
         ({"rules": [HATE], "windows_s": 3}, "Extra inputs"),
     ):
         with pytest.raises(ValidationError, match=words):

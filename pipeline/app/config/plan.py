@@ -13,6 +13,7 @@ from detectors.choice import ModelChoice
 from pipeline.app.config.settings import MetricsSettings
 from pipeline.core.contracts import Rule, Sink, Source
 from pipeline.engine.events import EventSettings
+from pipeline.engine.policy_settings import PolicySettings
 
 
 class CheckedRule(Rule, Protocol):
@@ -20,6 +21,9 @@ class CheckedRule(Rule, Protocol):
 
     def check(self, cheap_labels: Sequence[str], heavy_labels: Sequence[str] | None, /) -> list[str]:
         """Mistakes in words, none where it fits. `heavy_labels` is None without a heavy stage."""
+
+    def reports(self) -> tuple[str, ...]:
+        """The labels that can be in a result."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,4 @@ class Plan:
     sinks: Mapping[str, Sink] = field(default_factory=dict)
     events: EventSettings | None = None
     metrics: MetricsSettings | None = None
+    policy: PolicySettings | None = None
