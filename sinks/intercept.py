@@ -19,7 +19,7 @@ from sinks.annotate import drawing
 MOST_HELD: Final = 600
 _MOST_ENDED: Final = 256  # rulings that are over and may still be in force for a picture that is held
 _QUALITY: Final = 92
-_BLOCKS: Final = 12  # that are left of the longer side of what is pixelated
+_BLOCKS: Final = 8  # that are left of the longer side of what is pixelated
 
 
 @dataclass(frozen=True, slots=True)
