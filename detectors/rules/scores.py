@@ -45,6 +45,9 @@ class Scores(Settings):
         wrong += [] if self.clear_below is not None else ["clear_below: needed, or the heavy stage has to judge all"]
         return wrong
 
+    def reports(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*(self.watch if self.flag_at is not None else ()), *self.confirm)))
+
     def decide(self, cheap: Findings) -> Decision:
         watched = [cheap.labels.index(label) for label in self.watch]
         score = min(cheap.score(watched), 1.0)  # a sum of rounded scores can be a hair above

@@ -19,6 +19,7 @@ from pipeline.app.config.document import Document, Key
 from pipeline.app.config.load import load
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
+from pipeline.app.config.policy import check_labels
 from pipeline.app.config.settings import SECTIONS
 from pipeline.core.contracts import Auditor, Generation, Source, Stage
 from pipeline.core.errors import InputError
@@ -45,6 +46,8 @@ def prepare(document: Document, mistakes: Mistakes | None = None) -> tuple[Plan,
             )
     generations = _Builder(mistakes).generations(plan)
     plan = _fitted(plan, generations, mistakes)
+    if plan.policy is not None:
+        check_labels(plan.policy, _reported(plan, generations), mistakes)
     mistakes.raise_if_any()
     return plan, generations
 
@@ -76,6 +79,17 @@ def _longest(generation: Generation) -> Spec:
     if isinstance(spec, SoundSpec):
         return replace(spec, samples=max(cast(SoundSpec, stage.spec).samples for stage in generation.stages))
     return spec
+
+
+def _reported(plan: Plan, generations: Mapping[str, Generation]) -> dict[str, Sequence[str]]:
+    """The labels that each stream's cascade can report, as far as that is known."""
+    known: dict[str, Sequence[str]] = {}
+    for name, cascade in plan.cascades.items():
+        if cascade.rule is not None:
+            known[name] = cascade.rule.reports()
+        elif name in generations:
+            known[name] = generations[name].cheap.labels
+    return {stream: known[name] for stream, name in plan.watches.items() if name in known}
 
 
 def prepare_cascade(document: Document, name: str | None) -> Generation:
@@ -110,7 +124,7 @@ def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
         stream(name, source, tuple(stream(full, source) for full, (of, _) in plan.tracks.items() if of == name))
         for name, source in plan.sources.items()
     ]
-    return Pipeline(streams, plan.sinks, events=plan.events)
+    return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy)
 
 
 class _Builder:

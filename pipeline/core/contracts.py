@@ -11,6 +11,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.media import Medium, Payload, Spec
 from pipeline.core.payloads import Image
 from pipeline.core.records import Array, Audit, Detection, Event, Findings, Item, Outcome, Region
+from pipeline.core.rulings import Ruling
 from pipeline.core.settings import Settings, StreamSettings
 from pipeline.core.snapshot import AuditReport, Snapshot
 
@@ -262,7 +263,7 @@ class Picture:
         return self.payload if isinstance(self.payload, Image) else None
 
 
-Delivery: TypeAlias = Outcome | Event | Picture | Audit
+Delivery: TypeAlias = Outcome | Event | Picture | Audit | Ruling
 
 
 class Sink(Settings, ABC):
@@ -270,7 +271,7 @@ class Sink(Settings, ABC):
 
     takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events"})
     """Any of `outcomes`, `events`, `pictures` (an outcome with its picture, instead of the bare outcome), `audits`
-    (to those that take pictures, too, an audit comes as a picture with its `audit`)."""
+    (to those that take pictures, too, an audit comes as a picture with its `audit`), `rulings`."""
     backlog: ClassVar[int] = 4096
     """How many items may wait for this sink."""
 

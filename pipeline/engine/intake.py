@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pipeline.core.contracts import Gate
 from pipeline.core.media import Payload
 from pipeline.core.payloads import Image
-from pipeline.core.records import Array, Chunk, Failed, Gap, Item, Result, SourceState, Window
+from pipeline.core.records import Array, Chunk, Failed, Gap, Item, Result, SourceState, Watermark, Window
 from pipeline.core.secrets import redact
 from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.feed import FeedWatch
@@ -60,7 +60,9 @@ class Intake:
         watches_feed: bool,
         picture_sinks: int,
         held: Callable[[], bool],
+        passed: Callable[[int], None] | None = None,
     ) -> None:
+        """`passed` is told up to which media time everything has left, where nothing comes that would say so."""
         self._stream = stream
         self._runner = runner
         self._gate = gate
@@ -74,6 +76,7 @@ class Intake:
         self._holders = picture_sinks + 1
         self._keeps = runner.keeps_pictures or picture_sinks > 0
         self._held = held
+        self._passed = passed
         self._judged: Judged | None = None
 
     def connected(self) -> None:
@@ -91,6 +94,8 @@ class Intake:
             if self._feed is not None and item.reason == "damaged":
                 self._feed.damaged(time.monotonic_ns())
                 self._stream.state = SourceState.DAMAGED
+        elif isinstance(item, Watermark) and self._passed is not None and self._stream.empty():
+            self._passed(item.pts_ns)  # with windows under way, theirs is the word, and the next one comes soon
 
     def _chunk(self, chunk: Chunk) -> None:
         payload, pts_ns = chunk.payload, chunk.pts_ns

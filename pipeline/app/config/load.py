@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,11 +12,13 @@ from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
+from pipeline.app.config.policy import check_streams
 from pipeline.app.config.settings import SECTIONS, MetricsSettings
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Sink, Source
 from pipeline.core.errors import InputError
 from pipeline.engine.events import EventSettings
+from pipeline.engine.policy_settings import PolicySettings
 
 
 def load(document: Document, mistakes: Mistakes) -> Plan:
@@ -46,7 +49,7 @@ class _Loader:
             self._mistakes.add("nothing to watch: name a source, or give a target on the command line", ("sources",))
         if data.get("cascade") is not None:
             cascades.choose(None, ("cascade",))  # looked at even where every source names its own
-        metrics = data.get("metrics")
+        metrics, policy = data.get("metrics"), data.get("policy")
         return Plan(
             sources,
             gates,
@@ -56,7 +59,16 @@ class _Loader:
             self._sinks(),
             self._mistakes.model(EventSettings, data.get("events"), ("events",)),
             None if metrics is None else self._mistakes.model(MetricsSettings, metrics, ("metrics",)),
+            None if policy is None else self._policy(policy, sources),
         )
+
+    def _policy(self, section: object, sources: Mapping[str, Source]) -> PolicySettings | None:
+        policy = self._mistakes.model(PolicySettings, section, ("policy",))
+        named = [name for name, one in self._section("sources").items() if one is not None]
+        if policy is not None and all(name in sources for name in named):  # else nobody knows what tracks there are
+            tracks = [f"{name}.{track}" for name, source in sources.items() for track in source.tracks]
+            check_streams(policy, [*named, *tracks], self._mistakes)
+        return policy
 
     def _section(self, name: str) -> dict[str, Any]:
         section = self._document.data.get(name)

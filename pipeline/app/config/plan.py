@@ -15,6 +15,7 @@ from pipeline.app.config.settings import MetricsSettings
 from pipeline.core.contracts import GatePlan, Rule, Sink, Source
 from pipeline.core.settings import StreamSettings
 from pipeline.engine.events import EventSettings
+from pipeline.engine.policy_settings import PolicySettings
 
 
 class CheckedRule(Rule, Protocol):
@@ -22,6 +23,9 @@ class CheckedRule(Rule, Protocol):
 
     def check(self, cheap_labels: Sequence[str], heavy_labels: Sequence[str] | None, /) -> list[str]:
         """Mistakes in words, none where it fits. `heavy_labels` is None without a heavy stage."""
+
+    def reports(self) -> tuple[str, ...]:
+        """The labels that can be in a result."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Plan:
     sinks: Mapping[str, Sink] = field(default_factory=dict)
     events: EventSettings | None = None
     metrics: MetricsSettings | None = None
+    policy: PolicySettings | None = None
 
     def key(self, stream: str) -> Key:
         """Where a stream stands in the document."""

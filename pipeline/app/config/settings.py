@@ -58,6 +58,9 @@ class ConfigSections(BaseModel):
     )
     cascades: dict[str, dict[str, Any]] = Field(default_factory=dict, description="cascades by name")
     events: dict[str, Any] | None = Field(default=None, description="when something seen becomes an event")
+    policy: dict[str, Any] | None = Field(
+        default=None, description="what is to be done about what the streams report, alone and together"
+    )
     sinks: dict[str, dict[str, Any] | None] | None = Field(
         default=None, description="where results go, each by its name"
     )
