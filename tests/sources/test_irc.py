@@ -123,8 +123,8 @@ def scripted(*blocks: bytes | float, stay_s: float = 0.0) -> Iterator[tuple[int,
                     time.sleep(stay_s)
                     client.shutdown(socket.SHUT_WR)
                     client.settimeout(2)
-                    while client.recv(65536):  # or else what it has not read yet would be lost to it
-                        pass
+                    while rest := client.recv(65536):  # or else what it has not read yet would be lost to it
+                        heard.append(rest)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -189,7 +189,7 @@ def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with scripted(b"", stay_s=2) as (port, _), closing(Reading(chat(port, connect_s=0.5).open("x"))) as running:
         assert "let us in in time" in str(ended(running))
     monkeypatch.setattr(irc, "_PING_S", 0.6)
-    with scripted(WELCOME, 1.0, stay_s=2) as (port, heard), closing(Reading(chat(port).open("x"))) as running:
+    with scripted(WELCOME, stay_s=2) as (port, heard), closing(Reading(chat(port).open("x"))) as running:
         assert "does not answer" in str(ended(running))
     assert b"PING :" in b"".join(heard)
 
