@@ -34,7 +34,8 @@ class _Loader:
         sources, gates = self._sources()
         cascades = CascadeReader(self._document, self._mistakes)
         chosen = {
-            name: cascades.choose(source.cascade, ("sources", name, "cascade")) for name, source in sources.items()
+            name: cascades.choose(source.cascade, ("sources", name, "cascade"), source.medium)
+            for name, source in sources.items()
         }
         named = data.get("sources")
         if not named or (isinstance(named, dict) and all(section is None for section in named.values())):
