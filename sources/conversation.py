@@ -200,7 +200,7 @@ def of_document(document: Any) -> Said | None:
         text,
         _name(document.get("user", document.get("author"))),
         _name(document.get("room", document.get("channel"))),
-        _wall_ns(document.get("time")),
+        wall_ns_of(document.get("time")),
     )
 
 
@@ -208,7 +208,7 @@ def _name(value: object) -> str:
     return str(value)[:_LONGEST_NAME] if isinstance(value, str | int) else ""
 
 
-def _wall_ns(value: object) -> int | None:
+def wall_ns_of(value: object) -> int | None:
     """A time as people write it: ISO 8601 (UTC unless it says), or seconds or milliseconds since 1970."""
     try:
         if isinstance(value, str):

@@ -17,11 +17,11 @@ class Mailbox(Generic[T]):
         self._changed = threading.Condition()
         self._items: list[T] = []
         self._error: Exception | None = None
-        self._closed = False
+        self.closed = False
 
     @property
     def has_room(self) -> bool:
-        return not self._closed and len(self._items) < self._most
+        return not self.closed and len(self._items) < self._most
 
     def offer(self, items: Sequence[T]) -> bool:
         """Bring them all, if there is room for one of them; whether they were taken."""
@@ -41,7 +41,7 @@ class Mailbox(Generic[T]):
     def take(self, most_s: float) -> list[T]:
         """All that waits, or nothing after `most_s` seconds."""
         with self._changed:
-            if not self._items and self._error is None and not self._closed:
+            if not self._items and self._error is None and not self.closed:
                 self._changed.wait(most_s)
             if not self._items and self._error is not None:
                 raise self._error
@@ -51,7 +51,7 @@ class Mailbox(Generic[T]):
     def close(self) -> int:
         """Nothing more comes in. How many are left that nobody will take."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             left = len(self._items)
             self._items = []
             self._changed.notify_all()

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.app.config.cascades import DEFAULTS
 from pipeline.app.config.document import Document, read
-from pipeline.app.config.targets import add_targets, default_sinks, is_config
+from pipeline.app.config.targets import STDIN, add_targets, default_sinks, filter_sinks, is_config
 from pipeline.core.errors import InputError
 
 RESULTS = Path("results")
@@ -40,16 +41,27 @@ def assemble(  # each argument is one option of `thresher run`
         raise InputError(f"{results} is no folder", "--out")
     if data.get("sinks") is None:
         name = Path(document.origin).stem if configs else added[0] if len(added) == 1 else "run"
-        data["sinks"] = default_sinks(results or RESULTS, name)
+        lines_in = STDIN in targets and not as_json and results is None
+        data["sinks"] = filter_sinks() if lines_in else default_sinks(results or RESULTS, name)
     elif results is not None:
         raise InputError("the config names its own sinks, so there is nothing to put there", "--out")
     for assignment in assignments:
         if assignment.startswith("cascade.") and isinstance(data.get("cascade"), str | None):
-            data["cascade"] = {"base": data.get("cascade") or "people"}
+            data["cascade"] = {"base": data.get("cascade") or _default_cascade(data.get("sources"))}
         document.set(assignment)
     if as_json:
         _clear_stdout(data["sinks"])
     return document
+
+
+def _default_cascade(sections: Any) -> str:
+    """What judges the first source where nobody said what should."""
+    from sources import CATALOGUE
+
+    for section in sections.values() if isinstance(sections, dict) else ():
+        if isinstance(section, dict) and section.get("kind") in CATALOGUE.table:
+            return DEFAULTS[CATALOGUE.load(section["kind"]).medium]
+    return DEFAULTS["picture"]
 
 
 def _clear_stdout(sinks: Any) -> None:

@@ -44,6 +44,7 @@ OPTIONAL = (
     Part("OpenCV", "drawing annotated video", "apt-get install libgl1 libglib2.0-0", _loads("cv2")),
     Part("onnxruntime", "a second runtime", "pip install 'thresher[onnxruntime]'", _is_there("onnxruntime")),
     Part("torch", "torchvision detectors, CUDA", "pip install 'thresher[torch]'", _is_there("torch")),
+    Part("websockets", "messages over WebSockets", "pip install 'thresher[chat]'", _is_there("websockets")),
     Part("nncf", "int8 compression", "pip install 'thresher[compress]'", _is_there("nncf")),
 )
 

@@ -41,17 +41,18 @@ class Report:
     status: int
     document: dict[str, Any]
     results: tuple[str, ...] = ()  # where the sinks wrote
+    aside: bool = False  # standard output belongs to a sink
 
     def tell(self) -> None:
         """Print the summary, unless there is nothing to sum up."""
         if self.status and not self.document["ledgers"]["frames"]["received"]:
             return
         if sys.stdout.isatty():
-            click.echo()
+            click.echo(err=self.aside)
         for line in summary.lines(self.document):
-            click.echo(line)
+            click.echo(line, err=self.aside)
         if self.results:
-            click.echo(f"{'results:':<12} {', '.join(self.results)}")
+            click.echo(f"{'results:':<12} {', '.join(self.results)}", err=self.aside)
 
 
 def execute(plan: Plan, generations: Mapping[str, Generation], document: Document, options: RunOptions) -> Report:
@@ -76,7 +77,9 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
         click.echo(f"thresher: {redact(line)}", err=True)
     status = 2 if problems else 1 if failures else 0
     lines = [name for name, source in plan.sources.items() if source.parts]
-    return Report(status, summary.document(final, generations.values(), problems + failures, lines), _written(plan))
+    document_of_it = summary.document(final, generations.values(), problems + failures, lines)
+    aside = any(str(getattr(sink, "path", "")) == "-" for sink in plan.sinks.values())
+    return Report(status, document_of_it, _written(plan), aside)
 
 
 def _written(plan: Plan) -> tuple[str, ...]:

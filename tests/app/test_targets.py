@@ -20,6 +20,7 @@ def here(tmp_path: Path, people_clip: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.mp4").symlink_to(people_clip)
     (tmp_path / "my pictures").mkdir()
+    (tmp_path / "chat.log").write_text("hello\n")
     return tmp_path
 
 
@@ -48,6 +49,9 @@ def loaded(*targets: str, **options: Any) -> Plan:
         ("rtmp://h/app/streamkey", "h", {"kind": "rtsp", "url": "rtmp://h/app/streamkey"}),
         ("rtsp://u:verysecret@h", "h", {"kind": "rtsp", "url": "rtsp://u:verysecret@h"}),
         ("https://h/live/x.m3u8?token=abc", "h", {"kind": "rtsp", "url": "https://h/live/x.m3u8?token=abc"}),
+        ("wss://u:verysecret@h/feed", "h", {"kind": "websocket", "url": "wss://u:verysecret@h/feed"}),
+        ("chat.log", "chat", {"kind": "lines", "path": "chat.log"}),
+        ("-", "stdin", {"kind": "lines", "path": "-"}),
     ],
 )
 def test_a_target_is_known_by_its_looks(here: Path, target: str, name: str, section: dict[str, Any]) -> None:
@@ -74,6 +78,24 @@ def test_results_are_named_after_what_is_watched(here: Path) -> None:
         sinks = assemble(targets).data["sinks"]
         assert (sinks["log"]["path"], sinks["db"]["path"]) == (f"results/{name}.jsonl", f"results/{name}.sqlite")
     assert assemble(["clip.mp4"], results=Path("out")).data["sinks"]["log"]["path"] == "out/clip.jsonl"
+
+
+def test_lines_in_are_verdicts_out(here: Path) -> None:
+    assert assemble(["-"]).data["sinks"] == {"verdicts": {"kind": "jsonl", "path": "-", "events": False}}
+    assert "table" in assemble(["-"], as_json=True).data["sinks"]
+    assert assemble(["-"], results=Path("out")).data["sinks"]["log"]["path"] == "out/stdin.jsonl"
+    with pytest.raises(InputError, match="can be read once"):
+        assemble(["-", "-"])
+
+
+def test_the_medium_says_what_judges(here: Path) -> None:
+    (here / "c.yaml").write_text(
+        "cascades: {chat: {cheap: {model: people-ssdlite}}, more: {cheap: {model: open-nsfw}}}\n"
+    )
+    plan = loaded("c.yaml", "chat.log", "clip.mp4")
+    assert plan.watches == {"chat": "chat", "clip": "people"}
+    document = assemble(["chat.log"], assignments=["cascade.rule.report.x=0.5"])
+    assert document.data["cascade"]["base"] == "chat"
 
 
 def test_out_is_refused_where_the_config_has_sinks(here: Path) -> None:

@@ -38,8 +38,9 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
 ) -> int:
     """Watch TARGET until it ends or Ctrl-C is pressed; what is found goes to the sinks.
 
-    A TARGET is a config (*.yaml), a URL (rtsp://…), the number of a camera (0), a file or a folder of pictures. Several
-    are watched at once. Without a config people are looked for, a live table is shown, and results go to results/.
+    A TARGET is a config (*.yaml), a URL (rtsp://…, wss://…), the number of a camera (0), a file, a folder of pictures,
+    or - for lines of text from standard input. Several are watched at once. Without a config people are looked for, a
+    live table is shown, and results go to results/; with - messages are judged, and verdicts go to standard output.
     """
     from pipeline.app.assemble import assemble
     from pipeline.app.runner import RunOptions, execute

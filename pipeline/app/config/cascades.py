@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +17,10 @@ from pipeline.app.config.plan import CascadePlan, CheckedRule
 from pipeline.app.config.settings import CascadeSections
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
+from pipeline.core.media import Medium
 
-DEFAULT = "people"
+DEFAULTS: Mapping[Medium, str] = {"picture": "people", "sound": "words", "text": "chat"}
+"""The shipped cascade that judges a stream of which nobody said what should."""
 _OF_THE_CONFIG = "cascade"  # the name of one that is spelled out under `cascade:`
 _GRAPHS = frozenset({".onnx", ".xml", ".pb"})
 
@@ -49,15 +52,16 @@ class CascadeReader:
         if _OF_THE_CONFIG in self._own and isinstance(document.data.get("cascade"), dict):
             mistakes.add("another name, please: this is what the config's own goes by", ("cascades", _OF_THE_CONFIG))
 
-    def choose(self, name: str | None, key: Key) -> str | None:
-        """The cascade that a source asks for by `name`, or the config's; None where it cannot be used."""
+    def choose(self, name: str | None, key: Key, medium: Medium = "picture") -> str | None:
+        """The cascade that a source of that medium asks for by `name`, or the config's; None where it cannot be
+        used."""
         if name is None:
             written = self._document.data.get("cascade")
             if isinstance(written, dict):
                 return self._once(_OF_THE_CONFIG, written, ("cascade",), self._document.folder)
             if written is None and len(self._own) == 1:
                 written = next(iter(self._own))
-            name, key = str(written or DEFAULT), ("cascade",)
+            name, key = str(written or DEFAULTS[medium]), ("cascade",)
         return self._named(name, key)
 
     def _named(self, name: str, key: Key) -> str | None:

@@ -38,7 +38,8 @@ class _Loader:
         tracks = self._tracks(sources)
         cascades = CascadeReader(self._document, self._mistakes)
         chosen = {
-            name: cascades.choose(source.cascade, ("sources", name, "cascade")) for name, source in sources.items()
+            name: cascades.choose(source.cascade, ("sources", name, "cascade"), source.medium)
+            for name, source in sources.items()
         }
         chosen |= {
             name: cascades.choose(sources[source].tracks[track].cascade, ("sources", source, track, "cascade"))

@@ -1,4 +1,5 @@
-"""What a person may write after `thresher run` instead of a config: a URL, a camera's number, a file, a folder."""
+"""What a person may write after `thresher run` instead of a config: a URL, a camera's number, a file, a folder, or `-`
+for lines from standard input."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from pipeline.core.errors import InputError
 CONFIG_SUFFIXES = frozenset({".yaml", ".yml"})
 SOUND_SUFFIXES = frozenset({".aac", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"})
 """Of files that hold nothing but sound, as a rule: for others a config says `kind: sound`."""
+TEXT_SUFFIXES = frozenset({".jsonl", ".log", ".ndjson", ".txt"})
+STDIN = "-"
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME = 48
@@ -23,6 +26,11 @@ _LONGEST_NAME = 48
 
 def is_config(target: str) -> bool:
     return not _URL.match(target) and Path(target).suffix.lower() in CONFIG_SUFFIXES
+
+
+def filter_sinks() -> dict[str, Any]:
+    """What a run gets that reads standard input: a verdict a line on standard output."""
+    return {"verdicts": {"kind": "jsonl", "path": STDIN, "events": False}}
 
 
 def default_sinks(results: Path, name: str) -> dict[str, Any]:
@@ -49,11 +57,24 @@ def add_targets(document: Document, targets: Sequence[str]) -> list[str]:
 
 
 def _source_of(target: str, taken: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    if target == STDIN:
+        if "stdin" in taken:
+            raise InputError("standard input can be read once", target)
+        return "stdin", {"kind": "lines", "path": STDIN}
     if _URL.match(target):
-        secrets.remember_url(target)
-        return _name(_url_name(target), taken), {"kind": "rtsp", "url": target}
+        return _source_at(target, taken)
     if target.isdecimal() and target.isascii():
         return _name(f"webcam-{target}", taken), {"kind": "webcam", "device": int(target)}
+    return _source_in(target, taken)
+
+
+def _source_at(url: str, taken: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    secrets.remember_url(url)
+    kind = "websocket" if url.lower().startswith(("ws:", "wss:")) else "rtsp"
+    return _name(_url_name(url), taken), {"kind": kind, "url": url}
+
+
+def _source_in(target: str, taken: Iterable[str]) -> tuple[str, dict[str, Any]]:
     path = Path(target)
     if target.startswith("/dev/video"):
         return _name(path.name, taken), {"kind": "webcam", "device": target}
@@ -63,6 +84,8 @@ def _source_of(target: str, taken: Iterable[str]) -> tuple[str, dict[str, Any]]:
         raise InputError(_absent(path), secrets.redact(target))
     if not path.is_file() and not path.is_fifo():
         raise InputError("is no file that could hold a film, and no camera", secrets.redact(target))
+    if path.suffix.lower() in TEXT_SUFFIXES:
+        return _name(path.stem, taken), {"kind": "lines", "path": target}
     kind = "sound" if path.suffix.lower() in SOUND_SUFFIXES else "file"
     return _name(path.stem, taken), {"kind": kind, "path": target}
 
