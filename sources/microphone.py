@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -49,14 +50,15 @@ class Microphone(SoundSource):
     def check(self) -> None:
         if isinstance(self.device, int) and self.device < 0:
             raise InputError("a device's number is 0 or more", "device")
-        sounddevice()
+        with suppress(SourceLost):
+            sounddevice()
 
     def open(self, stream: str) -> MicrophoneReader:
         return MicrophoneReader(self, stream)
 
 
 def sounddevice() -> Any:
-    """The module. Raises `MissingPart`."""
+    """The module. Raises `MissingPart`, and `SourceLost` where the system's sound does not run."""
     try:
         import sounddevice as module
     except ImportError:
@@ -67,7 +69,7 @@ def sounddevice() -> Any:
             " PulseAudio runs)"
         ) from None
     except Exception as error:  # noqa: BLE001 its own kind, which only the module knows that just failed
-        raise InputError(f"PortAudio cannot start, see the system's settings of sound: {_reason(error)}") from None
+        raise SourceLost(f"PortAudio cannot start, see the system's settings of sound: {_reason(error)}") from None
     return module
 
 
