@@ -2,6 +2,7 @@
 
 One tracker a stream; hysteresis on presence, a label at a time: an event opens after `start_after` windows with the
 label, stays open over gaps shorter than `end_after_s` of media time, and ends at the last window that showed it.
+Sounds, which have a time of their own, are told one by one (`utterances`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from pipeline.core.records import Detection, Event, Outcome, Result, Window
 from pipeline.core.settings import Settings
+from pipeline.engine.utterances import Utterances
 
 
 class EventSettings(Settings):
@@ -46,6 +48,7 @@ class EventTracker:
     def __init__(self, settings: EventSettings) -> None:
         self._settings = settings
         self._open: dict[str, _Open] = {}
+        self._heard = Utterances(settings.start_after)
         self._epoch = ""
 
     def see(self, outcome: Outcome) -> Iterator[Event]:
@@ -56,20 +59,23 @@ class EventTracker:
             self._epoch = window.epoch
         if self._open:
             yield from self._expire(window.start_ns)
-        if not isinstance(outcome, Result) or not outcome.detections:
+        if not isinstance(outcome, Result):
             return
         wanted = self._settings.labels
         groups: dict[str, list[Detection]] = {}
         for detection in outcome.detections:
-            if wanted is None or detection.label in wanted:
+            if detection.span_ns is None and (wanted is None or detection.label in wanted):
                 groups.setdefault(detection.label, []).append(detection)
         for label, found in groups.items():
             yield from self._present(label, found, window)
+        heard = [one for one in outcome.detections if one.span_ns is not None]
+        yield from self._heard.hear(outcome, [one for one in heard if wanted is None or one.label in wanted])
 
     def end(self) -> Iterator[Event]:
         """The stream ended or broke off: whatever is open ends with what was seen last."""
         for label in list(self._open):
             yield from self._close(label)
+        yield from self._heard.end()
 
     def _present(self, label: str, found: list[Detection], window: Window) -> Iterator[Event]:
         best = max(found, key=lambda d: d.score)
