@@ -39,7 +39,7 @@ def open_video(
 ) -> tuple[InputContainer, VideoStream]:
     """Open `url` and find its video stream. `timeouts_s` are for opening and for each packet; FFmpeg may take twice as
     long. Raises FFmpeg's errors, and `InputError` where no picture moves."""
-    container = av.open(url, "r", format=container_format, options=dict(options or {}), timeout=timeouts_s)
+    container = open_container(url, container_format=container_format, options=options, timeouts_s=timeouts_s)
     try:
         return container, first_video(container)
     except BaseException:
@@ -47,11 +47,33 @@ def open_video(
         raise
 
 
+def open_container(
+    url: str,
+    *,
+    container_format: str | None = None,
+    options: Mapping[str, str] | None = None,
+    timeouts_s: tuple[float, float] | None = None,
+) -> InputContainer:
+    """Open `url`, whatever is in it. Titles in it that are no UTF-8 are no reason to refuse the rest. Raises FFmpeg's
+    errors."""
+    return av.open(
+        url,
+        "r",
+        format=container_format,
+        options=dict(options or {}),
+        timeout=timeouts_s,
+        metadata_errors="replace",
+    )
+
+
 def first_video(container: InputContainer) -> VideoStream:
     """The first stream of moving pictures; cover art is none. Raises `InputError`."""
     films = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
     if not films:
-        raise InputError("there is no video in it" + (", just sound" if container.streams.audio else ""))
+        raise InputError(
+            "there is no video in it"
+            + (", just sound: files of that are of kind `sound`" if container.streams.audio else "")
+        )
     if films[0].codec_context is None:
         raise InputError("its video is in a format that this FFmpeg cannot decode")
     return films[0]

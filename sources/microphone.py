@@ -29,7 +29,7 @@ _SLOW_START_S = 6.0  # PulseAudio may take two seconds to begin
 _LATENCY_S = 0.05
 _HELD = 256  # blocks between the callback and the reader, some 10 ms each
 
-_Block: TypeAlias = "tuple[Array, int, int]"  # [n, channels], mono_ns, wall_ns
+_Block: TypeAlias = "tuple[Array, int, int, int]"  # [n, channels], mono_ns, wall_ns, frames lost before
 _lock = threading.Lock()
 _open = 0  # microphones of this process
 
@@ -80,7 +80,7 @@ class MicrophoneReader:
     def __init__(self, plan: Microphone, stream: str) -> None:
         self._stream = stream
         self._closed = False
-        self._lost = 0  # frames that found no room; by the callback alone
+        self._lost = 0  # frames that found no room since the last that did; the callback's own
         self._arrived: queue.Queue[_Block] = queue.Queue(_HELD)
         self.epoch = new_epoch()
         self.windows = SoundWindows(plan, stream, self.epoch)
@@ -109,15 +109,16 @@ class MicrophoneReader:
     def _take(self, samples: Array, frames: int, _time: object, status: Any) -> None:
         """PortAudio's own thread: it must not wait."""
         try:
-            self._arrived.put_nowait((samples.copy(), time.monotonic_ns(), time.time_ns()))
+            self._arrived.put_nowait((samples.copy(), time.monotonic_ns(), time.time_ns(), self._lost))
+            self._lost = 0
         except queue.Full:
             self._lost += frames
 
     def __iter__(self) -> Iterator[Item]:
-        heard, told, patience_s = time.monotonic(), 0, _SLOW_START_S
+        heard, patience_s = time.monotonic(), _SLOW_START_S
         while not self._closed:
             try:
-                samples, mono_ns, wall_ns = self._arrived.get(timeout=_TICK_S)
+                samples, mono_ns, wall_ns, lost = self._arrived.get(timeout=_TICK_S)
             except queue.Empty:
                 if time.monotonic() - heard > patience_s or not self._device.active:
                     yield from self.windows.finish()
@@ -125,10 +126,9 @@ class MicrophoneReader:
                 yield Watermark(self._stream, self.windows.next_ns)
                 continue
             heard, patience_s = time.monotonic(), _DEAD_S
-            yield from self.windows.feed(np.ascontiguousarray(samples.T), self._rate, mono_ns, wall_ns)
-            if self._lost > told and self._arrived.empty():  # they came behind all that was in the queue
-                lost, told = self._lost - told, self._lost
+            if lost:
                 yield from self.windows.lose(lost * 1_000_000_000 // self._rate, "undecoded")
+            yield from self.windows.feed(np.ascontiguousarray(samples.T), self._rate, mono_ns, wall_ns)
 
     def close(self) -> None:
         global _open  # noqa: PLW0603

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 from av.container import InputContainer
 from av.error import FFmpegError
 from pydantic import Field
@@ -15,7 +14,7 @@ from pydantic import Field
 from pipeline.core.errors import InputError
 from pipeline.core.records import Item, Watermark
 from sources.clock import Clock, ns, start_ns
-from sources.ffmpeg import first_sound, plain
+from sources.ffmpeg import first_sound, open_container, plain
 from sources.file import LOCAL_ONLY, check_file, content_digest
 from sources.hearing import SoundSource
 from sources.pace import Pace
@@ -61,7 +60,7 @@ class SoundFileReader:
 
     def _attach(self) -> None:
         try:
-            self._container = av.open(f"file:{self._place}", options={"protocol_whitelist": LOCAL_ONLY})
+            self._container = open_container(f"file:{self._place}", options={"protocol_whitelist": LOCAL_ONLY})
             self._sound = first_sound(self._container)
         except InputError as error:
             self.close()

@@ -141,6 +141,46 @@ def test_a_device_that_is_not_there_is_waited_for(project: Path, tmp_path: Path)
     assert "No input device matching 'no such thing'" in ran.stdout
 
 
+class PortAudio:
+    """In its place: a device whose callback the test calls."""
+
+    PortAudioError = type("PortAudioError", (Exception,), {})
+    active = True
+
+    def _terminate(self) -> None: ...
+    def _initialize(self) -> None: ...
+    def start(self) -> None: ...
+    def close(self, ignore_errors: bool = True) -> None: ...
+
+    def query_devices(self, device: object, kind: str) -> dict[str, float]:
+        return {"default_samplerate": 16_000.0, "max_input_channels": 1}
+
+    def InputStream(self, **told: Any) -> PortAudio:  # as PortAudio's own is named
+        self.callback = told["callback"]
+        return self
+
+
+def test_what_nobody_takes_in_time_is_counted_and_no_window_spans_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = PortAudio()
+    monkeypatch.setattr("sources.microphone.sounddevice", lambda: device)
+    reader = Microphone(window_s=0.5).open(suite.STREAM)
+    block = np.full((160, 1), 0.25, np.float32)
+    for _ in range(300):  # 10 ms each; 44 of them find no room
+        device.callback(block, 160, None, None)
+    items = list(suite.until(reader, 25))
+    for _ in range(50):
+        device.callback(-block, 160, None, None)
+    items += list(suite.until(reader, 10))
+    reader.close()
+    suite.check_items(items, intact=False)
+    assert suite.gaps(items, "undecoded") == 5, "44 blocks are five hops, the last of them in part"
+    assert all(len(set(np.sign(c.payload.samples))) == 1 for c in suite.chunks(items)), (
+        "one side of the hole or the other"
+    )
+    ends = [c.pts_ns + c.duration_ns for c in suite.chunks(items)]
+    assert ends[-1] == pytest.approx(3.5e9, abs=1.1e8)
+
+
 def test_settings() -> None:
     plan = Microphone(device=3)
     assert plan.live and plan.paced and plan.medium == "sound"

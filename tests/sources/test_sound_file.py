@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -203,3 +206,38 @@ def test_a_wav_file_that_lies_about_its_rate(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(data)
     with pytest.raises(InputError):
         suite.read(SoundFile(path=tmp_path / "a.wav"))
+
+
+def test_a_title_in_another_encoding_is_no_reason_to_refuse_the_sound(tmp_path: Path) -> None:
+    path = sound_file(tmp_path / "a.mka", tone(1, 16_000), 16_000)
+    with av.open(str(path)) as given, av.open(str(tmp_path / "b.mka"), "w") as named:
+        named.metadata["title"] = "a title in Latin 1"
+        stream = named.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux(given.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                named.mux(packet)
+    data = (tmp_path / "b.mka").read_bytes()
+    assert b"Latin 1" in data
+    (tmp_path / "b.mka").write_bytes(data.replace(b"Latin 1", b"L\xe4t\xefn \xff"))
+    _, items = suite.read(SoundFile(path=tmp_path / "b.mka"))
+    suite.check_items(items, received=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.wav", "pcm_f32le"), ("a.flac", "flac"), ("a.mp4", "aac"), ("a.opus", "libopus")]
+)
+def test_any_damage_is_counted_or_refused(tmp_path: Path, name: str, codec: str) -> None:
+    samples = tone(1, 48_000)
+    whole = (film if name == "a.mp4" else sound_file)(tmp_path / name, samples, 48_000, codec=codec).read_bytes()
+    rng = random.Random(name)
+    plan = File(path=tmp_path / name, sound=SoundTrack()) if name == "a.mp4" else SoundFile(path=tmp_path / name)
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 5, 100])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        plan.path.write_bytes(data[: rng.choice([len(data), rng.randrange(1, len(data))])])
+        with suppress(InputError):
+            _, items = suite.read(plan)
+            for stream in (suite.STREAM, f"{suite.STREAM}.sound"):
+                suite.check_items(of(items, stream), intact=False, stream=stream)
