@@ -14,6 +14,7 @@ GATES = Catalogue(
     {
         "duplicate": "detectors.gates.duplicate:Duplicate",
         "motion": "detectors.gates.motion:Motion",
+        "voice": "detectors.gates.voice:Voice",
     },
 )
 

@@ -22,7 +22,6 @@ from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.settings import Name, Settings
 
 ZOO = Path(__file__).parent / "zoo"
-_DEFAULT_BATCH = 8
 
 PixelScale: TypeAlias = Literal["raw", "unit", "imagenet"]
 """0 to 255 as they are; divided by 255; divided by 255 and normalised by ImageNet's mean and deviation."""
@@ -80,22 +79,22 @@ def build_stage(choice: ModelChoice) -> Stage:
 
     Not warmed yet. Raises `InputError`, or `MissingPart` where something has to be installed or fetched.
     """
-    from detectors.image.stage import ImageStage
+    from detectors.stage import ModelStage
 
     model = _fetched(find_model(choice))
-    if model.manifest.view.tile is None:
+    if model.manifest.tile is None:
         runtime, options = _settled(model, choice)
-        return ImageStage(choice.name or model.name, model, runtime.open(model, options))
+        return ModelStage(choice.name or model.name, model, runtime.open(model, options))
     tiles = model.of_tiles()  # what it mostly sees; whole pictures come one by one, off the path
     runtime, options = _settled(tiles, choice)
     whole = runtime.open(model, replace(options, max_batch=1))
-    return ImageStage(choice.name or model.name, model, whole, runtime.open(tiles, options))
+    return ModelStage(choice.name or model.name, model, whole, runtime.open(tiles, options))
 
 
 def build_audit_stage(choice: ModelChoice, live: Stage) -> Stage:
     """The model of `live` (the stage of the choice) once more in the very form that runs there, for one picture at a
     time on one thread: beside it, and never in its way. Raises as `build_stage` does."""
-    from detectors.image.stage import ImageStage
+    from detectors.stage import ModelStage
 
     model = _fetched(find_model(choice))
     said = live.describe()
@@ -104,7 +103,7 @@ def build_audit_stage(choice: ModelChoice, live: Stage) -> Stage:
         form["precision"] = said["precision"]  # else it is int8, and what is around that is settled without measuring
     runtime, options = _settled(model, choice.model_copy(update=form))
     options = replace(options, threads=1)
-    return ImageStage(f"{choice.name or model.name}-audit", model, runtime.open(model, options))
+    return ModelStage(f"{choice.name or model.name}-audit", model, runtime.open(model, options))
 
 
 def readers(model: Model) -> list[Runtime]:
@@ -124,7 +123,11 @@ def readers(model: Model) -> list[Runtime]:
 
 
 def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
-    options = Options(workers=choice.workers or 1, max_batch=choice.max_batch or _DEFAULT_BATCH)
+    from detectors.runtimes.choose import MOST_BATCH, measured
+
+    options = Options(
+        workers=choice.workers or 1, max_batch=choice.max_batch or MOST_BATCH[model.manifest.view.spec().medium]
+    )
     if choice.precision is None and model.manifest.weights.precision == "int8":
         # what is left around int8 is computed in f32: one form, so that a certificate which says int8 means this one
         choice = choice.model_copy(update={"precision": "f32"})
@@ -150,8 +153,6 @@ def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
             return candidates[0], options  # nothing to find out
     elif len(candidates) == 1 and len(only := candidates[0].precisions(model)) == 1:
         return candidates[0], replace(options, precision=only[0])  # nothing to choose
-
-    from detectors.runtimes.choose import measured
 
     measurement = measured(model, candidates)
     best = measurement.chosen if choice.precision is None else measurement.of(candidates[0].name, choice.precision)

@@ -21,18 +21,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, model_validator
 
 from pipeline.core.errors import InputError, InputErrors
 from pipeline.core.payloads import Colour, Fit, Resize, ViewSpec
 from pipeline.core.secrets import redact
 from pipeline.core.settings import Name, Settings
+from pipeline.core.sound import SoundSpec
+from pipeline.core.text import TextSpec
 from pipeline.core.yaml_text import yaml_text
 
 MANIFEST = "manifest.yaml"
 SAMPLES = "samples"
 WeightsFormat: TypeAlias = Literal["onnx", "ir", "tensorflow", "safetensors", "torchvision"]
-OutputKind: TypeAlias = Literal["classification", "ssd", "yolo", "torchvision", "heatmap"]
+OutputKind: TypeAlias = Literal["classification", "ssd", "yolo", "torchvision", "heatmap", "frames", "passages"]
 Triple: TypeAlias = tuple[float, float, float]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -102,6 +104,42 @@ class ViewSettings(Settings):
         return self.model_copy(update={"width": self.tile, "height": self.tile})
 
 
+class SoundSettings(Settings):
+    """How sound becomes the model's input; see `SoundSpec`."""
+
+    rate: int = Field(ge=1000, le=384_000, description="samples a second")
+    samples: int = Field(ge=16, le=1 << 24, description="that the model hears at once")
+
+    def spec(self) -> SoundSpec:
+        return SoundSpec(self.rate, self.samples)
+
+
+class TextSettings(Settings):
+    """How a message becomes the model's input; see `TextSpec`."""
+
+    length: int = Field(ge=8, le=65_536, description="bytes that the model reads at once")
+    context: bool = Field(default=False, description="whether it reads what was said before, behind the message")
+
+    def spec(self) -> TextSpec:
+        return TextSpec(self.length, self.context)
+
+
+def medium_of(view: object) -> str:
+    """Of how a model is shown what it judges, written or read."""
+    if isinstance(view, Mapping):
+        return "sound" if view.keys() & {"rate", "samples"} else "text" if "length" in view else "picture"
+    return "sound" if isinstance(view, SoundSettings) else "text" if isinstance(view, TextSettings) else "picture"
+
+
+AnyView: TypeAlias = Annotated[
+    Annotated[ViewSettings, Tag("picture")]
+    | Annotated[SoundSettings, Tag("sound")]
+    | Annotated[TextSettings, Tag("text")],
+    Discriminator(medium_of),
+]
+"""What a model judges shows in how it is shown: a picture has a width, sound a rate, text a length."""
+
+
 class Input(Settings):
     """What the graph itself takes: `(pixel - mean) / std`, pixels from 0 to 255 in the view's colour order."""
 
@@ -152,7 +190,7 @@ class Manifest(Settings):
     version: str = "1"
     task: Literal["classification", "detection"]
     weights: Weights
-    view: ViewSettings
+    view: AnyView
     input: Input = Input()
     output: Output
     labels: tuple[str, ...] = Field(min_length=1)
@@ -169,6 +207,17 @@ class Manifest(Settings):
         if not all(label.strip() and label.isprintable() for label in self.labels):
             raise ValueError("labels must be printable words")
         return self
+
+    @property
+    def picture(self) -> ViewSettings:
+        """The view of a model that judges pictures. Raises `InputError` for any other."""
+        if not isinstance(self.view, ViewSettings):
+            raise InputError(f"judges {medium_of(self.view)}, not pictures", self.name)
+        return self.view
+
+    @property
+    def tile(self) -> int | None:
+        return self.view.tile if isinstance(self.view, ViewSettings) else None
 
     @property
     def fingerprint(self) -> str:
@@ -198,7 +247,7 @@ class Model:
 
     def of_tiles(self) -> Model:
         """The same model as one that sees nothing but the tiles of its view."""
-        return replace(self, manifest=self.manifest.model_copy(update={"view": self.manifest.view.of_tiles()}))
+        return replace(self, manifest=self.manifest.model_copy(update={"view": self.manifest.picture.of_tiles()}))
 
 
 def aside(folder: Path) -> Path:
@@ -266,10 +315,16 @@ def validated(document: Mapping[str, Any], place: str) -> Manifest:
     except ValidationError as error:
         raise InputErrors(
             [
-                InputError(redact(e["msg"]), f"{place}: {'.'.join(map(str, e['loc']))}" if e["loc"] else place)
+                InputError(redact(e["msg"]), f"{place}: {_dotted(e['loc'])}" if e["loc"] else place)
                 for e in error.errors(include_url=False, include_input=False)
             ]
         ) from None
+
+
+def _dotted(path: tuple[int | str, ...]) -> str:
+    """Without the name of the medium, which nobody wrote."""
+    said = path[:1] + path[2:] if path[0] == "view" and len(path) > 1 else path
+    return ".".join(map(str, said))
 
 
 def read_model(folder: Path) -> Model:

@@ -64,6 +64,13 @@ class Annotator:
             self._cv2.rectangle(pixels, (0, 0), (width - 1, height - 1), _ALARM, line * 4)
         self._caption(pixels, caption(outcome), size, _PAPER if isinstance(outcome, Result) else _ALARM)
 
+    def rule(self, pixels: Array, words: str) -> None:
+        """What was done to the picture, on a strip at its top."""
+        size = max(11, pixels.shape[0] // 32)
+        tall = size + size // 2
+        pixels[:tall] //= 3
+        self._cv2.putText(pixels, words, (size // 2, size), _ALARM, self._font, size, _WEIGHT)
+
     def _boxed(self, pixels: Array, detection: Detection, box: Box, scale: float, sizes: tuple[int, int]) -> None:
         """The box, and its label above it, or in it where the picture ends."""
         size, line = sizes

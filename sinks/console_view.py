@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.records import Event, SourceState
-from pipeline.core.snapshot import AuditSnapshot, SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
-from sinks.wording import clock, counted, duration, mebibytes, milliseconds, printable, sentence, shares
+from pipeline.core.rulings import Ruling
+from pipeline.core.snapshot import AuditSnapshot, PolicySnapshot, SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
+from sinks.wording import clock, counted, duration, mebibytes, milliseconds, printable, ruled, sentence, shares
 
 WIDE: Final = 110  # columns from which on there is room for more
 _LEAST_STREAMS: Final = 3  # are shown, however low the terminal is
@@ -36,7 +37,7 @@ def lost(stream: StreamSnapshot) -> dict[str, int]:
     return {reason: count for reason, count in (*stream.shed.items(), *others.items()) if count}
 
 
-def render(snapshot: Snapshot, events: Sequence[Event], width: int, height: int) -> RenderableType:
+def render(snapshot: Snapshot, events: Sequence[Event | Ruling], width: int, height: int) -> RenderableType:
     """The whole table, no higher than `height` lines where that can be helped."""
     wide = width >= WIDE
     below: list[RenderableType] = []
@@ -44,6 +45,8 @@ def render(snapshot: Snapshot, events: Sequence[Event], width: int, height: int)
         below += [Text(), _stages(snapshot.stages, wide)]
     if snapshot.audits:
         below += [Text(), *(_audit(audit) for audit in snapshot.audits)]
+    if snapshot.policy is not None:
+        below += [Text(), _policy(snapshot.policy)]
     if snapshot.sinks:
         below += [Text(), _sinks(snapshot.sinks)]
     if events:
@@ -223,6 +226,20 @@ def _audit(audit: AuditSnapshot) -> Text:
     return line
 
 
+def _policy(policy: PolicySnapshot) -> Text:
+    line = Text("policy ", style="dim", no_wrap=True, overflow="ellipsis")
+    line.append(f"{printable(policy.show)} ", style="default not dim")
+    going = ", ".join(f"{action} ({printable(rule)})" for rule, action in policy.open.items())
+    line.append(going or "nothing to do", style="bold red not dim" if going else "green not dim")
+    if policy.ruled:
+        line.append(f"  so far {counted(policy.ruled)}")
+    if policy.latency.count:
+        line.append(f"  P99 {milliseconds(policy.latency.p99_ms)} ms")
+    if trouble := counted({"late": policy.late, "dropped": policy.dropped}):
+        line.append(f"  {trouble}", style="yellow not dim")
+    return line
+
+
 def _sink_trouble(sink: SinkSnapshot) -> str:
     numbers = counted({"dropped": sink.dropped, "refused": sink.refused})
     if sink.state != "busy":
@@ -231,10 +248,12 @@ def _sink_trouble(sink: SinkSnapshot) -> str:
     return ", ".join(part for part in (why, f"{sink.waiting:,} waiting", numbers) if part)
 
 
-def _event(event: Event) -> Text:
+def _event(event: Event | Ruling) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append("● " if event.kind != "end" else "○ ", style="green" if event.kind != "end" else "dim")
-    line.append(f"{clock(event.end_wall_ns)} ", style="dim")
-    line.append(f"{printable(event.stream)}: ", style="bold")
-    line.append(sentence(event))
+    going = "red" if isinstance(event, Ruling) else "green"
+    line.append("● " if event.kind != "end" else "○ ", style=going if event.kind != "end" else "dim")
+    at_ns = event.start_wall_ns if isinstance(event, Ruling) and event.kind != "end" else event.end_wall_ns
+    line.append(f"{clock(at_ns)} ", style="dim")
+    line.append(f"{printable(event.show if isinstance(event, Ruling) else event.stream)}: ", style="bold")
+    line.append(ruled(event) if isinstance(event, Ruling) else sentence(event))
     return line

@@ -1,4 +1,4 @@
-"""JSON Lines: one outcome, event or audit a line, in a file that rotates, or on standard output."""
+"""JSON Lines: one outcome, event, ruling or audit a line, in a file that rotates, or on standard output."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic import Field, PositiveFloat
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.core.records import Audit, Event, Result, audit_document, event_document, outcome_document
+from pipeline.core.rulings import Ruling, ruling_document
 from sinks.paths import check_file, expanded, make_parents, same_file
 
 STDOUT = "-"
@@ -28,11 +29,11 @@ class Jsonl(Sink):
 
     A batch is acknowledged once the system has all of it: it survives the death of this program. To survive a loss of
     power too, say `sync: batch` (one fsync a batch). A batch that does not fit on the disk is taken back whole, and
-    comes again. Lines have an `id` (outcomes), `event` and `type` (events) or `audit` (audits); where a recording is
-    run twice, the last line with an id is the one that counts.
+    comes again. Lines have an `id` (outcomes), `event` and `type` (events), `ruling` and `type` (rulings) or `audit`
+    (audits); where a recording is run twice, the last line with an id is the one that counts.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits"})
+    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits", "rulings"})
 
     path: str = Field(default="results.jsonl", min_length=1, description="file to append to; - is standard output")
     outcomes: Literal["all", "flagged", "none"] = Field(
@@ -40,6 +41,7 @@ class Jsonl(Sink):
         description="which outcomes get a line: every one, only results with something to act on, or none",
     )
     events: bool = Field(default=True, description="write events as well")
+    rulings: bool = Field(default=True, description="write what the policy rules as well")
     rotate_mb: PositiveFloat | None = Field(
         default=None, description="start a new file before one grows beyond this; the old one becomes PATH.1"
     )
@@ -57,6 +59,8 @@ class Jsonl(Sink):
         """`item` as a line with its end, or None where it is not wanted."""
         if isinstance(item, Event):
             return _encode(event_document(item)) + "\n" if self.events else None
+        if isinstance(item, Ruling):
+            return _encode(ruling_document(item)) + "\n" if self.rulings else None
         if isinstance(item, Audit):
             return _encode(audit_document(item)) + "\n"
         outcome = item.outcome if isinstance(item, Picture) else item

@@ -6,13 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import SinkBusy, SinkRefused
 from pipeline.core.records import Event, Outcome, Result
+from pipeline.core.rulings import Ruling
 
 Act = Literal["ok", "busy", "unacknowledged", "refuse", "crash"]
 
@@ -69,6 +70,10 @@ class Collector:
         return [item for item in self.items if isinstance(item, Event)]
 
     @property
+    def rulings(self) -> list[Ruling]:
+        return [item for item in self.items if isinstance(item, Ruling)]
+
+    @property
     def pictures(self) -> list[Picture]:
         return [item for item in self.items if isinstance(item, Picture)]
 
@@ -80,6 +85,8 @@ class Memory(Sink):
     `SinkBusy`, `unacknowledged` takes everything and raises `SinkBusy` all the same (a lost reply), `refuse` raises
     `SinkRefused`, `crash` raises what no sink should. It goes on where it was when the sink is opened again.
     """
+
+    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "rulings"})
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 

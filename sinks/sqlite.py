@@ -1,4 +1,4 @@
-"""A SQLite database that is pleasant to query: results, their detections, events, audits (tables: `sqlite_schema`)."""
+"""A SQLite database that is pleasant to query: results, detections, events, rulings, audits (see `sqlite_schema`)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from pipeline.core.records import (
     event_document,
     outcome_document,
 )
+from pipeline.core.rulings import Ruling, ruling_document
 from sinks import sqlite_schema as schema
 from sinks.paths import check_file, expanded, make_parents, same_file
 
@@ -47,7 +48,7 @@ class Sqlite(Sink):
     """One transaction a batch, in WAL mode with synchronous=FULL: what was acknowledged survives `kill -9` and a loss
     of power, and readers never wait. Writing the same window again replaces its row."""
 
-    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits"})
+    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits", "rulings"})
 
     path: str = Field(default="results.db", min_length=1, description="the database file; made if it is not there")
 
@@ -102,10 +103,13 @@ class _Writer:
         results: list[Row] = []
         detections: dict[str, list[Row]] = {}  # of the last verdict on each window
         events: list[Row] = []
+        rulings: list[Row] = []
         audits: list[Row] = []
         for item in items:
             if isinstance(item, Event):
                 events.append(_event_row(item))
+            elif isinstance(item, Ruling):
+                rulings.append(_ruling_row(item))
             elif isinstance(item, Audit):
                 audits.append(_audit_row(item))
             else:
@@ -113,10 +117,10 @@ class _Writer:
                 results.append(_result_row(outcome))
                 if isinstance(outcome, Result):
                     detections[outcome.window.id] = _detection_rows(outcome)
-        if not (results or events or audits):
+        if not (results or events or rulings or audits):
             return
         try:
-            self._commit(results, detections, events, audits)
+            self._commit(results, detections, events, rulings, audits)
         except sqlite3.Error as error:
             if _passes(error):
                 raise SinkBusy(f"{self._path}: {error}") from error
@@ -125,7 +129,12 @@ class _Writer:
             raise SinkBusy(str(error)) from error
 
     def _commit(
-        self, results: list[Row], detections: dict[str, list[Row]], events: list[Row], audits: list[Row]
+        self,
+        results: list[Row],
+        detections: dict[str, list[Row]],
+        events: list[Row],
+        rulings: list[Row],
+        audits: list[Row],
     ) -> None:
         connection = self._connection
         if connection is not None and not same_file(self._path, self._known):
@@ -140,6 +149,7 @@ class _Writer:
             connection.executemany(schema.DROP_DETECTIONS, [(window_id,) for window_id in detections])
             connection.executemany(schema.PUT_DETECTION, chain.from_iterable(detections.values()))
             connection.executemany(schema.PUT_EVENT, events)
+            connection.executemany(schema.PUT_RULING, rulings)
             if audits:  # most files never hold one, and those of older programs lack the table
                 connection.execute(schema.AUDITS)
                 connection.executemany(schema.PUT_AUDIT, audits)
@@ -205,6 +215,8 @@ def _result_row(outcome: Outcome) -> Row:
         document.get("carried_from"),
         document.get("file"),
         document["verdict"],
+        document.get("action"),
+        document.get("rule"),
     )
 
 
@@ -231,6 +243,27 @@ def _event_row(event: Event) -> Row:
         event.kind != "end",
         event.best.score,
         *_corners(event.best.box),
+    )
+
+
+def _ruling_row(ruling: Ruling) -> Row:
+    document = ruling_document(ruling)
+    decision = ruling.kind != "update"  # an update tells of what came later
+    return (
+        ruling.id,
+        ruling.show,
+        ruling.action,
+        ruling.rule,
+        json.dumps(document["targets"]),
+        document["start"],
+        document["end"],
+        ruling.start_ns / 1e9,
+        ruling.end_ns / 1e9,
+        (ruling.end_ns - ruling.start_ns) / 1e9,
+        ruling.kind != "end",
+        document.get("latency_ms") if decision else None,
+        json.dumps(document["evidence"], ensure_ascii=False) if decision else None,
+        json.dumps(document["missing"]),
     )
 
 

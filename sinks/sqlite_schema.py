@@ -1,7 +1,7 @@
 """The tables that people query. Times are ISO 8601 in UTC, which sorts and which SQLite's date functions read."""
 
 APPLICATION_ID = 0x54485253  # "THRS": how a database of ours is told from anybody else's
-VERSION = 2
+VERSION = 3
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (                -- one row a window: its verdict, or why it has none
@@ -20,7 +20,9 @@ CREATE TABLE IF NOT EXISTS results (                -- one row a window: its ver
     reason       TEXT,                -- of shed and failed
     carried_from TEXT,                -- the window whose verdict this one repeats
     file         TEXT,                -- the picture's name, where each has one of its own
-    verdict      TEXT NOT NULL DEFAULT 'unknown' CHECK (verdict IN ('accept', 'reject', 'unknown'))
+    verdict      TEXT NOT NULL DEFAULT 'unknown' CHECK (verdict IN ('accept', 'reject', 'unknown')),
+    action       TEXT,                -- what this window alone calls for, under a policy
+    rule         TEXT                 -- the one that says so
 ) STRICT;
 CREATE INDEX IF NOT EXISTS results_by_stream ON results (stream, time);
 CREATE INDEX IF NOT EXISTS results_by_time ON results (time);
@@ -53,6 +55,30 @@ CREATE TABLE IF NOT EXISTS events (                 -- one row an event, kept up
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_stream ON events (stream, start_time);
 CREATE INDEX IF NOT EXISTS events_by_time ON events (start_time);
+
+CREATE TABLE IF NOT EXISTS rulings (                -- one row an action of a policy, kept up to date while it lasts
+    id         TEXT PRIMARY KEY,
+    show       TEXT NOT NULL,
+    action     TEXT NOT NULL,
+    rule       TEXT NOT NULL,
+    targets    TEXT NOT NULL,         -- the streams, as JSON
+    start_time TEXT NOT NULL,
+    end_time   TEXT NOT NULL,         -- not before that, while it is open
+    start_s    REAL NOT NULL,         -- on the show's clock
+    end_s      REAL NOT NULL,
+    seconds    REAL NOT NULL,
+    open       INTEGER NOT NULL,
+    latency_ms REAL,                  -- from the newest arrival that contributed to the decision
+    evidence   TEXT,                  -- what it was decided by, as JSON: windows, labels, scores, thresholds, models
+    missing    TEXT NOT NULL          -- streams of which nothing was known then, as JSON
+) STRICT;
+CREATE INDEX IF NOT EXISTS rulings_by_time ON rulings (start_time);
+
+CREATE VIEW IF NOT EXISTS rulings_by_rule AS
+SELECT show, rule, action, count(*) AS rulings, sum(open) AS open, sum(seconds) AS seconds,
+       max(latency_ms) AS worst_latency_ms
+FROM rulings
+GROUP BY show, rule, action;
 
 CREATE VIEW IF NOT EXISTS flagged_results AS
 SELECT r.id, r.stream, r.time, r.pts_s, r.decided_by, r.generation, r.certified,
@@ -93,6 +119,10 @@ ALTER TABLE results ADD COLUMN verdict TEXT NOT NULL DEFAULT 'unknown'
     CHECK (verdict IN ('accept', 'reject', 'unknown'));
 UPDATE results SET verdict = iif(flagged, 'reject', 'accept') WHERE outcome = 'result';
 """,
+    2: """
+ALTER TABLE results ADD COLUMN action TEXT;
+ALTER TABLE results ADD COLUMN rule TEXT;
+""",
 }
 """By the version they start from: what makes tables of the next one of it. What only adds tables and views needs no
 step here: the schema is run behind these once more."""
@@ -115,7 +145,7 @@ CREATE TABLE IF NOT EXISTS audits (                 -- one row a window that was
 
 _RESULT = (
     "id, stream, epoch, seq, pts_s, time, outcome, decided_by, generation, certified, flagged, latency_ms, reason, "
-    "carried_from, file, verdict"
+    "carried_from, file, verdict, action, rule"
 )
 _EVENT = (
     "id, stream, label, start_time, end_time, start_s, end_s, seconds, count, windows, open, best_score, x1, y1, x2, y2"
@@ -125,16 +155,29 @@ _EVENT = (
 _AUDIT = "id, stream, time, generation, outcome, p, reported, heavy_flagged, missed, detections"
 
 
+_RULING = (
+    "id, show, action, rule, targets, start_time, end_time, start_s, end_s, seconds, open, latency_ms, evidence, "
+    "missing"
+)
+_OF_THE_DECISION = frozenset({"latency_ms", "evidence"})  # which later words on the ruling do not change
+
+
 def _upsert(table: str, columns: str) -> str:
     names = columns.split(", ")
     marks = ", ".join("?" * len(names))
-    fresh = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
+    fresh = ", ".join(
+        f"{name} = coalesce(excluded.{name}, {table}.{name})"
+        if name in _OF_THE_DECISION and table == "rulings"
+        else f"{name} = excluded.{name}"
+        for name in names[1:]
+    )
     return f"INSERT INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {fresh}"  # noqa: S608 (our own words)
 
 
 # a second run judges anew, and its verdict replaces the first; but no verdict is lost to a window that got none
 PUT_RESULT = _upsert("results", _RESULT) + " WHERE excluded.outcome = 'result' OR results.outcome <> 'result'"
 PUT_EVENT = _upsert("events", _EVENT)
+PUT_RULING = _upsert("rulings", _RULING)
 PUT_AUDIT = _upsert("audits", _AUDIT)
 DROP_DETECTIONS = "DELETE FROM detections WHERE result_id = ?"
 PUT_DETECTION = "INSERT INTO detections (result_id, n, label, score, x1, y1, x2, y2) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

@@ -18,11 +18,13 @@ from pydantic import Field
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import FrameGone, SinkRefused
-from pipeline.core.payloads import Image
-from pipeline.core.records import Array, Window
+from pipeline.core.records import Array, Outcome, Window
+from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
 from sinks.annotate import Annotator, drawing
+from sinks.intercept import Interceptor
 from sinks.paths import check_file, expanded, make_parents
+from sinks.wording import printable
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +38,14 @@ class Video(Sink):
     """Draws boxes, labels, scores, who decided and the time. A file stays playable when the program is killed: at most
     its last two seconds are lost. When the picture's size or the stream's epoch changes, or the file is there already
     from an earlier run, a numbered part begins: `door.mp4`, `door.2.mp4`. When drawing falls behind, the oldest
-    pictures go, so a video may have fewer frames than there are results."""
+    pictures go, so a video may have fewer frames than there are results.
 
-    takes: ClassVar[frozenset[str]] = frozenset({"pictures"})
+    With `delay_s`, what the policy rules is done to the pictures of its time: `blur` pixelates the things that it is
+    about (the whole picture, where nobody says where they are), `block` makes it black, `mute` and `flag` are told of.
+    The file has no sound that could be muted. How much memory the delay takes: see `sinks/intercept.py`.
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset({"pictures", "rulings"})
     backlog: ClassVar[int] = 8  # pictures are the decoder's own, and it has few
 
     path: str = Field(
@@ -49,6 +56,13 @@ class Video(Sink):
     )
     max_width: int = Field(default=1280, ge=64, le=7680, description="wider pictures are made smaller")
     quality: int = Field(default=26, ge=0, le=51, description="H.264 constant rate factor; less is better and larger")
+    delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="hold each picture back for so many seconds of its stream, for the policy to be done to it"
+        " (0: nothing is held, and nothing is done)",
+    )
     overwrite: bool = Field(default=False, description="replace files of an earlier run")
 
     def check(self) -> None:
@@ -73,18 +87,31 @@ class _Writer:
         self._files: dict[str, Path] = {}
         self._numbers: dict[str, int] = {}
         self._gone = 0
+        self._interceptor = Interceptor(plan.delay_s) if plan.delay_s else None
 
     def write(self, items: Sequence[Delivery]) -> None:
         for item in items:
             if isinstance(item, Picture):
-                self._add(item)
+                self._take(item)
+            elif isinstance(item, Ruling) and self._interceptor is not None:
+                self._interceptor.ruled(item)
 
-    def _add(self, picture: Picture) -> None:
-        pixels = self._drawn(picture)
-        if pixels is None:
+    def _take(self, picture: Picture) -> None:
+        pixels = self._pixels(picture)
+        image = picture.image
+        if pixels is None or image is None:
             self._gone += 1
             return
-        window = picture.outcome.window
+        scale = float(pixels.shape[1] / image.width)
+        if self._interceptor is None:
+            self._add(picture.outcome, pixels, scale)
+            return
+        for due in self._interceptor.hold(picture.outcome, pixels, scale):
+            self._add(*due)
+
+    def _add(self, outcome: Outcome, pixels: Array, scale: float) -> None:
+        pixels = self._drawn(outcome, pixels, scale)
+        window = outcome.window
         part = self._parts.get(window.stream)
         try:
             if part is not None and not part.goes_on_with(window, pixels):
@@ -99,8 +126,8 @@ class _Writer:
                 broken.abandon()
             raise SinkRefused(f"the video of {window.stream} cannot be written: {redact(error)}") from error
 
-    def _drawn(self, picture: Picture) -> Array | None:
-        """uint8 RGB `[h, w, 3]` of even sides, or None where the picture is no longer held."""
+    def _pixels(self, picture: Picture) -> Array | None:
+        """uint8 RGB `[h, w, 3]`, or None where the picture is no longer held, or there is nothing to see."""
         image = picture.image
         if image is None:
             return None
@@ -108,12 +135,22 @@ class _Writer:
             pixels = image.rgb(self._plan.max_width)
         except FrameGone:
             return None
-        height, width = (side & ~1 for side in pixels.shape[:2])  # chroma is half as fine
-        if not (height and width):
+        if min(pixels.shape[:2]) < 2:
             return None
-        if not pixels.flags.writeable:
-            pixels = pixels.copy()
-        self._annotator.draw(pixels, picture.outcome, _scale(pixels, image))
+        return pixels if pixels.flags.writeable else pixels.copy()
+
+    def _drawn(self, outcome: Outcome, pixels: Array, scale: float) -> Array:
+        """The same as it goes into the file: what is ruled was done to it, what was found is drawn, its sides are
+        even."""
+        rulings = [] if self._interceptor is None else self._interceptor.in_force(outcome.window)
+        if rulings and self._interceptor is not None:
+            self._interceptor.apply(pixels, outcome, scale, rulings)
+        if all(one.action != "block" for one in rulings):
+            self._annotator.draw(pixels, outcome, scale)
+        if rulings:
+            words = dict.fromkeys(f"{one.action.upper()} {one.rule}" for one in rulings)
+            self._annotator.rule(pixels, printable(", ".join(words)))
+        height, width = (side & ~1 for side in pixels.shape[:2])  # chroma is half as fine
         return pixels[:height, :width]
 
     def _begin(self, window: Window, pixels: Array) -> _Part:
@@ -131,6 +168,7 @@ class _Writer:
         return _Part(part, window, pixels, self._plan.quality)
 
     def close(self) -> None:
+        self._let_go()
         while self._parts:
             _, part = self._parts.popitem()
             try:
@@ -141,9 +179,18 @@ class _Writer:
             log.info("%d pictures were gone before they could be drawn", self._gone)
             self._gone = 0
 
-
-def _scale(pixels: Array, image: Image) -> float:
-    return float(pixels.shape[1] / image.width)
+    def _let_go(self) -> None:
+        """What is still held back."""
+        if self._interceptor is None:
+            return
+        try:
+            for due in self._interceptor.rest():
+                self._add(*due)
+        except SinkRefused as error:
+            log.warning("the end of what was held back is lost: %s", error)
+        if self._interceptor.early:
+            log.warning("%d pictures were not held back for so long: there were too many", self._interceptor.early)
+            self._interceptor.early = 0
 
 
 class _Part:

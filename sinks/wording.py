@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from pipeline.core.records import Event
+from pipeline.core.rulings import Ruling
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -31,14 +32,28 @@ def sentence(event: Event) -> str:
     return f"{label} at {start}{at_once}" if start == end else f"{label}, {start} to {end}{at_once}"
 
 
+def ruled(ruling: Ruling) -> str:
+    """`block chat since 12:00:04 (hate: hate 0.93 in chat)`; in the end `block chat, 12:00:04 to 12:00:09 (hate)`."""
+    what = f"{ruling.action} {printable(', '.join(ruling.targets))}"
+    start, end = _times(ruling.start_ns, ruling.end_ns, ruling.start_wall_ns, ruling.end_wall_ns)
+    if ruling.kind == "end":
+        return f"{what}, {start} to {end} ({printable(ruling.rule)})"
+    seen = ", ".join(f"{printable(one.label)} {one.score:.2f} in {one.stream}" for one in ruling.evidence[:3])
+    more = len(ruling.evidence) - 3
+    return f"{what} since {start} ({printable(ruling.rule)}: {seen}{f' and {more} more' if more > 0 else ''})"
+
+
 _REAL_TIME_NS = 2_000_000_000  # by so much may a stream's clock and the one on the wall differ over an event
 
 
 def _span(event: Event) -> tuple[str, str]:
-    passed_ns = event.end_wall_ns - event.start_wall_ns
-    if abs(passed_ns - (event.end_ns - event.start_ns)) <= _REAL_TIME_NS:
-        return clock(event.start_wall_ns), clock(event.end_wall_ns)
-    return duration(event.start_ns / 1e9), duration(event.end_ns / 1e9)
+    return _times(event.start_ns, event.end_ns, event.start_wall_ns, event.end_wall_ns)
+
+
+def _times(start_ns: int, end_ns: int, start_wall_ns: int, end_wall_ns: int) -> tuple[str, str]:
+    if abs(end_wall_ns - start_wall_ns - (end_ns - start_ns)) <= _REAL_TIME_NS:
+        return clock(start_wall_ns), clock(end_wall_ns)
+    return duration(start_ns / 1e9), duration(end_ns / 1e9)
 
 
 def milliseconds(value: float) -> str:

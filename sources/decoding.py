@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import MAX_PIXELS, guard
 from pipeline.core.records import Chunk, Gap, Item
+from sources.clock import Clock
 
 _SECOND = 1_000_000_000
 _DEFAULT_RATE = Fraction(25)
@@ -31,21 +32,22 @@ class Decoder:
     packet that it refuses, or never gives a frame for, is an `undecoded` one. FFmpeg marks the picture that was hit
     and those whose references are missing; whole pictures that build upon a damaged one look sound to it.
 
-    `seq` counts what was received in the order in which it leaves; `pts_ns` starts at 0 with the first frame that
-    leaves. Live time may leap, either way, as the sender's clock does.
+    `seq` counts what was received in the order in which it leaves; `pts_ns` is by `clock`, or starts at 0 with the
+    first frame that leaves. Live time may leap, either way, as the sender's clock does.
     """
 
-    def __init__(self, stream: str, epoch: str) -> None:
+    def __init__(self, stream: str, epoch: str, clock: Clock | None = None) -> None:
         self.received = 0
         self.chunks = 0
         self.last_pts_ns = 0
         self._stream = stream
         self._epoch = epoch
         self._seq = 0
+        self._clock = clock or Clock()
         self.next_pts_ns = 0
 
     def attach(self, video: VideoStream, *, threads: int, max_pixels: int = MAX_PIXELS) -> None:
-        """Decode `video` from here on. Time goes on where the stream before it ended.
+        """Decode `video` from here on.
 
         More than one thread decodes ahead, each thread one frame: good for files, late for live streams.
         """
@@ -59,8 +61,6 @@ class Decoder:
         base = video.time_base or Fraction(1, 1000)
         self._numerator, self._denominator = base.numerator * _SECOND, base.denominator
         self._frame_ns = int(_SECOND / (video.average_rate or video.guessed_rate or _DEFAULT_RATE))
-        self._shift_ns = self.next_pts_ns
-        self._origin: int | None = None
 
     def feed(self, packet: Packet[VideoStream], mono_ns: int, wall_ns: int) -> list[Item]:
         """What became of the packets so far, in order of presentation. `packet` arrived at `mono_ns` / `wall_ns`."""
@@ -123,14 +123,10 @@ class Decoder:
                 continue
             if frame.duration:
                 self._frame_ns = frame.duration * self._numerator // self._denominator
-            if pts is None:
-                pts_ns = self.next_pts_ns
-            else:
-                if self._origin is None:
-                    self._origin = pts
-                pts_ns = self._shift_ns + (pts - self._origin) * self._numerator // self._denominator
+            pts_ns = self.next_pts_ns if pts is None else self._clock.at(pts * self._numerator // self._denominator)
             self.last_pts_ns = pts_ns
             self.next_pts_ns = pts_ns + self._frame_ns
+            self._clock.reached(self.next_pts_ns)
             image = FrameImage(frame)
             items.append(Chunk(self._stream, self._epoch, self._seq, pts_ns, self._frame_ns, mono_ns, wall_ns, image))
             self._seq += 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import av
 import av.logging
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import ExitError
 from av.video.stream import VideoStream
@@ -50,7 +51,16 @@ def first_video(container: InputContainer) -> VideoStream:
     """The first stream of moving pictures; cover art is none. Raises `InputError`."""
     films = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
     if not films:
-        raise InputError("there is no video in it")
+        raise InputError("there is no video in it" + (", just sound" if container.streams.audio else ""))
     if films[0].codec_context is None:
         raise InputError("its video is in a format that this FFmpeg cannot decode")
     return films[0]
+
+
+def first_sound(container: InputContainer) -> AudioStream:
+    """The first stream of sound. Raises `InputError`."""
+    if not container.streams.audio:
+        raise InputError("it has no sound track")
+    if container.streams.audio[0].codec_context is None:
+        raise InputError("its sound is in a format that this FFmpeg cannot decode")
+    return container.streams.audio[0]

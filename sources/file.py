@@ -9,27 +9,31 @@ from base64 import b32hexencode
 from collections.abc import Iterator
 from pathlib import Path
 
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 from pydantic import Field
 
-from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.records import Item, Watermark
+from sources.clock import Clock, ns, start_ns
 from sources.decoding import Decoder
-from sources.ffmpeg import open_video, plain
+from sources.ffmpeg import first_sound, open_video, plain
+from sources.hearing import FilmSource
 from sources.pace import Pace
+from sources.sound_decoding import SoundDecoder
 
 log = logging.getLogger(__name__)
 
 _DIGESTED_WHOLE = 64 << 20
 _BLOCK = 1 << 20
 _BLOCKS = 16
-_PROTOCOLS = "file"  # nor a playlist nor a concat script may lead anywhere else
+LOCAL_ONLY = "file"  # nor a playlist nor a concat script may lead anywhere else
 
 
-class File(Source):
+class File(FilmSource):
     """A video file, read to its end as fast as the pipeline takes it, or in real time.
 
     Windows are named after the content: the same file gives the same ids wherever it lies.
@@ -50,21 +54,26 @@ class File(Source):
         return self.realtime
 
     def check(self) -> None:
-        place = str(self.path)
-        if not self.path.exists():
-            raise InputError("there is no such file", place)
-        if not self.path.is_file():
-            raise InputError("is not a file", place)
-        try:
-            with self.path.open("rb") as file:
-                if not file.read(1):
-                    raise InputError("is empty", place)
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}", place) from None
+        check_file(self.path)
 
     def open(self, stream: str) -> FileReader:
         self.check()
         return FileReader(self, stream)
+
+
+def check_file(path: Path) -> None:
+    """Raises `InputError` where `path` is no file that holds something."""
+    place = str(path)
+    if not path.exists():
+        raise InputError("there is no such file", place)
+    if not path.is_file():
+        raise InputError("is not a file", place)
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise InputError("is empty", place)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", place) from None
 
 
 def content_digest(path: Path) -> str:
@@ -92,16 +101,24 @@ class FileReader:
         self._place = str(plan.path)
         self._container: InputContainer | None = None
         self.epoch = content_digest(plan.path)
-        self.decoder = Decoder(stream, self.epoch)
+        self._clock = Clock()
+        self.decoder = Decoder(stream, self.epoch, self._clock)
+        self.sound: SoundDecoder | None = None
+        if plan.sound is not None:
+            self.sound = SoundDecoder(plan.sound, f"{stream}.sound", self.epoch, self._clock)
         self._attach()
 
     def _attach(self) -> None:
         try:
             self._container, self._video = open_video(
                 f"file:{self._place}",
-                options={"protocol_whitelist": _PROTOCOLS, "max_pixels": str(self._plan.max_pixels)},
+                options={"protocol_whitelist": LOCAL_ONLY, "max_pixels": str(self._plan.max_pixels)},
             )
+            self._tracks: list[VideoStream | AudioStream] = [self._video]
+            if self.sound is not None:
+                self._tracks.append(first_sound(self._container))
         except InputError as error:
+            self._let_go()
             raise InputError(error.message, self._place) from None
         except FFmpegError as error:
             raise InputError(f"cannot be read as a video: {plain(error)}", self._place) from None
@@ -111,13 +128,16 @@ class FileReader:
             size = f"{codec.width}×{codec.height}"
             raise InputError(f"{size} is more than the {self._plan.max_pixels} pixels of `max_pixels`", self._place)
         self.decoder.attach(self._video, threads=self._plan.threads, max_pixels=self._plan.max_pixels)
+        if self.sound is not None:
+            self.sound.attach(first_sound(self._container))
+        self._clock.restart(start_ns(*self._tracks) if self.sound is not None else None)
 
     def __iter__(self) -> Iterator[Item]:
         pace = Pace() if self._plan.realtime else None
         decoder = self.decoder
         while self._container is not None:
-            before, start_ns = decoder.chunks, decoder.next_pts_ns
-            for packet_items in self._round(pace, start_ns):
+            before = decoder.chunks
+            for packet_items in self._round(pace, self._clock.end_ns):
                 yield from packet_items
             if decoder.chunks == before:
                 most = self._plan.max_pixels
@@ -127,24 +147,31 @@ class FileReader:
             self._let_go()
             self._attach()
 
-    def _round(self, pace: Pace | None, start_ns: int) -> Iterator[list[Item]]:
+    def _round(self, pace: Pace | None, begin_ns: int) -> Iterator[list[Item]]:
         """From the beginning of the file to its end."""
         assert self._container is not None
-        decoder, base = self.decoder, self._video.time_base
-        first: int | None = None
+        decoder, sound = self.decoder, self.sound
+        first_ns: int | None = None
         try:
-            for packet in self._container.demux(self._video):
+            for packet in self._container.demux(*self._tracks):
                 if packet.dts is None and packet.size == 0:
                     break  # PyAV's mark of the end
-                if pace is not None and packet.dts is not None and base is not None:
-                    first = packet.dts if first is None else first
-                    for _ in pace.until(start_ns + int((packet.dts - first) * base * 1_000_000_000)):
+                sent_ns = ns(packet.dts, packet.stream.time_base) if pace is not None else None
+                if pace is not None and sent_ns is not None:
+                    first_ns = sent_ns if first_ns is None else first_ns
+                    for _ in pace.until(begin_ns + sent_ns - first_ns):
                         yield [Watermark(self._stream, decoder.last_pts_ns)]
-                yield decoder.feed(packet, time.monotonic_ns(), time.time_ns())
+                takes = decoder if sound is None or packet.stream.index == self._video.index else sound
+                yield takes.feed(packet, time.monotonic_ns(), time.time_ns())  # type: ignore[arg-type]  # by its stream
         except FFmpegError as error:
             log.warning("%s: broken off at frame %d: %s", self._place, decoder.received, plain(error))
         yield decoder.flush()
-        self._compare((decoder.next_pts_ns - start_ns) / 1e9)
+        self._compare((decoder.next_pts_ns - begin_ns) / 1e9)
+        if sound is not None:
+            before = sound.windows.chunks
+            yield sound.flush(time.monotonic_ns(), time.time_ns())
+            if before == sound.windows.chunks == 0:
+                log.warning("%s: its sound track is empty", self._place)
 
     def _compare(self, seconds: float) -> None:
         """Say so if the film was cut off: its container knows how long it was meant to be."""

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -18,15 +19,19 @@ from pipeline.core.errors import SourceLost
 from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.records import Item, Watermark
 from pipeline.core.secrets import redact
+from sources.clock import Clock
 from sources.decoding import Decoder
 from sources.ffmpeg import new_epoch, plain
+from sources.hearing import HearingSettings
+from sources.sound_decoding import SoundDecoder
 
 _HELD = 64  # packets between network and decoder; a full queue slows the sender down (TCP) or loses at its socket (UDP)
 _TICK_S = 0.5
 _PATIENCE_S = 0.3
 _BEHIND_NS = 2_000_000_000
+_LOST_PACKET_NS = 15_000_000  # time stamps of a network that leap further tell of a lost packet: G.711's hold 20 ms
 
-_Arrived: TypeAlias = "tuple[Packet[VideoStream], int, int, int]"  # mono_ns, wall_ns, when FFmpeg handed it over
+_Arrived: TypeAlias = "tuple[Packet[Any], int, int, int]"  # mono_ns, wall_ns, when FFmpeg handed it over
 
 
 class _Pump(threading.Thread):
@@ -37,11 +42,12 @@ class _Pump(threading.Thread):
     before it was handed over. The wait for its successor is part of the latency, and is not to be hidden.
     """
 
-    def __init__(self, container: InputContainer, video: VideoStream, name: str, held_back: bool) -> None:
+    def __init__(self, container: InputContainer, video: VideoStream, sound: AudioStream | None, name: str) -> None:
         super().__init__(name=f"pump-{name}", daemon=True)
         self._container = container
-        self._video = video
-        self._held_back = held_back
+        self._tracks: list[VideoStream | AudioStream] = [video] if sound is None else [video, sound]
+        self._video = video.index
+        self._held_back = held_back(container, video)
         self._stopped = False
         self._arrived: queue.Queue[_Arrived | SourceLost] = queue.Queue(_HELD)
 
@@ -49,13 +55,14 @@ class _Pump(threading.Thread):
         end = SourceLost("the stream ended")
         before: tuple[int, int] | None = None
         try:
-            for packet in self._container.demux(self._video):
+            for packet in self._container.demux(*self._tracks):
                 if packet.dts is None and packet.size == 0:
                     break  # PyAV's mark of the end: on a live stream, a disconnect
                 now = time.monotonic_ns(), time.time_ns()
-                if not self._put((packet, *(before if before and self._held_back else now), now[0])):
+                pictures = packet.stream.index == self._video
+                if not self._put((packet, *(before if before and pictures and self._held_back else now), now[0])):
                     break
-                before = now
+                before = now if pictures else before
         except FFmpegError as error:
             end = SourceLost(plain(error))
         except Exception as error:  # noqa: BLE001 it must not end in silence, nor in a trace with a URL in it
@@ -101,7 +108,8 @@ def held_back(container: InputContainer, video: VideoStream) -> bool:
 
 
 class LiveReader:
-    """The running part of a live source. Takes `container` over.
+    """The running part of a live source. Takes `container` over. With `hearing`, `sound` is decoded beside the
+    pictures, as a stream of its own on the same clock.
 
     One thread decodes: frame threads would hold back a frame each. Where it cannot keep up, packets that have waited
     for two seconds are passed over up to the next key frame, and counted as undecoded: late is worse than a gap.
@@ -115,14 +123,22 @@ class LiveReader:
         *,
         silence_s: float,
         max_pixels: int = MAX_PIXELS,
+        sound: AudioStream | None = None,
+        hearing: HearingSettings | None = None,
     ) -> None:
         self.epoch = new_epoch()
-        self.decoder = Decoder(stream, self.epoch)
+        clock = Clock()
+        self.decoder = Decoder(stream, self.epoch, clock)
         self.decoder.attach(video, threads=1, max_pixels=max_pixels)
+        self.sound: SoundDecoder | None = None
+        if sound is not None and hearing is not None:
+            self.sound = SoundDecoder(hearing, f"{stream}.sound", self.epoch, clock, hole_ns=_LOST_PACKET_NS)
+            self.sound.attach(sound)
         self._stream = stream
         self._silence_s = silence_s
         self._closed = False
-        self._pump = _Pump(container, video, stream, held_back(container, video))
+        self._video = video.index
+        self._pump = _Pump(container, video, sound, stream)
         self._pump.start()
 
     def __iter__(self) -> Iterator[Item]:
@@ -133,6 +149,8 @@ class LiveReader:
                 arrived = pump.take()
             except SourceLost:
                 yield from decoder.flush()
+                if self.sound is not None:
+                    yield from self.sound.flush(time.monotonic_ns(), time.time_ns())
                 raise
             if arrived is None:
                 if time.monotonic() - heard > self._silence_s:  # FFmpeg's own time-outs failed
@@ -141,6 +159,9 @@ class LiveReader:
                 continue
             heard = time.monotonic()
             packet, mono_ns, wall_ns, handed_ns = arrived
+            if self.sound is not None and packet.stream.index != self._video:
+                yield from self.sound.feed(packet, mono_ns, wall_ns)
+                continue  # it is cheap: what is behind catches up by itself
             # how long it waited for us: its age would blame us for a slow camera
             has_keys = has_keys or packet.is_keyframe  # where none is marked, there is none to wait for
             waits = behind and has_keys and not packet.is_keyframe

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import ClassVar, Literal
 from urllib.parse import SplitResult, urlsplit
 
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.error import FFmpegError
 from pydantic import Field, PositiveFloat
 
 from pipeline.core.catalogue import nearest
-from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.secrets import remember_url
-from sources.ffmpeg import open_video, plain
+from sources.ffmpeg import first_sound, open_video, plain
+from sources.hearing import FilmSource
 from sources.live import LiveReader
+
+log = logging.getLogger(__name__)
 
 _WEB = "http,https,httpproxy,tls,tcp,crypto"
 _PROTOCOLS = {
@@ -30,7 +35,7 @@ _PROTOCOLS = {
 `concat:` and `subfile:` tricks."""
 
 
-class Rtsp(Source):
+class Rtsp(FilmSource):
     """A live stream by URL: rtsp, rtsps, rtmp, rtmps, http, https (HLS playlists included), udp.
 
     An end is a disconnect: a film that a web server hands out is played again and again. Silence is one, too, after
@@ -63,7 +68,25 @@ class Rtsp(Source):
             raise SourceLost(f"{_where(parts)}: {error.message}") from None
         except FFmpegError as error:
             raise SourceLost(f"{_where(parts)}: {plain(error)}") from None
-        return LiveReader(container, video, stream, silence_s=self.silence_s, max_pixels=self.max_pixels)
+        return LiveReader(
+            container,
+            video,
+            stream,
+            silence_s=self.silence_s,
+            max_pixels=self.max_pixels,
+            sound=self._heard(container, stream),
+            hearing=self.sound,
+        )
+
+    def _heard(self, container: InputContainer, stream: str) -> AudioStream | None:
+        """Its sound track, if that is wanted; a camera without one goes on without."""
+        if self.sound is None:
+            return None
+        try:
+            return first_sound(container)
+        except InputError as error:
+            log.warning("%s: %s; only its pictures are judged", stream, error.message)
+            return None
 
     @property
     def _read_s(self) -> float:

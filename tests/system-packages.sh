@@ -4,6 +4,7 @@
 set -eu
 
 packages="
+    espeak-ng
     ffmpeg
     gir1.2-gst-rtsp-server-1.0
     gstreamer1.0-libav
@@ -11,9 +12,12 @@ packages="
     gstreamer1.0-plugins-base
     gstreamer1.0-plugins-good
     gstreamer1.0-plugins-ugly
+    libasound2-plugins
     libgl1
     libglib2.0-0
+    libportaudio2
     prometheus
+    pulseaudio
     python3-gi
 "
 

@@ -32,7 +32,7 @@ def quantised(model: Model, pictures: Array, folder: Path) -> Model:
     Raises `InputError` for weights that cannot be quantised or a folder that exists, `MissingPart` without NNCF.
     """
     nncf = _nncf()
-    height, width = model.manifest.view.height, model.manifest.view.width
+    height, width = model.manifest.picture.height, model.manifest.picture.width
     if pictures.shape[1:] != (height, width, 3) or pictures.dtype != np.uint8 or len(pictures) < LEAST:
         raise InputError(
             f"needs at least {LEAST} pictures, uint8 [N, {height}, {width}, 3], got {pictures.dtype} {pictures.shape}",

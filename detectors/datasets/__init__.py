@@ -1,4 +1,5 @@
-"""Labelled pictures: what models are trained, measured and certified on. Reading them needs no torch."""
+"""Labelled pictures, sounds and messages: what models are trained, measured and certified on. Reading them needs no
+torch."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ FORMATS = Catalogue(
         "yolo": "detectors.datasets.yolo:FORMAT",
         "coco": "detectors.datasets.coco:FORMAT",
         "masks": "detectors.datasets.masks:FORMAT",
+        "messages": "detectors.datasets.messages:FORMAT",
+        "spoken": "detectors.datasets.spoken:FORMAT",
         "folders": "detectors.datasets.folders:FORMAT",
         "unlabelled": "detectors.datasets.unlabelled:FORMAT",
     },

@@ -11,14 +11,18 @@ from typing import Self
 import numpy as np
 
 from pipeline.core.errors import InputError
+from pipeline.core.media import Payload, Spec
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import BadPicture, read_beside, read_picture
 from pipeline.core.records import Array
+from pipeline.core.sound import Sound, SoundSpec
+from pipeline.core.sounds import read_sound
+from pipeline.core.text import Text, TextSpec
 
 _LONGEST_LABEL, _LONGEST_REMARK = 100, 300
 NO_BOXES = np.zeros((0, 4), np.float32)
 NO_CLASSES = np.zeros(0, np.int64)
-GOOD = frozenset({"good", "ok", "pass", "free", "normal", "accept", "safe"})
+GOOD = frozenset({"good", "ok", "pass", "free", "normal", "accept", "safe", "neither", "neutral", "harmless", "clean"})
 """Names of classes that say that nothing is wrong."""
 
 
@@ -29,7 +33,7 @@ def says_good(label: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture and what is known of it.
+    """A picture, a sound or a message, and what is known of it. A message has its `text`, and the `file` it stands in.
 
     `boxes` float32 `[n, 4]` (x1 y1 x2 y2, source pixels) with `classes` int `[n]`; or, where no place is known, one
     class and no box; or a `mask`, a picture of the same size that is not black where something is. `group` names what
@@ -37,18 +41,29 @@ class Sample:
     """
 
     name: str
-    picture: Path
+    file: Path
     group: str = ""
     boxes: Array = field(default_factory=lambda: NO_BOXES)
     classes: Array = field(default_factory=lambda: NO_CLASSES)
     reference: Path | None = None
     mask: Path | None = None
+    text: str | None = None
+
+    def payload(self, spec: Spec) -> Payload:
+        """As a source hands it over to a model of `spec`. Raises `BadPicture` where it cannot be read."""
+        if isinstance(spec, SoundSpec):
+            return Sound(read_sound(self.file, spec.rate), spec.rate, 0)
+        if isinstance(spec, TextSpec):
+            if self.text is None:
+                raise BadPicture("is no text")
+            return Text(self.text)
+        return self.image()
 
     def image(self) -> FrameImage:
         """The picture, beside its reference if it has one. Raises `BadPicture`."""
         if self.reference is None:
-            return FrameImage(read_picture(self.picture))
-        return FrameImage(read_beside(self.picture, self.reference))
+            return FrameImage(read_picture(self.file))
+        return FrameImage(read_beside(self.file, self.reference))
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def _read(reading: Reading, words: list[str], place: str, names: set[str]) -> No
     reading.samples.append(
         Sample(
             name=picture.stem,
-            picture=part,
+            file=part,
             group=PurePosixPath(words[0]).parts[0],
             boxes=np.array(boxes, np.float32).reshape(-1, 4),
             classes=np.array(classes, np.int64),

@@ -199,7 +199,7 @@ def _grouped(samples: list[Sample]) -> list[Sample]:
 
 
 def _number(sample: Sample) -> int | None:
-    found = _TILE.fullmatch(sample.picture.stem)
+    found = _TILE.fullmatch(sample.file.stem)
     if found is None:
         return None
     number = int(found[1])

@@ -10,6 +10,7 @@ import numpy as np
 
 from detectors.datasets.base import DataSet, Sample
 from detectors.datasets.boards import repaired, sensed
+from pipeline.core.media import Payload, Spec
 from pipeline.core.payloads import FrameImage
 from pipeline.core.records import Array
 
@@ -30,6 +31,10 @@ class Part:
     @property
     def bad(self) -> bool:
         return self.defects > 0
+
+    def payload(self, spec: Spec) -> Payload:
+        """What a source hands over to a model of `spec`: always the same for the same part. Raises `BadPicture`."""
+        return self.sample.payload(spec) if self.kept is None else self.image()
 
     def image(self) -> FrameImage:
         """What the camera hands over: always the same for the same part. Raises `BadPicture`."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from detectors.calibration.paths import path_of
+from detectors.datasets.base import says_good
 from detectors.evaluation.boxes import IOU, Ranked, ranked
 from detectors.evaluation.boxes import Boxes as BoxesOfOne
 from detectors.evaluation.classes import accuracy, auroc, confusion, f1_weighted, share
@@ -17,6 +18,7 @@ from detectors.evaluation.judged import (
     Judged,
     Subject,
     found_boxes,
+    likeliest,
     reported_boxes,
     suspicions,
     true_boxes,
@@ -99,9 +101,7 @@ def _of_a_model(subject: Subject, units: Sequence[Judged], flagged: Array) -> tu
             return out, [*_unknown_truth(units, matching), *_no_good_part(units)]
         out |= {key: parts[key] for key in ("auroc", "accuracy", "f1_weighted")}
         return out | {"parts": parts}, _unknown_truth(units, matching)
-    one_class = answers[0].findings.boxes is None and all(
-        not len(unit.boxes) and len(unit.classes) == 1 for unit in units
-    )
+    one_class = answers[0].findings.boxes is None and _of_one_class(units)
     if one_class and (index := _indices(subject)) is not None:
         table = _class_table(subject, units, answers, index)
         out = parts if both_kinds else {}
@@ -132,6 +132,8 @@ def _of_a_cascade(
     out |= cost_figures(units, played, subject.tile)
     out["heavy_on_the_whole"] = part_figures(units, _heavy_flags(subject, units), None)
     out["against_heavy"] = _against_heavy(subject, units, played)
+    if len(subject.data) > 2 and _of_one_class(units):
+        out |= {"classes": _classes_of_a_cascade(subject, units, played)}
     boxes, remarks = _boxes_of_a_cascade(subject, units, played)
     out |= boxes
     if out["false_reject"] is None:
@@ -357,8 +359,37 @@ def _indices(subject: Subject) -> Array | None:
 def _class_table(subject: Subject, units: Sequence[Judged], answers: Sequence[Heard], index: Array) -> Array:
     """Which class truly is and which has the largest score, in the data's labels."""
     true = np.array([int(unit.classes[0]) for unit in units], np.int64)
-    said = index[[int(one.findings.classes[np.argmax(one.findings.scores)]) for one in answers]]
+    said = index[[likeliest(one.findings) for one in answers]]
     return confusion(true, said, len(subject.data))
+
+
+def _of_one_class(units: Sequence[Judged]) -> bool:
+    return all(not len(unit.boxes) and len(unit.classes) == 1 for unit in units)
+
+
+def _classes_of_a_cascade(subject: Subject, units: Sequence[Judged], played: Sequence[Played]) -> Figures:
+    """Of data with several classes: which one the verdict's first detection names, what is good where it has none. The
+    heavy stage by itself and the cheap one are read by their highest scores. In the data's labels, and one more for
+    what has no name there."""
+    known = {label.casefold(): index for index, label in enumerate(subject.data)}
+    good = next((index for index, label in enumerate(subject.data) if says_good(label)), len(subject.data))
+    true = np.array([int(unit.classes[0]) for unit in units], np.int64)
+
+    def index(label: str) -> int:
+        return known.get(label.casefold(), len(subject.data))
+
+    said = {
+        "cascade": [index(one.verdict.detections[0].label) if one.verdict.detections else good for one in played],
+        "cheap": [index(subject.cheap[likeliest(unit.seen.cheap.findings)]) for unit in units],
+        "heavy": [index((subject.heavy or ())[likeliest(unit.seen.heavy[None].findings)]) for unit in units],
+    }
+    out: Figures = {"labels": [*subject.data, "other"]}
+    for who, labels in said.items():
+        table = confusion(true, np.array(labels, np.int64), len(subject.data) + 1)
+        recall = {name: share(int(table[k, k]), int(table[k].sum())) for k, name in enumerate(subject.data)}
+        out[who] = {"f1_weighted": f1_weighted(table), "accuracy": accuracy(table), "recall": recall}
+        out[who]["confusion"] = table.tolist()
+    return out
 
 
 def _unknown_truth(units: Sequence[Judged], matching: Matching) -> list[str]:

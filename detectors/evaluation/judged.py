@@ -81,6 +81,11 @@ def suspicion(findings: Findings, watched: Sequence[str]) -> float:
     return min(findings.score([findings.labels.index(label) for label in watched]), 1.0)
 
 
+def likeliest(findings: Findings) -> int:
+    """The index of the label with the highest score; the first where there is none."""
+    return int(np.argmax([findings.score([label]) for label in range(len(findings.labels))]))
+
+
 def suspicions(answers: Iterable[Heard], watched: Sequence[str]) -> Array:
     return np.array([suspicion(one.findings, watched) for one in answers], np.float64)
 

@@ -2,10 +2,10 @@
 
 The first line is the header: `format`, `version`, whose scores they are, the labels of stages and data, and the rule
 that was evaluated. Then a line a unit: `name`, `group`, `size` (width, height), `defects`, the true `boxes` and
-`classes`, `cheap`, and `heavy`, a list of `[place, answer]` with a place of four numbers or null for the whole unit.
-An answer has `s`, scores, `c`, classes, `b`, boxes or null, and `t`, seconds. Numbers that were float32 are written so
-that they are the same float32 again: a replay decides on the very scores that the stages gave. The last line counts
-the units, so that a file that was cut off is known.
+`classes`, `cheap`, and `heavy`, a list of `[place, answer]` with a place of four numbers or null for the whole unit. An
+answer has `s`, scores, `c`, classes, `b`, boxes or null, `p`, spans if there are any, and `t`, seconds. Numbers that
+were float32 are written so that they are the same float32 again: a replay decides on the very scores that the stages
+gave. The last line counts the units, so that a file that was cut off is known.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _answer(heard: Heard) -> dict[str, Any]:
         "c": findings.classes.tolist(),
         "b": None if findings.boxes is None else _floats(findings.boxes),
         "t": heard.seconds,
-    }
+    } | ({} if findings.spans is None else {"p": findings.spans.tolist()})
 
 
 def _floats(values: Array) -> list[Any]:
@@ -189,6 +189,9 @@ def _heard(answer: Any, labels: tuple[str, ...]) -> Heard:
     scores = np.array(answer["s"], np.float32).reshape(-1)
     classes = _indices(answer["c"], labels)
     boxes = None if answer["b"] is None else np.array(answer["b"], np.float32).reshape(-1, 4)
+    spans = np.array(answer["p"], np.int64).reshape(-1, 2) if answer.get("p") is not None else None
+    if spans is not None and len(spans) != len(scores):
+        raise ValueError
     if len(scores) != len(classes) or (boxes is not None and len(boxes) != len(scores)):
         raise ValueError
     if not np.isfinite(scores).all() or (boxes is not None and not np.isfinite(boxes).all()):
@@ -196,7 +199,7 @@ def _heard(answer: Any, labels: tuple[str, ...]) -> Heard:
     seconds = float(answer["t"])
     if not 0 <= seconds < math.inf:
         raise ValueError
-    return Heard(Findings(labels, scores, classes, boxes), seconds)
+    return Heard(Findings(labels, scores, classes, boxes, spans), seconds)
 
 
 def _indices(numbers: Any, labels: Sequence[str]) -> Array:

@@ -1,1 +1,1 @@
-"""What judges without a model, on the decode side and on luma alone: whether a frame is worth a model's time."""
+"""What judges, on the decode side, whether a window is worth a stage's time."""

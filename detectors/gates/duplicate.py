@@ -8,12 +8,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from pipeline.core.contracts import Gate
+from pipeline.core.contracts import Gate, GatePlan
 from pipeline.core.records import Array
-from pipeline.core.settings import Settings
 
 
-class Duplicate(Settings):
+class Duplicate(GatePlan):
     """With a `tolerance` of 0 the luma sample has to be the same bit for bit."""
 
     name: ClassVar[str] = "duplicate"
@@ -21,7 +20,6 @@ class Duplicate(Settings):
     tolerance: float = Field(default=0.0, ge=0, le=255, description="mean absolute difference of luma, of 255")
 
     def start(self) -> Gate:
-        """A gate for one stream."""
         return _DuplicateGate(self.tolerance)
 
 

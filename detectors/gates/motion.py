@@ -7,9 +7,8 @@ from typing import ClassVar, Final, cast
 import numpy as np
 from pydantic import Field, PositiveFloat
 
-from pipeline.core.contracts import Gate
+from pipeline.core.contracts import Gate, GatePlan
 from pipeline.core.records import Array
-from pipeline.core.settings import Settings
 
 _CELLS: Final = 18  # along the shorter side: a cell is 0.2 % of a 16:9 picture, a person who matters spans several
 _CEILING: Final = 3.0  # times the threshold: however loud the noise seems, a cell that changed so much did change
@@ -17,7 +16,7 @@ _TALLEST: Final = 257  # samples, the most whose sum fits in 16 bits
 _NORMAL_Q75: Final = 1.1503  # the 75th percentile of |x|, x normal with deviation 1
 
 
-class Motion(Settings):
+class Motion(GatePlan):
     """Compares the mean luma of cells with that of the last judged frame, so that slow light adds up until it is
     worth a look, and then starts anew.
 
@@ -32,7 +31,6 @@ class Motion(Settings):
     cells: int = Field(default=1, ge=1, description="how many cells have to move")
 
     def start(self) -> Gate:
-        """A gate for one stream."""
         return _MotionGate(self)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from detectors.runtimes.openvino import write_graph
 from pipeline.core.errors import MissingPart
+from pipeline.core.media import Spec
 
 INPUT, OUTPUT = "images", "logits"
 _MOST = 1024  # an exported batch dimension wants an upper bound
@@ -38,6 +39,25 @@ def save_openvino(
         model = convert_model(_from_bytes(network), example_input=example, input=[(-1, *sides, 3)])
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({OUTPUT})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_graph(model, path, half=half)
+
+
+def save_signal(network: Any, spec: Spec, outputs: Sequence[str], path: Path, *, half: bool = True) -> None:
+    """Write a network that begins at views of `spec` (sound, text), any number of them, as OpenVINO IR. Raises as
+    `save_openvino` does."""
+    try:
+        from openvino.tools.ovc import convert_model
+    except ImportError as error:
+        raise MissingPart("OpenVINO is missing: pip install openvino", "detectors.networks") from error
+    import torch
+
+    example = torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype))
+    with _quiet():
+        model = convert_model(network, example_input=example, input=[(-1, *spec.shape)])
+    model.inputs[0].get_tensor().set_names({spec.medium})
+    for port, name in zip(model.outputs, outputs, strict=True):
+        port.get_tensor().set_names({name})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_graph(model, path, half=half)
 

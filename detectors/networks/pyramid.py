@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from detectors.networks.classifiers import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD
-from pipeline.core.errors import MissingPart
+from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.secrets import redact
 from pipeline.core.settings import Settings
 
@@ -38,7 +39,11 @@ class Architecture(Settings):
     stride: Literal[4, 8, 16, 32] = Field(default=4, description="pixels of the view a cell of the maps stands for")
     channels: int = Field(default=96, ge=8, le=512, description="of every level of the pyramid")
     classes: int = Field(default=1, ge=1)
-    pretrained: bool = Field(default=False, description="begin with torchvision's ImageNet weights")
+    pretrained: bool | Path = Field(
+        default=False,
+        description="begin with torchvision's ImageNet weights; or with the backbone of another training: its"
+        " checkpoint.pt, in .training/NAME beside the models",
+    )
 
 
 class Pyramid(nn.Module):  # type: ignore[misc]  # torch is untyped to the checker
@@ -77,6 +82,8 @@ class Network(nn.Module):  # type: ignore[misc]
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.stages, widths = _backbone(architecture)
+        if isinstance(architecture.pretrained, Path):
+            _continue_from(architecture.pretrained, self.stages)
         self.checkpointing = False
         channels, classes = architecture.channels, architecture.classes
         if architecture.head == "classification":
@@ -161,7 +168,8 @@ def _backbone(architecture: Architecture) -> tuple[nn.ModuleList, list[int]]:
     import torchvision
 
     name = ARCHITECTURES[architecture.backbone]
-    whole = _pretrained(name) if architecture.pretrained else torchvision.models.get_model(name, weights=None)
+    imagenet = architecture.pretrained is True
+    whole = _pretrained(name) if imagenet else torchvision.models.get_model(name, weights=None)
     for norm in whole.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = _MOMENTUM
@@ -194,4 +202,24 @@ def _pretrained(name: str) -> nn.Module:
             f"the pretrained weights of {name} cannot be had ({reason}). Put {weights.url} into {place}/checkpoints,"
             " in place of a damaged file (TORCH_HOME moves that folder), or set `pretrained: false`",
             "network.pretrained",
+        ) from None
+
+
+def _continue_from(checkpoint: Path, stages: nn.ModuleList) -> None:
+    """The best backbone that another training came to. Raises `MissingPart`, or `InputError` where it is no such
+    training's, or has another backbone."""
+    place = "network.pretrained"
+    try:
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        best = state["best_weights"] or state["average"]
+        stages.load_state_dict(
+            {name.removeprefix("stages."): tensor for name, tensor in best.items() if name.startswith("stages.")}
+        )
+    except OSError as error:
+        raise MissingPart(
+            f"{checkpoint} cannot be read ({error.strerror}): train that model first, or set `pretrained: false`", place
+        ) from None
+    except Exception as error:  # noqa: BLE001  # a damaged archive raises nearly anything
+        raise InputError(
+            f"{checkpoint} is no checkpoint of a training with this backbone ({type(error).__name__})", place
         ) from None

@@ -50,6 +50,9 @@ class Boxes(Settings):
         ]
         return wrong
 
+    def reports(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.report, *self.confirm)))
+
     def decide(self, cheap: Findings) -> Decision:
         looked_at = self._looked_at(cheap)
         if not looked_at:

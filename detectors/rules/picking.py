@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.core.catalogue import nearest
-from pipeline.core.records import Box, Detection, Findings
+from pipeline.core.records import Detection, Findings
 
 Threshold: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 Thresholds: TypeAlias = dict[str, Threshold]
@@ -20,10 +20,20 @@ def above(findings: Findings, thresholds: Mapping[str, float]) -> list[Detection
     least = np.array([thresholds.get(label, np.inf) for label in findings.labels])
     reached = np.flatnonzero(findings.scores >= least[findings.classes])
     best_first = reached[np.argsort(-findings.scores[reached], kind="stable")]
-    return [
-        Detection(findings.labels[int(findings.classes[i])], float(findings.scores[i]), _box(findings, int(i)))
-        for i in best_first
-    ]
+    return [detection(findings, int(i)) for i in best_first]
+
+
+def detection(findings: Findings, index: int, score: float | None = None) -> Detection:
+    """One finding, with where it is as far as that is known."""
+    label = findings.labels[int(findings.classes[index])]
+    score = float(findings.scores[index]) if score is None else score
+    if findings.boxes is not None:
+        x1, y1, x2, y2 = findings.boxes[index].tolist()
+        return Detection(label, score, (x1, y1, x2, y2))
+    if findings.spans is not None:
+        start, end = findings.spans[index].tolist()
+        return Detection(label, score, span_ns=(start, end))
+    return Detection(label, score, chars=None if findings.chars is None else findings.chars[index])
 
 
 def unknown_labels(key: str, labels: Iterable[str], known: Sequence[str], whose: str) -> list[str]:
@@ -37,10 +47,3 @@ def unknown_labels(key: str, labels: Iterable[str], known: Sequence[str], whose:
 
 def _all(known: Sequence[str]) -> str:
     return f" It knows {', '.join(known)}."
-
-
-def _box(findings: Findings, index: int) -> Box | None:
-    if findings.boxes is None:
-        return None
-    x1, y1, x2, y2 = findings.boxes[index].tolist()
-    return x1, y1, x2, y2

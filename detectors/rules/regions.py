@@ -47,6 +47,9 @@ class Regions(Settings):
             return [*wrong, "escalate: there is no heavy stage"]
         return wrong + unknown_labels("confirm", self.confirm, heavy, "the heavy stage")
 
+    def reports(self) -> tuple[str, ...]:
+        return tuple(self.confirm)
+
     def decide(self, cheap: Findings) -> Decision:
         looks = self._looks(cheap)
         if looks is None:

@@ -7,9 +7,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from detectors.rules.picking import Threshold, Thresholds, above, unknown_labels
+from detectors.rules.picking import Threshold, Thresholds, above, detection, unknown_labels
 from pipeline.core.contracts import Clear, Decision, Escalate, Flag
-from pipeline.core.records import Box, Detection, Findings
+from pipeline.core.records import Detection, Findings
 from pipeline.core.settings import Settings
 
 
@@ -45,6 +45,9 @@ class Scores(Settings):
         wrong += [] if self.clear_below is not None else ["clear_below: needed, or the heavy stage has to judge all"]
         return wrong
 
+    def reports(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*(self.watch if self.flag_at is not None else ()), *self.confirm)))
+
     def decide(self, cheap: Findings) -> Decision:
         watched = [cheap.labels.index(label) for label in self.watch]
         score = min(cheap.score(watched), 1.0)  # a sum of rounded scores can be a hair above
@@ -62,8 +65,4 @@ class Scores(Settings):
     def _strongest(cheap: Findings, watched: Sequence[int], score: float) -> Detection:
         eligible = [i for i in range(len(cheap.scores)) if int(cheap.classes[i]) in watched]
         best = max(eligible, key=lambda i: float(cheap.scores[i]))
-        box: Box | None = None
-        if cheap.boxes is not None:
-            x1, y1, x2, y2 = cheap.boxes[best].tolist()
-            box = (x1, y1, x2, y2)
-        return Detection(cheap.labels[int(cheap.classes[best])], score, box)
+        return detection(cheap, best, score)

@@ -1,8 +1,8 @@
 """The contract of a runtime: tensors in, tensors out.
 
-A runtime opens a `Model` (manifest and weights) as a `Session`. A session takes uint8 pictures of the model's own size
-and answers with named float arrays, batch first. Layout, mean, scale and precision are the session's business, compiled
-into the graph wherever the runtime can; what the arrays mean is the decoder's.
+A runtime opens a `Model` (manifest and weights) as a `Session`. A session takes views of the model's own size (uint8
+pictures, float32 sound, uint8 text) and answers with named float arrays, batch first. Layout, mean, scale and precision
+are the session's business, compiled into the graph wherever the runtime can; what the arrays mean is the decoder's.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Session(ABC):
 
     @abstractmethod
     def infer(self, batch: Array) -> Tensors:
-        """uint8 `[N, height, width, 3]` in the manifest's colour order, N in `batches` → the graph's outputs.
+        """`[N, …]` views as their spec has them (pictures: uint8 `[N, height, width, 3]` in the manifest's colour
+        order), N in `batches` → the graph's outputs.
 
         The arrays are the caller's own. Raises `StageError` if the runtime cannot run it.
         """

@@ -25,16 +25,17 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from detectors.image.stage import ImageStage
 from detectors.manifest import Model
 from detectors.runtimes.base import Options, Precision, Runtime, cache_folder
 from detectors.runtimes.parity import moved, sample_views
+from detectors.stage import ModelStage
 from pipeline.core.errors import InputError, StageError
-from pipeline.core.payloads import View
+from pipeline.core.media import Medium, View
 from pipeline.core.records import Findings
 from pipeline.core.settings import Settings
 
-MOST_BATCH = 8
+MOST_BATCH: dict[Medium, int] = {"picture": 8, "sound": 32, "text": 128}
+"""What is small is worth gathering."""
 _WORTH = 0.9  # of the best rate is as good as the best
 _PARALLEL_GAIN = 1.25  # several batches at once have to bring this much: each by itself takes longer then
 _GAIN = 1.05  # a larger batch has to bring this much to try one larger still
@@ -94,7 +95,7 @@ def measured(model: Model, runtimes: Sequence[Runtime]) -> Measurement:
         _log.info("%s: measuring which runtime and precision suit this machine; kept for the next start", model.name)
         kept = measure(model, runtimes)
         best = kept.chosen
-        _log.info("%s: %s in %s, %.1f ms a picture", model.name, best.runtime, best.ran, best.latency_ms)
+        _log.info("%s: %s in %s, %.1f ms a view", model.name, best.runtime, best.ran, best.latency_ms)
         _keep(kept, file)
     return kept
 
@@ -127,10 +128,11 @@ def measure(model: Model, runtimes: Sequence[Runtime]) -> Measurement:
 def _run(
     model: Model, runtime: Runtime, precision: Precision, views: Sequence[View]
 ) -> tuple[Candidate, list[Findings]]:
-    best, findings = _run_with(model, runtime, Options(precision=precision, max_batch=MOST_BATCH), views)
+    most = MOST_BATCH[model.manifest.view.spec().medium]
+    best, findings = _run_with(model, runtime, Options(precision=precision, max_batch=most), views)
     processors = usable_processors()
     if processors > 1 and best.batch / best.per_s < _SLOW_S:
-        options = Options(precision=precision, max_batch=MOST_BATCH, workers=processors)
+        options = Options(precision=precision, max_batch=most, workers=processors)
         other, _ = _run_with(model, runtime, options, views[:1])
         if other.per_s > _PARALLEL_GAIN * best.per_s:
             best = other
@@ -142,7 +144,7 @@ def _run_with(
 ) -> tuple[Candidate, list[Findings]]:
     session = runtime.open(model, options)
     try:
-        stage = ImageStage(model.name, model, session)
+        stage = ModelStage(model.name, model, session)
         findings = _findings(stage, views)
         rates: dict[int, float] = {}
         latency_s = 0.0
@@ -172,7 +174,7 @@ def usable_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _findings(stage: ImageStage, views: Sequence[View]) -> list[Findings]:
+def _findings(stage: ModelStage, views: Sequence[View]) -> list[Findings]:
     """Of the views in turn; of fewer, but two at least, where the model is slow."""
     findings: list[Findings] = []
     until = time.perf_counter() + _COMPARING_S
@@ -183,7 +185,7 @@ def _findings(stage: ImageStage, views: Sequence[View]) -> list[Findings]:
     return findings
 
 
-def _median_s(stage: ImageStage, views: list[View], workers: int) -> float:
+def _median_s(stage: ModelStage, views: list[View], workers: int) -> float:
     """Seconds for one batch while `workers` of them run at once, decoding included, the first time left out."""
 
     def spent(first: bool) -> list[float]:

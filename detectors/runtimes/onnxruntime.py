@@ -28,7 +28,9 @@ class OnnxRuntime(Runtime):
         return metadata.version("onnxruntime")
 
     def precisions(self, model: Model) -> tuple[Precision, ...]:
-        return ("f32",) if model.manifest.weights.format == "onnx" else ()
+        manifest = model.manifest
+        able = manifest.weights.format == "onnx" and manifest.view.spec().medium == "picture"
+        return ("f32",) if able else ()
 
     def open(self, model: Model, options: Options) -> Session:
         try:
@@ -68,7 +70,7 @@ class OnnxRuntimeSession(Session):
 
     def _picture(self, model: Model) -> Any:
         """The graph's input for pictures. Raises `InputError` if it is not what the manifest says."""
-        given, view, wanted = self._session.get_inputs(), model.manifest.view, model.manifest.input
+        given, view, wanted = self._session.get_inputs(), model.manifest.picture, model.manifest.input
         found = [i for i in given if wanted.name in {None, i.name}]
         if len(found) != 1:
             names = ", ".join(i.name for i in given)

@@ -30,6 +30,7 @@ import numpy as np
 from detectors.manifest import Input, Manifest, Model, WeightsFormat
 from detectors.runtimes.base import Options, Precision, Runtime, Session, Tensors, batch_sizes, cache_folder
 from pipeline.core.errors import InputError, MissingPart, StageError
+from pipeline.core.media import Spec
 from pipeline.core.records import Array
 from pipeline.core.secrets import redact
 
@@ -163,26 +164,53 @@ class OpenVinoSession(Session):
 def _as_it_lies(model: Model, properties: dict[str, str]) -> Any | None:
     """The model compiled from its file, where its graph begins as ours do (see `_prepared`) and needs no change: with
     a warm cache the graph is then never read, which halves the time. None where that will not do."""
-    manifest = model.manifest
-    if (manifest.input.dtype, manifest.input.layout) != ("uint8", "nhwc") or manifest.weights.format == "tensorflow":
+    manifest, spec = model.manifest, model.manifest.view.spec()
+    is_picture = spec.medium == "picture"
+    as_ours = (manifest.input.dtype, manifest.input.layout) == ("uint8", "nhwc")
+    if (is_picture and not as_ours) or manifest.weights.format == "tensorflow":
         return None
     ov = openvino()
     try:
         compiled = core().compile_model(str(model.weights), "CPU", properties)
     except RuntimeError:
         return None  # whoever prepares it finds the words for what is wrong
-    shape = ov.PartialShape([-1, manifest.view.height, manifest.view.width, 3])
     begins = [(port.get_partial_shape(), port.get_element_type()) for port in compiled.inputs]
     ends = {port.get_element_type() for port in compiled.outputs if port.get_element_type().is_real()}
-    return compiled if begins == [(shape, ov.Type.u8)] and ends <= {ov.Type.f32} else None
+    return compiled if begins == [(ov.PartialShape([-1, *spec.shape]), _type(spec))] and ends <= {ov.Type.f32} else None
+
+
+def _type(spec: Spec) -> Any:
+    return {"uint8": openvino().Type.u8, "float32": openvino().Type.f32}[spec.dtype]
+
+
+def _prepared_signal(graph: Any, model: Model, spec: Spec) -> tuple[Any, int | None]:
+    """A graph of sound or text, which has to begin as its views are."""
+    ov = openvino()
+    port = _input_port(graph, model.manifest.input, model.weights)
+    wanted = ov.PartialShape([-1, *spec.shape])
+    if port.get_element_type() != _type(spec) or not port.get_partial_shape().compatible(wanted):
+        raise InputError(
+            f"takes {port.get_element_type().get_type_name()} {port.get_partial_shape()}, but {spec.medium} comes as"
+            f" {spec.dtype} {['N', *spec.shape]}: correct `view`, or export it so",
+            str(model.weights),
+        )
+    graph.reshape({port: wanted})
+    pre = ov.preprocess.PrePostProcessor(graph)
+    for index, output in enumerate(graph.outputs):
+        if output.get_element_type().is_real():
+            pre.output(index).tensor().set_element_type(ov.Type.f32)
+    return pre.build(), None
 
 
 def _prepared(model: Model) -> tuple[Any, int | None]:
-    """The graph with uint8 `[N, height, width, 3]` as its input and float32 outputs, and its batch size where that
-    cannot be changed."""
+    """The graph with its views as its input (uint8 `[N, height, width, 3]` where they are pictures) and float32
+    outputs, and its batch size where that cannot be changed."""
     ov = openvino()
     manifest = model.manifest
     graph = read_graph(model.weights, manifest.weights.format)
+    spec = manifest.view.spec()
+    if spec.medium != "picture":
+        return _prepared_signal(graph, model, spec)
     port = _input_port(graph, manifest.input, model.weights)
     fixed = _fit_input(graph, port, manifest, model.weights)
     pre = ov.preprocess.PrePostProcessor(graph)
@@ -208,7 +236,7 @@ def _input_port(graph: Any, wanted: Input, weights: Path) -> Any:
     names = [sorted(port.get_names()) for port in graph.inputs]
     if wanted.name is None:
         if len(graph.inputs) != 1:
-            raise InputError(f"has {len(names)} inputs ({names}): name the picture's in `input.name`", str(weights))
+            raise InputError(f"has {len(names)} inputs ({names}): name the right one in `input.name`", str(weights))
         return graph.input(0)
     for port in graph.inputs:
         if wanted.name in port.get_names():
@@ -220,7 +248,7 @@ def _fit_input(graph: Any, port: Any, manifest: Manifest, weights: Path) -> int 
     """Give `graph` the view's size and a batch that varies; the batch size it insists on, if it does."""
     ov = openvino()
     shape = port.get_partial_shape()
-    layout, view = manifest.input.layout, manifest.view
+    layout, view = manifest.input.layout, manifest.picture
     sides = [3, view.height, view.width] if layout == "nchw" else [view.height, view.width, 3]
     rank_fits = shape.rank.is_dynamic or len(shape) == 4
     if not rank_fits or not shape.compatible(ov.PartialShape([-1, *sides])):

@@ -145,7 +145,7 @@ def _network(model: Model) -> Any:
         return models.get_model(name, weights=None, num_classes=classes)
     network = models.get_model(name, weights=None, weights_backbone=None, num_classes=classes)
     # the view already has the size the network shall see: its own resizer has nothing left to do
-    network.transform.fixed_size = (manifest.view.width, manifest.view.height)
+    network.transform.fixed_size = (manifest.picture.width, manifest.picture.height)
     return network
 
 

@@ -11,11 +11,11 @@ from torch import nn
 
 from detectors.datasets.base import DataSet, Sample, says_good
 from detectors.datasets.parts import Part, parts_of
+from detectors.decode import decoder
 from detectors.evaluation.boxes import Boxes, ranked
 from detectors.evaluation.classes import auroc
 from detectors.evaluation.judged import suspicion
 from detectors.evaluation.ranks import named
-from detectors.image.decode import decoder
 from detectors.manifest import Manifest
 from detectors.networks.pyramid import Network, Reading
 from pipeline.core.errors import InputError
@@ -31,7 +31,7 @@ class Eye:
     """A network under training as a stage: what it says of a picture, read as the manifest of its kind has it."""
 
     def __init__(self, manifest: Manifest, bf16: bool = True) -> None:
-        self.spec = manifest.view.spec()
+        self.spec = manifest.picture.spec()
         self._decoder = decoder(manifest)
         self._bf16 = bf16
 
@@ -45,7 +45,8 @@ class Eye:
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             answer = reading(pictures).float().numpy()
-        return self._decoder.read({"output": answer}, [view])[0]
+        (found,) = self._decoder.read({"output": answer}, [view])
+        return found
 
 
 class Judge:

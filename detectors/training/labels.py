@@ -96,6 +96,8 @@ def likeliest_wrong(project: Project, out: Path, folds: int, tell: Callable[[str
     part = project.heavy or project.cheap
     assert part is not None
     data, _, _ = read_parts(project.data)
+    if not isinstance(part.recipe, Recipe):
+        raise InputError("only labels of pictures are checked so far", f"{key}.recipe")
     if part.recipe.network.head == "heatmap":
         raise InputError("labels are checked with a network for classes or boxes", f"{key}.recipe.network.head")
     labels = labels_of(part.recipe.network, data, "defect", key)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import json
 import logging
 import math
@@ -22,16 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detectors.datasets.base import Sample, mask_of
-from detectors.networks.pyramid import Network, norms_kept
+from detectors.datasets.base import Sample
+from detectors.networks.pyramid import norms_kept
 from detectors.training import processes
-from detectors.training.augment import Example, augmented
-from detectors.training.losses import Targets, loss_of
-from detectors.training.recipe import Recipe
-from detectors.training.teacher import Lesson, untaught
+from detectors.training.matter import Batch, Pick, matter_of
+from detectors.training.recipe import Schedule
 from detectors.training.workplace import ended_between_steps
 from pipeline.core.errors import InputError
-from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array
 
 log = logging.getLogger(__name__)
@@ -39,7 +35,6 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 _NORMS = 500  # gradient norms that are remembered
 _LOSSES = 50  # steps that the loss which is told is about the mean of
-_CACHE_BYTES = 4 << 30
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 """Figures of a network on held-out pictures; the first is the one that counts, and larger is better. Where there are
@@ -58,32 +53,30 @@ class Training:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: Schedule,
         samples: Sequence[Sample],
         folder: Path,
         evaluate: Evaluate,
         *,
-        taught: Mapping[str, Lesson] | None = None,
+        taught: Mapping[str, Any] | None = None,
         teacher: str = "",
         progress: Progress = lambda row: None,
     ) -> None:
         self.rank, self.world = processes.joined()
         if recipe.batch % (self.world * recipe.accumulate):
             raise InputError(
-                f"of {recipe.batch} pictures cannot be shared out among {self.world} processes in {recipe.accumulate}"
+                f"of {recipe.batch} samples cannot be shared out among {self.world} processes in {recipe.accumulate}"
                 " parts each",
                 "batch",
             )
         self.recipe = recipe
-        self.pictures = Pictures(samples)
+        self.matter = matter_of(recipe, samples, taught or {})
         self.folder = folder
         self.evaluate = evaluate
-        self.taught = taught or {}
         self.teacher = teacher
         self.progress = progress
         torch.manual_seed(recipe.seed)
-        self.network = Network(recipe.network).to(memory_format=torch.channels_last)
-        self.network.checkpointing = recipe.checkpointing
+        self.network = self.matter.network()
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(_groups(self.network, recipe.decay), lr=recipe.rate)
         self.step, self.best, self.since_best, self.seen_loss = 0, -math.inf, 0, 0.0
@@ -92,7 +85,7 @@ class Training:
         self.history: list[dict[str, float]] = []
         self._shuffled: tuple[int, Array] | None = None
 
-    def run(self) -> Network:
+    def run(self) -> nn.Module:
         """Train to the last step, or until nothing gets better; the best averaged network, in evaluation mode. Raises
         `KeyboardInterrupt`, with all that was learned saved, where somebody asks it to end."""
         self.resume()
@@ -109,7 +102,7 @@ class Training:
             if asked():
                 log.warning("saved at step %d: the same command goes on from there", self.step)
                 raise KeyboardInterrupt
-        best: Network = copy.deepcopy(self.average)
+        best: nn.Module = copy.deepcopy(self.average)
         best.load_state_dict(self.best_weights or self.average.state_dict())
         best.eval()
         return best
@@ -136,51 +129,47 @@ class Training:
         share = recipe.batch // (self.world * recipe.accumulate)
         for part in range(recipe.accumulate):
             first = (part * self.world + self.rank) * share
-            examples = [self.example(step, first + index) for index in range(share)]
-            pictures = stacked(examples)
-            targets = Targets(examples, recipe.network)
-            if recipe.augment.adversarial and share > 1:
-                self.attack(pictures[: share // 2], Targets(examples[: share // 2], recipe.network))
+            torch.manual_seed(self.recipe.seed + step * self.world * recipe.accumulate + first)  # for what drops out
+            batch = self.batch(step, first, share)
+            if batch.adversarial and share > 1:
+                self.attack(self.batch(step, first, share // 2), batch)
             more = self.world > 1 and part + 1 < recipe.accumulate  # gradients are exchanged once a step
             with network.no_sync() if more else contextlib.nullcontext():
-                loss = self.loss(network, pictures, targets) / recipe.accumulate
+                loss = self.loss(network, batch) / recipe.accumulate
                 loss.backward()
             total += float(loss.detach())
         return total
 
-    def loss(self, network: nn.Module, pictures: Tensor, targets: Targets) -> Tensor:
-        recipe = self.recipe
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
-            answer = network(pictures)
-        return loss_of(answer, targets, recipe.network)
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
+            answer = network(batch.inputs)
+        return batch.loss(answer)
 
-    def attack(self, pictures: Tensor, targets: Targets) -> None:
-        """Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572), in place."""
-        moved = pictures.clone().requires_grad_()
+    def attack(self, half: Batch, batch: Batch) -> None:
+        """Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572), in place: `half` is the first of
+        `batch` once more."""
+        moved = half.inputs.requires_grad_()
         with norms_kept(self.network), torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
             answer = self.network(moved)
-        (slope,) = torch.autograd.grad(loss_of(answer, targets, self.recipe.network), moved)
-        pictures += slope.sign() * (self.recipe.augment.adversarial / 255)
-        pictures.clamp_(0, 1)
+        (slope,) = torch.autograd.grad(half.loss(answer), moved)
+        touched = batch.inputs[: len(slope)]
+        touched += slope.sign() * batch.adversarial
+        touched.clamp_(0, 1)
 
-    def example(self, step: int, index: int) -> Example:
-        """The `index`-th example of a step: always the same."""
-        rng = np.random.default_rng([self.recipe.seed, step, index])
-        epoch, position = divmod(step * self.recipe.batch + index, len(self.pictures))
-        sample, picture, mask = self.pictures[int(self._order(epoch)[position])]
-        lesson = self.taught.get(sample.name) or untaught(sample, self.recipe.network.classes)
-        whole = Example(
-            picture, lesson.boxes, lesson.classes, lesson.sure,
-            mask=mask, sure_of_mask=lesson.sure_of_mask, shares=lesson.shares,
-        )  # fmt: skip
-        has_reference = sample.reference is not None
-        return augmented(whole, self.recipe.augment, self.recipe.view, rng, has_reference=has_reference)
+    def batch(self, step: int, first: int, count: int) -> Batch:
+        """So many examples of a step, from the `first` on: always the same."""
+        picks = []
+        for index in range(first, first + count):
+            epoch, position = divmod(step * self.recipe.batch + index, len(self.matter))
+            rng = np.random.default_rng([self.recipe.seed, step, index])
+            picks.append(Pick(int(self._order(epoch)[position]), rng))
+        return self.matter.batch(picks)
 
     def _order(self, epoch: int) -> Array:
         """In which the pictures come in that epoch, int64 `[n]`: the same whenever it is asked for."""
         if self._shuffled is None or self._shuffled[0] != epoch:
             rng = np.random.default_rng([self.recipe.seed, epoch])
-            self._shuffled = epoch, rng.permutation(len(self.pictures))
+            self._shuffled = epoch, rng.permutation(len(self.matter))
         return self._shuffled[1]
 
     def rate(self, step: int) -> float:
@@ -219,7 +208,7 @@ class Training:
                     mine.copy_(theirs)
 
     def look(self) -> None:
-        """At the held-out pictures; the first process does, the others wait for its word."""
+        """At the held-out samples; the first process does, the others wait for its word."""
         figures = processes.by_the_first(lambda: self.evaluate(self.average.eval()))
         score = float(next(iter(figures.values()), math.nan))
         if not math.isfinite(score):
@@ -239,7 +228,9 @@ class Training:
     def fingerprint(self) -> str:
         """Stands for the recipe, the pictures, their labels and who taught. (Not for what the teacher said: the same
         model says a hair's breadth else on another day, and a training has to go on then.)"""
-        return json.dumps([self.recipe.model_dump(mode="json"), self.pictures.digest, self.teacher, len(self.taught)])
+        return json.dumps(
+            [self.recipe.model_dump(mode="json"), self.matter.digest, self.teacher, len(self.matter.taught)]
+        )
 
     def save(self) -> None:
         """Whole or not at all: an older checkpoint stays until the new one is complete. Raises `InputError`."""
@@ -302,57 +293,6 @@ class Training:
         return InputError(
             f"is damaged ({type(error).__name__}); remove it to begin anew", str(self.folder / CHECKPOINT)
         )
-
-
-class Pictures:
-    """Samples with their pixels, decoded once as far as memory goes. Unreadable ones are left out, and counted.
-    `digest` stands for all that is learned from them: pixels, masks, labels. Raises `InputError` where none is left."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples: list[Sample] = []
-        self.left_out: list[str] = []
-        self._kept: dict[int, tuple[Array, Array | None]] = {}
-        self._bytes = 0
-        seen = hashlib.blake2b(digest_size=16)
-        for sample in samples:
-            try:
-                content = self._read(sample)
-            except (BadPicture, InputError) as error:
-                self.left_out.append(f"{sample.name}: {error}")
-                log.warning("%s: %s: left out", sample.picture, error)
-                continue
-            size = content[0].nbytes + (0 if content[1] is None else content[1].nbytes)
-            if self._bytes + size <= _CACHE_BYTES:
-                self._kept[len(self.samples)] = content
-                self._bytes += size
-            self.samples.append(sample)
-            for part in (np.frombuffer(sample.name.encode(), np.uint8), *content, sample.boxes, sample.classes):
-                seen.update(b"-" if part is None else str((part.shape, part.dtype)).encode() + part.tobytes())
-        self.digest = seen.hexdigest()
-        if not self.samples:
-            raise InputError("no picture of the training data can be read", "data")
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Sample, Array, Array | None]:
-        sample = self.samples[index]
-        picture, mask = self._kept.get(index) or self._read(sample)
-        return sample, picture, mask
-
-    @staticmethod
-    def _read(sample: Sample) -> tuple[Array, Array | None]:
-        picture = sample.image().rgb()
-        mask = None if sample.mask is None else mask_of(sample)
-        if mask is not None and mask.shape != picture.shape[:2]:
-            raise BadPicture(f"its mask is {mask.shape[1]}×{mask.shape[0]}, not {picture.shape[1]}×{picture.shape[0]}")
-        return picture, mask
-
-
-def stacked(examples: Sequence[Example]) -> Tensor:
-    """float32 `[N, 3, H, W]` in 0…1."""
-    pictures = torch.from_numpy(np.stack([e.picture for e in examples])).permute(0, 3, 1, 2)
-    return pictures.float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:

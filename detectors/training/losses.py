@@ -15,6 +15,8 @@ from pipeline.core.records import Array
 
 _SHARE = 0.54  # of a box's half side that is near enough its middle to answer for it (TTFNet)
 _BOX_WEIGHT = 5.0
+_LIKE_CELLS = 64.0  # a mask of fewer cells weighs more, cell by cell
+_CELLS = 256.0  # that the cross entropy of a picture counts as
 
 
 class Targets:
@@ -33,6 +35,7 @@ class Targets:
         weight = np.ones((len(examples), 1, height, width), np.float32)
         reach = np.zeros((len(examples), 4, height, width), np.float32)
         share = np.zeros((len(examples), height, width), np.float32)
+        self.masked = any(example.mask is not None for example in examples)
         for index, example in enumerate(examples):
             if example.mask is not None:
                 cells = example.mask[: height * stride, : width * stride].reshape(height, stride, width, stride)
@@ -94,7 +97,7 @@ def loss_of(answer: Tensor, targets: Targets, architecture: Architecture) -> Ten
     if architecture.head == "classification":
         return F.cross_entropy(answer.float(), targets.shares, label_smoothing=0.05)
     classes = architecture.classes
-    heat = focal(answer[:, :classes].float(), targets)
+    heat = (masks if targets.masked else focal)(answer[:, :classes].float(), targets)
     if architecture.head == "heatmap":
         return heat
     return heat + _BOX_WEIGHT * _box_loss(answer[:, classes:].float(), targets)
@@ -109,6 +112,23 @@ def focal(logits: Tensor, targets: Targets) -> Tensor:
     elsewhere = p**2 * (1 - targets.heat) ** 4 * -F.logsigmoid(-logits)
     loss = torch.where(targets.peaks > 0, middles, elsewhere)
     return (loss * targets.weight).sum() / targets.peaks.sum().clamp(min=1)
+
+
+def masks(logits: Tensor, targets: Targets) -> Tensor:
+    """Where a mask says which cells show something: cross entropy of every cell, in which a small mask weighs nearly as
+    much as a large one, and soft Dice of the pictures that show anything (Milletari et al. 2016, V-Net,
+    arXiv 1606.04797)."""
+    count = len(logits)
+    logits, wanted = logits.reshape(count, -1), targets.peaks.reshape(count, -1)
+    inside = (wanted > 0).float()
+    cells = inside.sum(1, keepdim=True)
+    weight = torch.where(wanted > 0, 1 + (_LIKE_CELLS / cells.clamp(min=1)).clamp(min=1) ** 0.75, 1.0)
+    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    p = torch.sigmoid(logits)
+    common, all_of_it = (p * wanted * weight).sum(1), ((p**2 + wanted**2) * weight).sum(1)
+    apart = 1 - (2 * common + 1) / (all_of_it + 1)
+    shown = cells[:, 0] > 0
+    return (entropy * weight).sum() / (count * _CELLS) + apart[shown].sum() / shown.sum().clamp(min=1)
 
 
 def _box_loss(reach: Tensor, targets: Targets) -> Tensor:

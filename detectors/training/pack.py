@@ -24,7 +24,9 @@ from detectors.manifest import (
 )
 from detectors.training.recipe import Recipe
 from pipeline.core.errors import InputError
+from pipeline.core.payloads import ViewSpec
 from pipeline.core.pictures import BadPicture, encode
+from pipeline.core.sounds import SUFFIXES
 
 _SHOWN = 8  # pictures that go with a model
 _UNKNOWN = "0" * 64
@@ -78,20 +80,36 @@ def packed(
 
 
 def _ir(network: Any, manifest: Manifest, folder: Path) -> Weights:
-    from detectors.networks.export import save_openvino
+    from detectors.networks.export import save_openvino, save_signal
     from detectors.networks.pyramid import Reading
 
-    view, file, beside = manifest.view, folder / "model.xml", folder / "model.bin"
-    save_openvino(Reading(network).eval(), view.height, view.width, file, any_size=view.tile is not None)
+    file, beside, spec = folder / "model.xml", folder / "model.bin", manifest.view.spec()
+    if isinstance(spec, ViewSpec):
+        save_openvino(Reading(network).eval(), spec.height, spec.width, file, any_size=spec.tile is not None)
+    else:
+        save_signal(_reading(network, spec.medium), spec, _OUTPUTS[spec.medium], file)
     companions = {beside.name: digest(beside)}
     return Weights(file=file.name, sha256=digest(file), format="ir", companions=companions, precision="f16")
+
+
+_OUTPUTS = {"sound": ("frames",), "text": ("scores", "places")}
+
+
+def _reading(network: Any, medium: str) -> Any:
+    if medium == "sound":
+        from detectors.networks import audio
+
+        return audio.Reading(network).eval()
+    from detectors.networks import text
+
+    return text.Reading(network).eval()
 
 
 def _onnx(network: Any, manifest: Manifest, folder: Path) -> Weights:
     from detectors.networks.export import save_onnx
     from detectors.networks.pyramid import Reading
 
-    view, file = manifest.view, folder / "model.onnx"
+    view, file = manifest.picture, folder / "model.onnx"
     save_onnx(Reading(network).eval(), view.height, view.width, file, any_size=view.tile is not None)
     return Weights(file=file.name, sha256=digest(file), format="onnx", precision="f32")
 
@@ -125,7 +143,11 @@ def _away(folder: Path) -> None:
 def show(samples: Sequence[Sample], folder: Path) -> None:
     """A few pictures, evenly spread, as the model's source hands them over: as PNG."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index in np.unique(np.linspace(0, len(samples) - 1, _SHOWN).round().astype(int)):
+    for index in (
+        []
+        if samples[0].text is not None or samples[0].file.suffix.lower() in SUFFIXES
+        else np.unique(np.linspace(0, len(samples) - 1, _SHOWN).round().astype(int))
+    ):
         try:
             picture = samples[int(index)].image().rgb()
         except BadPicture:

@@ -19,13 +19,15 @@ from detectors.compression.parity import Disagreement
 from detectors.datasets import read_dataset, split
 from detectors.datasets.base import DataSet, Sample
 from detectors.manifest import MANIFEST, SAMPLES, Manifest, Model, write_manifest
-from detectors.networks.pyramid import Architecture, Network
+from detectors.networks.pyramid import Architecture
 from detectors.training import processes
 from detectors.training.judge import Judge
 from detectors.training.loop import Training
 from detectors.training.pack import manifest_of, packed, show, take_place
-from detectors.training.recipe import Recipe
+from detectors.training.recipe import AnyRecipe, Recipe, Schedule
 from detectors.training.teacher import Lesson, labelled, lessons
+from detectors.training.trades import Judge as AnyJudge
+from detectors.training.trades import WholeJudge, trade_of
 from detectors.training.workplace import check_place, claimed
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
@@ -64,7 +66,7 @@ class Part(Settings):
     """One stage: its recipe and its form. A heavy stage with a `tile` looks at regions at full resolution."""
 
     name: Name | None = None
-    recipe: Recipe
+    recipe: AnyRecipe
     tile: int | None = Field(default=None, ge=32, le=4096, multiple_of=32)
     int8: bool = True
     onnx: bool = Field(default=False, description="also as ONNX in float32, in NAME-onnx, for other runtimes")
@@ -163,9 +165,34 @@ def labels_of(network: Architecture, data: DataSet, alone: str, key: str) -> tup
     return data.labels
 
 
-def _check_learned(learned: DataSet, recipe: Recipe) -> None:
+def _labels(recipe: AnyRecipe, data: DataSet, alone: str, key: str) -> tuple[str, ...]:
+    trade = trade_of(recipe)
+    if trade is not None:
+        return trade.labels(recipe, data, key)
+    assert isinstance(recipe, Recipe)
+    return labels_of(recipe.network, data, alone, key)
+
+
+def _manifest(name: str, part: Part, labels: Sequence[str]) -> Manifest:
+    trade, recipe = trade_of(part.recipe), part.recipe
+    if trade is not None:
+        return trade.manifest(name, recipe, labels)
+    assert isinstance(recipe, Recipe)
+    return manifest_of(name, recipe, labels, part.tile)
+
+
+def _judge(held: DataSet, manifest: Manifest, recipe: Schedule) -> AnyJudge:
+    trade = trade_of(recipe)
+    return Judge(held, manifest, bf16=recipe.bf16) if trade is None else WholeJudge(held, manifest, trade)
+
+
+def _check_learned(learned: DataSet, recipe: AnyRecipe) -> None:
     """Raises `InputError` where all that is left to learn from is of one kind. (A teacher alone needs no labels.)"""
     if recipe.distill >= 1:
+        return
+    if not isinstance(recipe, Recipe):
+        if len({int(sample.classes[0]) for sample in learned.samples}) < 2:
+            raise InputError("leaves one class only to learn from: hold out others, or fewer", "data.hold_out")
         return
     kinds: set[object] = {learned.bad(sample) for sample in learned.samples}
     if recipe.network.head == "classification":
@@ -191,14 +218,14 @@ class Maker:
         self.whole, self.learned, self.held = read_parts(project.data, self._labelled if only_taught else None)
         for key, part, alone in (("heavy", project.heavy, _SPOT), ("cheap", project.cheap, _LOOKS)):
             if part is not None:
-                labels = labels_of(part.recipe.network, self.whole, alone, key)
+                labels = _labels(part.recipe, self.whole, alone, key)
                 _check_learned(self.learned, part.recipe)
-                Judge(self.held, manifest_of(project.name, part.recipe, labels, part.tile))
+                _judge(self.held, _manifest(project.name, part, labels), part.recipe)
                 check_place(out / (project.heavy_name if key == "heavy" else project.cheap_name))
         processes.by_the_first(self._list_apart)
         self.tell("data", {"learned from": len(self.learned), "held out": len(self.held), **self.whole.left_out})
         self.shared = (
-            f"trained on {len(self.learned)} pictures of {project.data.path.name}, stopped and thresholded on"
+            f"trained on {len(self.learned)} samples of {project.data.path.name}, stopped and thresholded on"
             f" {len(self.held)} held-out ones (groups {_few(self.held.groups)}). {project.about}".strip()
         )
 
@@ -229,7 +256,7 @@ class Maker:
         part = self.project.heavy
         if part is None:
             return None
-        labels = labels_of(part.recipe.network, self.whole, _SPOT, "heavy")
+        labels = _labels(part.recipe, self.whole, _SPOT, "heavy")
         return self._make(part, self.project.heavy_name, labels, {})
 
     def cheap(self, teacher: Callable[[], Stage | None]) -> Made | None:
@@ -237,7 +264,14 @@ class Maker:
         part = self.project.cheap
         if part is None:
             return None
-        labels = labels_of(part.recipe.network, self.whole, _LOOKS, "cheap")
+        labels = _labels(part.recipe, self.whole, _LOOKS, "cheap")
+        trade = trade_of(part.recipe)
+        if trade is not None:
+            speaker = teacher() if part.recipe.distill else None
+            if speaker is not None:
+                self.tell("teacher", {"samples": len(self.learned)})
+            heard = {} if speaker is None else trade.taught(speaker, self.learned.samples, part.recipe)
+            return self._make(part, self.project.cheap_name, labels, heard, "" if speaker is None else speaker.name)
         who, taught = processes.by_the_first(lambda: self._taught(part, labels, teacher))
         return self._make(part, self.project.cheap_name, labels, taught, who)
 
@@ -249,16 +283,15 @@ class Maker:
         if who is None:
             return "", {}
         self.tell("teacher", {"pictures": len(self.learned)})
+        assert isinstance(part.recipe, Recipe)
         whole = part.recipe.network.head == "classification"
         share = part.recipe.distill
         return who.name, lessons(who, self.learned.samples, share, labels, whole=whole, said=self.said)
 
-    def _make(
-        self, part: Part, name: str, labels: Sequence[str], taught: Mapping[str, Lesson], teacher: str = ""
-    ) -> Made:
+    def _make(self, part: Part, name: str, labels: Sequence[str], taught: Mapping[str, Any], teacher: str = "") -> Made:
         recipe, work = part.recipe, self.out / ".training" / name
-        manifest = manifest_of(name, recipe, labels, part.tile)
-        judge = Judge(self.held, manifest, bf16=recipe.bf16)
+        manifest = _manifest(name, part, labels)
+        judge = _judge(self.held, manifest, recipe)
         with claimed(work):
             training = Training(
                 recipe, self.learned.samples, work, judge,
@@ -267,27 +300,25 @@ class Maker:
             network = training.run()
             return processes.by_the_first(lambda: self._written(part, manifest, training, network, judge))
 
-    def _written(self, part: Part, manifest: Manifest, training: Training, network: Network, judge: Judge) -> Made:
+    def _written(self, part: Part, manifest: Manifest, training: Training, network: Any, judge: AnyJudge) -> Made:
         figures = judge(network)
         exact = packed(network, manifest, self.held.samples, self.out / manifest.name, {
             "data": self.shared, "licence": self.project.licence, "origin": f"thresher train, {training.step} steps",
             "measured": _measured(figures),
         })  # fmt: skip
         _keep_history(training.history, training.folder)
-        lost = len(training.pictures.left_out)
+        lost = len(training.matter.left_out)
         remarks: tuple[str, ...] = ()
         if lost:
-            remarks += (f"{lost} pictures could not be used: {training.pictures.left_out[0]}",)
-        if part.onnx:
+            remarks += (f"{lost} pictures could not be used: {training.matter.left_out[0]}",)
+        if part.onnx and isinstance(part.recipe, Recipe):
             remarks += (self._onnx(network, exact, part.most_lost, judge, figures),)
-        if not part.int8:
+        if not part.int8 or not isinstance(part.recipe, Recipe):
             return Made(exact, figures, remarks)
         made = self._int8(exact, part, judge, figures)
         return replace(made, remarks=remarks + made.remarks)
 
-    def _onnx(
-        self, network: Network, exact: Model, most_lost: float, judge: Judge, figures: Mapping[str, float]
-    ) -> str:
+    def _onnx(self, network: Any, exact: Model, most_lost: float, judge: AnyJudge, figures: Mapping[str, float]) -> str:
         """The model's ONNX form beside it, if ONNX Runtime says the same of it; a word on that."""
         self.tell(exact.name, {"onnx": 1})
         folder = self.out / f"{exact.name}-onnx"
@@ -298,13 +329,13 @@ class Maker:
             return f"onnx is refused: {figure} falls by {lost:.4f}, more than {most_lost:g}"
         return f"onnx: {figure} {found[figure]:.4f} in ONNX Runtime, exact {figures[figure]:.4f}: {folder.name}"
 
-    def _int8(self, exact: Model, part: Part, judge: Judge, figures: dict[str, float]) -> Made:
+    def _int8(self, exact: Model, part: Part, judge: AnyJudge, figures: dict[str, float]) -> Made:
         """The model's int8 form in its place, if it holds what the exact one says; both are kept."""
         self.tell(exact.name, {"int8": 1})
         full = exact.weights.parent
         kept = full.with_name(f"{full.name}-f16")
         folder = full.with_name(f".{full.name}-int8")
-        seen = views(self.learned.samples, exact.manifest.view.spec(), _RANGES)
+        seen = views(self.learned.samples, exact.manifest.picture.spec(), _RANGES)
         if len(seen) < LEAST:
             return Made(exact, figures, (f"int8 is left: its ranges need {LEAST} pictures, there are {len(seen)}",))
         shutil.rmtree(folder, ignore_errors=True)
@@ -332,7 +363,9 @@ class Maker:
         )
 
 
-def _lost(form: Model, runtime: str, judge: Judge, figures: Mapping[str, float]) -> tuple[float, dict[str, float], str]:
+def _lost(
+    form: Model, runtime: str, judge: AnyJudge, figures: Mapping[str, float]
+) -> tuple[float, dict[str, float], str]:
     """By how much the telling figure of another form falls, all its figures, and which one tells."""
     choice = ModelChoice(model=str(form.weights.parent), runtime=runtime, precision="f32", max_batch=1, workers=1)
     stage = build_stage(choice)
@@ -348,7 +381,7 @@ def views(samples: Sequence[Sample], spec: ViewSpec, most: int) -> Array:
         try:
             seen.append(samples[int(index)].image().view(replace(spec, tile=None)))
         except BadPicture as error:
-            log.warning("%s: %s: left out", samples[int(index)].picture, error)
+            log.warning("%s: %s: left out", samples[int(index)].file, error)
     if not seen:
         raise InputError("holds no picture that can be decoded", "data")
     return np.stack([view.pixels for view in seen])

@@ -30,14 +30,16 @@ class _Ids:
 
 
 def _sources(plan: Plan, document: Document, nodes: _Ids) -> Iterator[str]:
-    for name, source in plan.sources.items():
-        here = nodes.of("source", name)
+    for name in (*plan.sources, *plan.tracks):
+        here, settings = nodes.of("source", name), plan.settings(name)
         there = nodes.of("cheap", plan.watches[name])
-        yield f'{here}(["{name}<br/>{_kind(document, "sources", name)}"])'
-        if source.gate is not None:
+        source, *track = plan.tracks.get(name, (name,))
+        yield f'{here}(["{name}<br/>{", ".join((_kind(document, "sources", source), *track))}"])'
+        if settings.gate is not None:
             gate = nodes.of("gate", name)
-            yield f'{gate}{{{{"{source.gate.kind}<br/>again every {source.gate.refresh_s:g} s"}}}}'
-            yield f"{here} --> {gate} -->|changed| {there}"
+            again = f"<br/>again every {settings.gate.refresh_s:g} s" if plan.gates[name].medium == "picture" else ""
+            yield f'{gate}{{{{"{settings.gate.kind}{again}"}}}}'
+            yield f"{here} --> {gate} -->|{'changed' if again else 'passed'}| {there}"
         else:
             yield f"{here} --> {there}"
 

@@ -18,8 +18,8 @@ from prometheus_client.registry import Collector
 
 from pipeline.app.about import VERSION
 from pipeline.core.errors import InputError
-from pipeline.core.records import SourceState, Verdict
-from pipeline.core.snapshot import AuditSnapshot, Latency, Snapshot, StageSnapshot, StreamSnapshot
+from pipeline.core.records import ACTIONS, SourceState, Verdict
+from pipeline.core.snapshot import AuditSnapshot, Latency, PolicySnapshot, Snapshot, StageSnapshot, StreamSnapshot
 
 _EVERY = 3  # the engine keeps 12 buckets to a decade; 4 are enough on a chart
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -44,6 +44,7 @@ class PipelineCollector(Collector):
         yield from _stage_metrics(now.stages)
         yield from _sink_metrics(now)
         yield from _audit_metrics(now.audits)
+        yield from _policy_metrics(now.policy)
 
 
 def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:
@@ -163,6 +164,30 @@ def _audit_metrics(audits: tuple[AuditSnapshot, ...]) -> Iterator[Metric]:
         waiting.add_metric(labels, one.waiting)
         missed.add_metric(labels, said.missed)
     yield from (recall, state, alarm, picked, waiting, missed)
+
+
+def _policy_metrics(policy: PolicySnapshot | None) -> Iterator[Metric]:
+    if policy is None:
+        return
+    actions = _counter("policy_actions", "Actions that began.", ["show", "action"])
+    going = GaugeMetricFamily("thresher_policy_open_actions", "Actions that go on.", labels=["show", "action"])
+    late = _counter("policy_late_windows", "Windows with evidence behind the show's watermark.", ["show"])
+    dropped = _counter("policy_dropped_windows", "Windows with evidence for which there was no room.", ["show"])
+    anew = _counter("policy_anchored_anew", "How often a live stream's clock was put in place again.", ["show"])
+    latency = HistogramMetricFamily(
+        "thresher_policy_decision_latency_seconds",
+        "From the newest arrival that contributed to an action to the decision.",
+        labels=["show"],
+    )
+    show = policy.show
+    for action in ACTIONS:
+        actions.add_metric([show, action], policy.ruled.get(action, 0))
+        going.add_metric([show, action], sum(one == action for one in policy.open.values()))
+    late.add_metric([show], policy.late)
+    dropped.add_metric([show], policy.dropped)
+    anew.add_metric([show], policy.anchored_anew)
+    latency.add_metric([show], *_histogram(policy.latency))
+    yield from (actions, going, late, dropped, anew, latency)
 
 
 def _histogram(latency: Latency) -> tuple[list[tuple[str, float]], float]:

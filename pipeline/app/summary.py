@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pipeline.core.contracts import Generation
 from pipeline.core.records import Verdict
 from pipeline.core.secrets import redact
-from pipeline.core.snapshot import AuditSnapshot, Latency, Snapshot, StageSnapshot, StreamSnapshot
+from pipeline.core.snapshot import AuditSnapshot, Latency, PolicySnapshot, Snapshot, StageSnapshot, StreamSnapshot
 
 _FRAMES = ("received", "windows", "sampled_out", "damaged", "undecoded")
 
@@ -63,6 +63,7 @@ def document(
             for one in generations
         },
         "audits": {one.generation: _audit(one) for one in snapshot.audits},
+        **({} if snapshot.policy is None else {"policy": _policy(snapshot.policy)}),
         "cpu_percent": round(snapshot.cpu_percent, 1),
         "rss_mib": round(snapshot.rss_bytes / 2**20, 1),
         "problems": [redact(problem) for problem in problems],
@@ -104,6 +105,8 @@ def lines(doc: Mapping[str, Any]) -> list[str]:
             )
     for name, one in doc["audits"].items():
         out += _audit_lines(name if len(doc["audits"]) > 1 else "", one)
+    if "policy" in doc:
+        out.append(_policy_line(doc["policy"]))
     uncertified = [name for name, one in doc["generations"].items() if not one["certified"]]
     if uncertified:
         out.append(_line("uncertified", f"{', '.join(uncertified)}: nobody has bounded what the cheap stage lets slip"))
@@ -207,6 +210,28 @@ def _audit_lines(name: str, one: Mapping[str, Any]) -> list[str]:
     if one["problem"]:
         out.append(_line("", f"it could not be saved: {one['problem']}"))
     return out
+
+
+def _policy(one: PolicySnapshot) -> dict[str, Any]:
+    """`actions` began; `latency_ms` is from the newest arrival that contributed to the decision."""
+    return {
+        "show": one.show,
+        "actions": dict(one.ruled),
+        "open": dict(one.open),
+        "late": one.late,
+        "dropped": one.dropped,
+        "anchored_anew": one.anchored_anew,
+        "latency_ms": _latency(one.latency),
+    }
+
+
+def _policy_line(one: Mapping[str, Any]) -> str:
+    said = [f"{count} {action}" for action, count in one["actions"].items()] or ["nothing had to be done"]
+    if one["latency_ms"]["count"]:
+        said.append(f"decided in p50 {one['latency_ms']['p50']:.1f} ms, p99 {one['latency_ms']['p99']:.1f} ms")
+    said += [f"{one['late']} windows came late"] if one["late"] else []
+    said += [f"{one['dropped']} had no room"] if one["dropped"] else []
+    return _line("policy", *said) + f" ({one['show']})"
 
 
 def _percent(share: float) -> str:

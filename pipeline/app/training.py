@@ -102,12 +102,14 @@ def kept_apart(path: Path, text: str) -> Path:
 def _run_config(project: Project, cheap: Made, heavy: Made) -> str:
     """A config that runs as it is: its line carries the pictures that came with the model, which are as its source
     hands them over."""
+    if heavy.model.manifest.view.spec().medium != "picture":
+        return _signal_config(project, cheap, heavy)
     heavy_labels = heavy.model.manifest.labels
     bad = [label for label in heavy_labels if not says_good(label)]
     threshold = round(float(heavy.figures.get("threshold", 0.5)), 3)
     confirm = dict.fromkeys(bad, threshold)
-    tile = heavy.model.manifest.view.tile
-    if cheap.model.manifest.view.tile is None and tile is not None:
+    tile = heavy.model.manifest.tile
+    if cheap.model.manifest.tile is None and tile is not None:
         rule: dict[str, Any] = {
             "kind": "regions",
             "escalate": {cheap.model.manifest.labels[0]: 0.1},
@@ -136,6 +138,33 @@ def _run_config(project: Project, cheap: Made, heavy: Made) -> str:
         f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate` has proved it; then\n"
         "# name the certificate under `cascade`. The line carries a few held-out pictures: set its path to where\n"
         "# parts come from, and fps and deadline_ms to its pace.\n"
+    ) + yaml_text(document)
+
+
+def _signal_config(project: Project, cheap: Made, heavy: Made) -> str:
+    """A config for messages, or for sound: what it reads or hears is its owner's to say."""
+    labels = heavy.model.manifest.labels
+    bad = [label for label in labels if not says_good(label)]
+    text = heavy.model.manifest.view.spec().medium == "text"
+    rule: dict[str, Any] = {"kind": "scores", "watch": bad, "clear_below": 0.05, "confirm": dict.fromkeys(bad, 0.5)}
+    source: dict[str, Any] = {"kind": "lines", "path": "-"}
+    if not text:
+        each = dict.fromkeys(bad, 0.15)
+        rule = {"kind": "boxes", "report": dict.fromkeys(bad, 1.0), "escalate": each, "region": "whole"}
+        rule["confirm"] = dict.fromkeys(bad, 0.5)
+        source = {"kind": "microphone"}
+    document = {
+        "sources": {project.name: source},
+        "cascade": {
+            "cheap": {"model": str(cheap.model.weights.parent), "name": "mobilenet"},
+            "heavy": {"model": str(heavy.model.weights.parent), "name": "resnet"},
+            "rule": rule,
+        },
+        "sinks": {"table": {"kind": "console"}, "log": {"kind": "jsonl", "path": f"results/{project.name}.jsonl"}},
+    }
+    return (
+        f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate` has proved it; then\n"
+        "# name the certificate under `cascade`.\n"
     ) + yaml_text(document)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -18,13 +19,17 @@ from pipeline.app.config.document import Document, Key
 from pipeline.app.config.load import load
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
+from pipeline.app.config.policy import check_labels
 from pipeline.app.config.settings import SECTIONS
-from pipeline.core.contracts import Auditor, Generation, Stage
+from pipeline.core.contracts import Auditor, Generation, Source, Stage
 from pipeline.core.errors import InputError
+from pipeline.core.media import Spec
 from pipeline.core.payloads import tile_of
+from pipeline.core.sound import SoundSpec
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 
 _REPORTED_FROM = 0.5
+_REMEMBERED = 10_000  # messages
 T = TypeVar("T")
 
 
@@ -32,16 +37,59 @@ def prepare(document: Document, mistakes: Mistakes | None = None) -> tuple[Plan,
     """Check `document` whole: settings, sources, sinks, models, rules. Raises `InputErrors` with all that is wrong."""
     mistakes = mistakes or Mistakes(document)
     plan = load(document, mistakes)
-    for source in plan.gates.keys() & plan.watches.keys():
-        if plan.cascades[plan.watches[source]].certificate is not None:
+    for stream in plan.gates.keys() & plan.watches.keys():
+        if plan.cascades[plan.watches[stream]].certificate is not None:
             mistakes.add(
                 "the certificate of its cascade was made without a gate, and what a gate holds back it does not"
                 " promise: take away the gate, or the certificate",
-                ("sources", source, "gate"),
+                (*plan.key(stream), "gate"),
             )
     generations = _Builder(mistakes).generations(plan)
+    plan = _fitted(plan, generations, mistakes)
+    if plan.policy is not None:
+        check_labels(plan.policy, _reported(plan, generations), mistakes)
     mistakes.raise_if_any()
     return plan, generations
+
+
+def _fitted(plan: Plan, generations: Mapping[str, Generation], mistakes: Mistakes) -> Plan:
+    """Each stream and its gate as the cascade takes it that judges it."""
+    sources, gates = dict(plan.sources), dict(plan.gates)
+    for stream, cascade in plan.watches.items():
+        if cascade not in generations:
+            continue  # which is a mistake already
+        spec = _longest(generations[cascade])
+        source, *track = plan.tracks.get(stream, (stream,))
+        try:
+            sources[source] = sources[source].fitted(spec, *track)
+        except InputError as error:
+            mistakes.add(error.message, (*plan.key(stream), error.place or "cascade"))
+            continue
+        if stream in gates:
+            try:
+                gates[stream] = gates[stream].fitted(spec)
+            except InputError as error:
+                mistakes.add(error.message, (*plan.key(stream), "gate"))
+    return replace(plan, sources=sources, gates=gates)
+
+
+def _longest(generation: Generation) -> Spec:
+    """What the cheap stage takes; of sound, as much as any stage takes at once."""
+    spec = generation.cheap.spec
+    if isinstance(spec, SoundSpec):
+        return replace(spec, samples=max(cast(SoundSpec, stage.spec).samples for stage in generation.stages))
+    return spec
+
+
+def _reported(plan: Plan, generations: Mapping[str, Generation]) -> dict[str, Sequence[str]]:
+    """The labels that each stream's cascade can report, as far as that is known."""
+    known: dict[str, Sequence[str]] = {}
+    for name, cascade in plan.cascades.items():
+        if cascade.rule is not None:
+            known[name] = cascade.rule.reports()
+        elif name in generations:
+            known[name] = generations[name].cheap.labels
+    return {stream: known[name] for stream, name in plan.watches.items() if name in known}
 
 
 def prepare_cascade(document: Document, name: str | None) -> Generation:
@@ -67,17 +115,16 @@ def planned_cascade(document: Document, name: str | None, *, certificates: bool)
 
 
 def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
+    def stream(name: str, source: Source, tracks: tuple[StreamPlan, ...] = ()) -> StreamPlan:
+        cascade, gate = plan.watches[name], plan.gates.get(name)
+        started = None if gate is None else gate.start()
+        return StreamPlan(name, source, cascade, generations[cascade], started, tracks)
+
     streams = [
-        StreamPlan(
-            name,
-            source,
-            plan.watches[name],
-            generations[plan.watches[name]],
-            plan.gates[name].start() if name in plan.gates else None,
-        )
+        stream(name, source, tuple(stream(full, source) for full, (of, _) in plan.tracks.items() if of == name))
         for name, source in plan.sources.items()
     ]
-    return Pipeline(streams, plan.sinks, events=plan.events)
+    return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy)
 
 
 class _Builder:
@@ -103,7 +150,7 @@ class _Builder:
         cheap = self._once(self._models, find_model, plan.cheap, (*plan.key, "cheap"))
         heavy = self._once(self._models, find_model, plan.heavy, (*plan.key, "heavy"))
         if cheap is not None and plan.rule is not None and (heavy is None) == (plan.heavy is None):
-            tile = None if heavy is None else heavy.manifest.view.tile
+            tile = None if heavy is None else heavy.manifest.tile
             self._fits(plan, plan.rule, cheap.manifest.labels, None if heavy is None else heavy.manifest.labels, tile)
 
     def generation(self, plan: CascadePlan) -> Generation | None:
@@ -113,6 +160,9 @@ class _Builder:
             return None
         if heavy is not None and heavy.name == cheap.name:
             self._mistakes.add("both stages have the same name; give one of them a `name`", (*plan.key, "heavy"))
+            return None
+        if heavy is not None and (apart := _apart(cheap.spec, heavy.spec)):
+            self._mistakes.add(apart, (*plan.key, "heavy"))
             return None
         rule = plan.rule or default_rule(cheap.labels)
         tile = None if heavy is None else tile_of(heavy.spec)
@@ -127,8 +177,9 @@ class _Builder:
         auditor = self._auditor(plan, name, rule, heavy)
         if differences or (auditor is None and plan.audit is not None):
             return None
+        cached = (_REMEMBERED if cheap.spec.medium == "text" else 0) if plan.cache is None else plan.cache
         promise = "" if certificate is None else certificate.promise()
-        return Generation(name, cheap, heavy, rule, certificate is not None, promise, auditor)
+        return Generation(name, cheap, heavy, rule, certificate is not None, promise, auditor, cached)
 
     def _auditor(self, plan: CascadePlan, generation: str, rule: CheckedRule, heavy: Stage | None) -> Auditor | None:
         bets = plan.audit_plan()
@@ -175,6 +226,15 @@ class _Builder:
                 self._mistakes.take(error, key)
                 known[name] = None
         return known[name]
+
+
+def _apart(cheap: Spec, heavy: Spec) -> str:
+    """Why two stages cannot judge the same windows, if so."""
+    if cheap.medium != heavy.medium:
+        return f"the cheap stage judges {cheap.medium}, and this one {heavy.medium}"
+    if isinstance(cheap, SoundSpec) and isinstance(heavy, SoundSpec) and cheap.rate != heavy.rate:
+        return f"the cheap stage hears {cheap.rate} samples a second, and this one {heavy.rate}: both hear one stream"
+    return ""
 
 
 def default_rule(labels: Sequence[str]) -> CheckedRule:

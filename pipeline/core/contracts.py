@@ -11,6 +11,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.media import Medium, Payload, Spec
 from pipeline.core.payloads import Image
 from pipeline.core.records import Array, Audit, Detection, Event, Findings, Item, Outcome, Region
+from pipeline.core.rulings import Ruling
 from pipeline.core.settings import Settings, StreamSettings
 from pipeline.core.snapshot import AuditReport, Snapshot
 
@@ -66,8 +67,9 @@ class Source(StreamSettings, ABC):
     def fitted(self, spec: Spec, track: str = "") -> Self:
         """The same source, handing over what a model of `spec` takes of it, or of its track; as a rule that is what it
         hands over anyway. Raises `InputError` where it cannot."""
-        if spec.medium != (self.medium if not track else "sound"):
-            raise InputError(f"its cascade judges {spec.medium}, and this is {self.medium}", "cascade")
+        medium = "sound" if track else self.medium
+        if spec.medium != medium:
+            raise InputError(f"its cascade judges {spec.medium}, and this is {medium}: name another one", "cascade")
         return self
 
 
@@ -86,6 +88,23 @@ class Gate(Protocol):
 
     def judged(self, sample: Array, pts_ns: int) -> None:
         """The window with this sample got a result of a stage; a shed or failed one never comes here."""
+
+
+class GatePlan(Settings, ABC):
+    """A picklable plan of a gate."""
+
+    name: ClassVar[str]
+    medium: ClassVar[Medium] = "picture"
+
+    @abstractmethod
+    def start(self) -> Gate:
+        """A gate for one stream."""
+
+    def fitted(self, spec: Spec) -> Self:
+        """The same for a stream whose cascade takes `spec`. Raises `InputError` where it cannot judge such."""
+        if spec.medium != self.medium:
+            raise InputError(f"the gate {self.name} is for {self.medium}, and this stream is {spec.medium}")
+        return self
 
 
 class Stage(Protocol):
@@ -221,6 +240,8 @@ class Generation:
     certified: bool = False
     promise: str = ""
     auditor: Auditor | None = None
+    remembers: int = 0
+    """How many verdicts are kept for what says the same again (see `Payload.key`)."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -242,7 +263,7 @@ class Picture:
         return self.payload if isinstance(self.payload, Image) else None
 
 
-Delivery: TypeAlias = Outcome | Event | Picture | Audit
+Delivery: TypeAlias = Outcome | Event | Picture | Audit | Ruling
 
 
 class Sink(Settings, ABC):
@@ -250,7 +271,7 @@ class Sink(Settings, ABC):
 
     takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events"})
     """Any of `outcomes`, `events`, `pictures` (an outcome with its picture, instead of the bare outcome), `audits`
-    (to those that take pictures, too, an audit comes as a picture with its `audit`)."""
+    (to those that take pictures, too, an audit comes as a picture with its `audit`), `rulings`."""
     backlog: ClassVar[int] = 4096
     """How many items may wait for this sink."""
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from pipeline.core.records import Array, Box
 
 Medium: TypeAlias = Literal["picture", "sound", "text"]
+Key: TypeAlias = tuple[bytes, int]
 
 
 class Spec(ABC):
@@ -56,9 +57,9 @@ class Payload(ABC):
         """What a gate looks at; None where there is nothing for it to see."""
         return None
 
-    def key(self) -> bytes | None:
-        """Equal for payloads that say the same, so that a verdict on one holds for the other; None where that cannot
-        be told."""
+    def key(self) -> Key | None:
+        """What it says, equal for payloads that say the same, so that a verdict on one holds for the other; and how it
+        is written. None where that cannot be told."""
         return None
 
     @abstractmethod

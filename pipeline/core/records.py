@@ -1,4 +1,4 @@
-"""What flows: Source → Chunk → Window → View → Findings → Outcome → Event → Sink.
+"""What flows: Source → Chunk → Window → View → Findings → Outcome → Event, Ruling → Sink.
 
 Records are frozen and slotted. Times are integer nanoseconds: `pts_ns` is media time, `mono_ns` is
 `time.monotonic_ns()` when the first packet arrived (for latency), `wall_ns` is `time.time_ns()` then.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy.typing as npt
 
@@ -24,6 +24,10 @@ Box: TypeAlias = tuple[float, float, float, float]
 Span: TypeAlias = tuple[int, int]
 Verdict: TypeAlias = Literal["accept", "reject", "unknown"]
 Array: TypeAlias = npt.NDArray[Any]
+_FEW = 16
+Action: TypeAlias = Literal["allow", "flag", "blur", "mute", "block"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+"""What a policy may call for, the weakest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +102,8 @@ class Findings:
     """What a stage saw in one view: raw scores, no threshold applied.
 
     `scores` float32 `[N]`; `classes` int `[N]`, indices into `labels`; `boxes` float32 `[N, 4]` in *source* pixels,
-    `spans` int64 `[N, 2]` (nanoseconds of media time in sound, characters in a text, half-open), or neither where a
-    score speaks of the whole view.
+    `spans` int64 `[N, 2]` (nanoseconds of media time, half-open), or neither where a score speaks of the whole view.
+    `chars` holds for each score of a whole message the characters that speak most for it, or None where nobody looked.
     """
 
     labels: tuple[str, ...]
@@ -107,6 +111,7 @@ class Findings:
     classes: Array
     boxes: Array | None = None
     spans: Array | None = None
+    chars: Sequence[Span | None] | None = None
 
     @property
     def placed(self) -> bool:
@@ -116,7 +121,11 @@ class Findings:
     def score(self, watch: Sequence[int]) -> float:
         """Of the classes with these indices the highest score of a thing, or the summed scores of the whole; 0 where
         there is none."""
-        picked = [score for index in watch for score in self.scores[self.classes == index].tolist()]
+        if len(self.scores) <= _FEW:  # numpy's own cost is more than what there is to do
+            pairs = list(zip(self.scores.tolist(), self.classes.tolist(), strict=True))
+            picked = [score for index in watch for score, kind in pairs if kind == index]
+        else:
+            picked = [score for index in watch for score in self.scores[self.classes == index].tolist()]
         return max(picked, default=0.0) if self.placed else float(sum(picked))
 
 
@@ -167,6 +176,9 @@ class Result(Outcome):
     `decided_by` names the stage that settled it, or the gate (or feed state) that found nothing new, in which case
     the detections are those of the window `carried_from`. `flagged` says whether there is something to act on. What
     is not `trusted` is not let through: nobody vouches that the cascade still keeps its promise.
+
+    Under a policy, `action` is what this window alone calls for, and `rule` the one that says so (none where no rule
+    speaks of it). What it brings about together with others, a `Ruling` says (`pipeline.core.rulings`).
     """
 
     decided_by: str
@@ -176,6 +188,8 @@ class Result(Outcome):
     certified: bool = False
     carried_from: str | None = None
     trusted: bool = True
+    action: Action | None = None
+    rule: str = ""
 
     @property
     def kind(self) -> Literal["result", "shed", "failed"]:
@@ -306,6 +320,8 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
             document["carried_from"] = outcome.carried_from
         if not outcome.trusted:
             document["trusted"] = False
+        if outcome.action is not None:
+            document |= {"action": outcome.action} | ({"rule": outcome.rule} if outcome.rule else {})
     elif isinstance(outcome, (Shed, Failed)):
         document["reason"] = str(outcome.reason)
     return document

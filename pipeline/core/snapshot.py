@@ -127,6 +127,19 @@ class AuditSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """The policy of a show. `latency` is that of its decisions, from the newest arrival that contributed."""
+
+    show: str
+    open: Mapping[str, str]  # what is going on: rule → action
+    ruled: Mapping[str, int]  # how often an action began
+    late: int  # windows with evidence that came behind the show's watermark
+    dropped: int  # evidence for which there was no room: the oldest went
+    anchored_anew: int  # how often a live stream's clock had to be put in place again
+    latency: Latency = field(default_factory=Latency)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     elapsed_s: float
     ready: bool
@@ -137,3 +150,4 @@ class Snapshot:
     cpu_percent: float  # of one processor
     rss_bytes: int
     audits: tuple[AuditSnapshot, ...] = ()
+    policy: PolicySnapshot | None = None

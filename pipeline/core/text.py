@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from pipeline.core import media
-from pipeline.core.media import Medium, Payload, Spec
+from pipeline.core.media import Key, Medium, Payload, Spec
 from pipeline.core.plain import plain
 from pipeline.core.records import Array, Box
 
@@ -106,8 +106,8 @@ class Text(Payload):
                 left -= len(parts[-1])
         return b"".join(parts)
 
-    def key(self) -> bytes:
-        return self.plain
+    def key(self) -> Key:
+        return self.plain, hash(self.raw)
 
     def release(self) -> None:
         """There is nothing to let go."""

@@ -20,6 +20,7 @@ from pipeline.core.snapshot import StageSnapshot
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.stage_queue import StageQueue
 from pipeline.engine.ticket import Job, Ticket
+from pipeline.engine.verdicts import VerdictCache
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class CascadeRunner:
         self.generation = generation
         self.audit = audit
         self.opened_ns = 0
+        self.cache = VerdictCache(generation.remembers) if generation.remembers else None
         if audit is not None:
             audit.trip = self._fail_open
         self._cheap = _StageRunner(generation.cheap, _whole, self._cheap_done)
@@ -148,7 +150,9 @@ class CascadeRunner:
             certified=self.generation.certified and not self.opened_ns,
             trusted=not self.opened_ns or ticket.saw_whole,
         )
-        ticket.stream.settle(ticket, result)
+        if ticket.stream.settle(ticket, result) and self.cache is not None and ticket.key is not None:
+            certified = result.certified and stage == self.generation.cheap.name
+            self.cache.remember(ticket.key, result, certified)
 
 
 def _fail(ticket: Ticket, reason: str) -> None:

@@ -1,8 +1,9 @@
 """Hands outcomes and events to sinks. One thread and one bounded backlog a sink: a slow one stalls no stage.
 
 When a backlog is full, streams that can wait are held at their intake (`full`); of those that cannot, the oldest
-outcome goes, counted: never another stream's that can wait, and events and audits last. The items of a batch that a
-sink could not take are written again, in order, until it can; of a batch that it refuses, each is offered by itself.
+outcome goes, counted: never another stream's that can wait, and events, audits and rulings last. The items of a batch
+that a sink could not take are written again, in order, until it can; of a batch that it refuses, each is offered by
+itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Delivery, Observer, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.core.records import Audit, Event
+from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import SinkSnapshot, Snapshot
 from pipeline.engine.ticket import Lease
@@ -38,7 +40,7 @@ class _Item:
     @property
     def lasts(self) -> bool:
         """Of these there are few, and each one counts."""
-        return isinstance(self.delivery, (Event, Audit)) or getattr(self.delivery, "audit", None) is not None
+        return isinstance(self.delivery, (Event, Audit, Ruling)) or getattr(self.delivery, "audit", None) is not None
 
 
 class SinkRunner:

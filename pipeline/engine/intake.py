@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pipeline.core.contracts import Gate
 from pipeline.core.media import Payload
 from pipeline.core.payloads import Image
-from pipeline.core.records import Array, Chunk, Failed, Gap, Item, Result, SourceState, Window
+from pipeline.core.records import Array, Chunk, Failed, Gap, Item, Result, SourceState, Watermark, Window
 from pipeline.core.secrets import redact
 from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.feed import FeedWatch
@@ -60,7 +60,9 @@ class Intake:
         watches_feed: bool,
         picture_sinks: int,
         held: Callable[[], bool],
+        passed: Callable[[int], None] | None = None,
     ) -> None:
+        """`passed` is told up to which media time everything has left, where nothing comes that would say so."""
         self._stream = stream
         self._runner = runner
         self._gate = gate
@@ -74,6 +76,7 @@ class Intake:
         self._holders = picture_sinks + 1
         self._keeps = runner.keeps_pictures or picture_sinks > 0
         self._held = held
+        self._passed = passed
         self._judged: Judged | None = None
 
     def connected(self) -> None:
@@ -91,12 +94,15 @@ class Intake:
             if self._feed is not None and item.reason == "damaged":
                 self._feed.damaged(time.monotonic_ns())
                 self._stream.state = SourceState.DAMAGED
+        elif isinstance(item, Watermark) and self._passed is not None and self._stream.empty():
+            self._passed(item.pts_ns)  # with windows under way, theirs is the word, and the next one comes soon
 
     def _chunk(self, chunk: Chunk) -> None:
         payload, pts_ns = chunk.payload, chunk.pts_ns
         if self._feed is not None:
             pts_ns = self._feed.media_time(pts_ns, chunk.mono_ns, chunk.duration_ns)
-        if not self._sampler.takes(pts_ns):
+        # a window of sound begins with the stream until it is as long as it gets: what moves on is its end
+        if not self._sampler.takes(pts_ns + chunk.duration_ns if payload.medium == "sound" else pts_ns):
             payload.release()
             self._stream.sampled_out()
             return
@@ -115,9 +121,12 @@ class Intake:
         toss = None if self._audit is None else self._audit.toss(window.id)  # before anything has a say in it
         if self._stream.block:
             self._wait(toss)
+        key = None if self._runner.cache is None or self._runner.opened_ns else payload.key()
         try:
             sample = payload.sample() if self._gate is not None or self._feed is not None else None
             carried = None if sample is None else self._carried(window, payload, sample)
+            if key is not None and carried is None and self._runner.cache is not None:
+                carried = self._runner.cache.recall(key, window, time.monotonic_ns())
             view = payload.view(self._runner.generation.cheap.spec) if carried is None else None
         except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
             payload.release()
@@ -132,6 +141,7 @@ class Intake:
         if not keeps:
             payload.release()
         if view is not None and ticket.outcome is None:
+            ticket.key = key
             self._runner.submit(ticket, view)
 
     def _carried(self, window: Window, payload: Payload, sample: Array) -> Result | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import psutil
 
@@ -18,6 +19,7 @@ from pipeline.core.contracts import Delivery, Gate, Generation, Picture, Sink, S
 from pipeline.core.errors import InputError
 from pipeline.core.media import Medium
 from pipeline.core.records import Audit, Event, Outcome, SourceState
+from pipeline.core.rulings import Ruling
 from pipeline.core.settings import StreamSettings
 from pipeline.core.snapshot import Snapshot
 from pipeline.engine.audit import AuditRunner
@@ -25,6 +27,9 @@ from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings, EventTracker
 from pipeline.engine.intake import Intake
+from pipeline.engine.policy import Policy
+from pipeline.engine.policy_settings import PolicySettings
+from pipeline.engine.show import Show, clocked, models_of
 from pipeline.engine.stream import LIVE_BUDGET_NS, Stream
 from pipeline.engine.supervisor import Line, SourceRunner
 from pipeline.engine.telemetry import Histogram
@@ -34,8 +39,8 @@ log = logging.getLogger(__name__)
 
 WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
 LIVE_LINGER_NS = 1_000_000
-WAITING_IN_FLIGHT = 32
-SHORT_IN_FLIGHT = 8
+WAITING_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 512}
+SHORT_IN_FLIGHT: dict[Medium, int] = {"picture": 8, "sound": 16, "text": 256}
 """For live streams: half a second at 15 frames a second, what waits longer is better judged anew. And behind a gate,
 which learns from verdicts: the sooner they come back, the more it can hold back."""
 
@@ -70,6 +75,7 @@ class Pipeline:
         sinks: Mapping[str, Sink],
         *,
         events: EventSettings | None = None,
+        policy: PolicySettings | None = None,
     ) -> None:
         names = [plan.name for one in streams for plan in (one, *one.tracks)]
         if len(set(names)) != len(names):
@@ -80,6 +86,7 @@ class Pipeline:
         self._cascades: dict[str, CascadeRunner] = {}
         self._audits: list[AuditRunner] = []
         self._streams: list[Stream] = []
+        self._show_waits = all(_can_wait(plan.source) for plan in streams)
         self._runners: list[SourceRunner] = []
         self._ready = threading.Event()
         self._stopping = threading.Event()
@@ -88,10 +95,21 @@ class Pipeline:
         self._began_s = time.monotonic()
         self._process = psutil.Process()
         self._process.cpu_percent()
+        self._show: Show | None = None if policy is None else self._make_show(policy, streams)
         for plan in streams:
             self._add(plan)
 
     # Putting it together.
+
+    def _make_show(self, policy: PolicySettings, streams: Sequence[StreamPlan]) -> Show:
+        of_show = [
+            clocked(plan.name, reader.name, reader.source, policy)
+            for reader in streams
+            for plan in (reader, *reader.tracks)
+            if policy.streams is None or plan.name in policy.streams
+        ]
+        models = models_of(plan.generation for reader in streams for plan in (reader, *reader.tracks))
+        return Show(Policy(policy, of_show, models), self._rule)
 
     def _add(self, plan: StreamPlan) -> None:
         source = plan.source
@@ -117,20 +135,23 @@ class Pipeline:
             audit = self._auditing(plan.cascade, plan.generation)
             runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation, audit)
         tracker = EventTracker(self._events)
-        can_wait = source.overflow == "block" if source.overflow else not source.paced
+        can_wait = _can_wait(source)
+        in_flight = (WAITING_IN_FLIGHT if can_wait and plan.gate is None else SHORT_IN_FLIGHT)[medium]
         budget_ns = int(settings.latency_budget_ms * 1e6) if settings.latency_budget_ms else None
         if budget_ns is None and not can_wait:
             budget_ns = LIVE_BUDGET_NS
+        show = self._show
         stream = Stream(
             plan.name,
             plan.cascade,
             plan.generation,
             lambda ticket, outcome: self._emit(ticket, outcome, tracker, can_wait),
-            in_flight=settings.in_flight or (WAITING_IN_FLIGHT if can_wait and plan.gate is None else SHORT_IN_FLIGHT),
+            in_flight=settings.in_flight or in_flight,
             block=can_wait,
             budget_ns=budget_ns,
             linger_ns=WAITING_LINGER_NS if can_wait and not settings.latency_budget_ms else LIVE_LINGER_NS,
             audit=runner.audit,
+            mark=None if show is None else show.mark,
         )
         intake = Intake(
             stream,
@@ -142,6 +163,7 @@ class Pipeline:
             watches_feed=source.paced and not source.parts and medium == "picture",
             picture_sinks=len(self._picture_sinks),
             held=self._behind,
+            passed=None if show is None else partial(show.watermark, plan.name),
         )
         self._streams.append(stream)
         return Line(stream, intake, lambda: self._broke(stream, tracker, can_wait))
@@ -149,14 +171,14 @@ class Pipeline:
     def _auditing(self, cascade: str, generation: Generation) -> AuditRunner | None:
         if generation.auditor is None:
             return None
-        audit = AuditRunner(cascade, generation.id, generation.auditor, busy=self._busy, deliver=self._show)
+        audit = AuditRunner(cascade, generation.id, generation.auditor, busy=self._busy, deliver=self._deliver_audit)
         self._audits.append(audit)
         return audit
 
     def _busy(self) -> bool:
         return any(cascade.busy() for cascade in self._cascades.values())
 
-    def _show(self, audit: Audit, outcome: Outcome, lease: Lease, can_wait: bool) -> None:
+    def _deliver_audit(self, audit: Audit, outcome: Outcome, lease: Lease, can_wait: bool) -> None:
         """An audit, long after its window left."""
         for sink in self._sinks:
             if "audits" not in sink.takes:
@@ -176,6 +198,13 @@ class Pipeline:
             elif "outcomes" in sink.takes:
                 sink.put(outcome, None, can_wait)
         self._tell(tracker.see(outcome), can_wait)
+        if self._show is not None:
+            self._show.see(outcome)
+
+    def _rule(self, ruling: Ruling) -> None:
+        for sink in self._sinks:
+            if "rulings" in sink.takes:
+                sink.put(ruling, None, self._show_waits)
 
     def _tell(self, events: Iterable[Event], can_wait: bool) -> None:
         for event in events:
@@ -185,7 +214,12 @@ class Pipeline:
 
     def _broke(self, stream: Stream, tracker: EventTracker, can_wait: bool) -> None:
         """No frame will follow for now: what is open ends with what was seen last, once all of it was judged."""
-        stream.after_last(lambda: self._tell(tracker.end(), can_wait))
+        stream.after_last(lambda: self._over(stream, tracker, can_wait))
+
+    def _over(self, stream: Stream, tracker: EventTracker, can_wait: bool) -> None:
+        self._tell(tracker.end(), can_wait)
+        if self._show is not None:
+            self._show.ended(stream.name)
 
     def _behind(self) -> bool:
         return any(sink.full() for sink in self._sinks)
@@ -213,6 +247,8 @@ class Pipeline:
             cascade.start()
         self._ready.set()
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
+        if self._show is not None:
+            threading.Thread(target=self._show.keep_time, args=(self._stopping,), name="show", daemon=True).start()
         if any(stream.budget_ns is not None for stream in self._streams):
             threading.Thread(target=self._keep_time, name="deadlines", daemon=True).start()
 
@@ -290,6 +326,8 @@ class Pipeline:
                 cascade.stop()
             for audit in self._audits:
                 audit.join(began + drain_s * 0.8)
+            if self._show is not None:
+                self._show.finish()
             for sink in self._sinks:
                 sink.finish()
             for sink in self._sinks:
@@ -326,4 +364,9 @@ class Pipeline:
             cpu_percent=self._process.cpu_percent(),
             rss_bytes=self._process.memory_info().rss,
             audits=tuple(audit.snapshot(now_s) for audit in self._audits),
+            policy=None if self._show is None else self._show.snapshot(),
         )
+
+
+def _can_wait(source: Source) -> bool:
+    return source.overflow == "block" if source.overflow else not source.paced

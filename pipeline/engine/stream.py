@@ -22,6 +22,7 @@ from pipeline.engine.telemetry import Histogram, Rate
 from pipeline.engine.ticket import Lease, Ticket
 
 Emit = Callable[[Ticket, Outcome], None]
+Mark = Callable[[Outcome], Outcome]
 Judged = tuple[Array, Result]
 
 LIVE_BUDGET_NS = 5_000_000_000
@@ -49,7 +50,9 @@ class Stream:
         budget_ns: int | None,
         linger_ns: int,
         audit: AuditRunner | None = None,
+        mark: Mark | None = None,
     ) -> None:
+        """`mark` has a last look at each outcome: what it makes of it is what leaves, and what is answered."""
         self.name = name
         self.cascade = cascade
         self.generation = generation
@@ -59,6 +62,7 @@ class Stream:
         self._most = in_flight
         self._longest_line = in_flight + _MOST_SETTLED
         self._emit = emit
+        self._mark = mark
         self.audit = audit
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
@@ -202,6 +206,8 @@ class Stream:
             ticket = line.popleft()
             if now - outcome.done_ns > _NOTEWORTHY_NS:  # it waited for an older one: that, too, is latency
                 outcome = replace(outcome, done_ns=now)
+            if self._mark is not None:
+                outcome = self._mark(outcome)
             self._count(outcome)
             self._emit(ticket, outcome)
             if ticket.answer is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from pipeline.core.media import Payload, View
+from pipeline.core.media import Key, Payload, View
 from pipeline.core.records import Array, Findings, Outcome, Region, Window
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Ticket:
         "cheap",
         "deadline_ns",
         "heavy",
+        "key",
         "lease",
         "linger_ns",
         "opened",
@@ -68,6 +69,7 @@ class Ticket:
         self.deadline_ns: int | None = None
         self.linger_ns = 0
         self.answer: Callable[[Outcome], None] | None = None  # who waits for its outcome
+        self.key: Key | None = None  # what its verdict is remembered by
         self.toss: float | None = None  # its toss of the audit's coin, where that may pick it
 
         self.outcome: Outcome | None = None

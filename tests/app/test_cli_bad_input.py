@@ -87,6 +87,49 @@ def config(folder: Path, text: str) -> Path:
             "c.yaml:3: metrics.listen",
             "host:port",
         ),
+        *(
+            (f"sources:\n  a: {{kind: file, path: CLIP}}\npolicy:\n  {text}", place, words)
+            for text, place, words in (
+                ("show: x", "c.yaml:3: policy.rules", "is needed"),
+                ("rules: [{name: r, when: [{label: person}], action: blurr}]", "policy.rules.0.action", '"blur"'),
+                (
+                    "rules: [{name: r, when: [{label: person, lable: x}], action: blur}]",
+                    "policy.rules.0.when.0.lable",
+                    '"label"',
+                ),
+                ("rules: [{name: r, when: [{label: persn}], action: blur}]", "rules.0.when.0.label", '"person"'),
+                (
+                    "rules: [{name: r, when: [{label: cat, stream: a}], action: blur}]",
+                    "c.yaml:4: policy.rules.0.when.0.label",
+                    'what judges a reports no "cat". Known: person, unsafe.',
+                ),
+                (
+                    "rules: [{name: r, when: [{label: person, at_least: 2}], action: blur}]",
+                    "rules.0.when.0.at_least",
+                    "1, not 2",
+                ),
+                (
+                    "rules: [{name: r, when: [{label: person, stream: aa}], action: blur}]",
+                    "policy.rules.0.when.0.stream",
+                    'Did you mean "a"?',
+                ),
+                (
+                    "rules: [{name: r, when: [{label: person}], action: blur, targets: [a, chat]}]",
+                    "policy.rules.0.targets.1",
+                    'there is no stream "chat". Known: a.',
+                ),
+                (
+                    "rules: [{name: r, when: [{label: person}], action: blur}]\n  streams: {a: {ofset_ms: 3}}",
+                    "c.yaml:5: policy.streams.a.ofset_ms",
+                    '"offset_ms"',
+                ),
+                (
+                    "rules: [{name: r, when: [{label: person}], action: blur}]\n  streams: {b: }",
+                    "c.yaml:5: policy.streams.b",
+                    "no stream",
+                ),
+            )
+        ),
         ("sources: {a: 1", "c.yaml:1", "expected"),
         ("sources: {}", "c.yaml", "nothing to watch"),
     ],

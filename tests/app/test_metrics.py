@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import urllib.request
+from dataclasses import replace
 
 import pytest
 from prometheus_client import generate_latest
@@ -13,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.app.metrics import Endpoint, registry
 from pipeline.core.errors import InputError
 from pipeline.core.records import SourceState
-from pipeline.core.snapshot import Latency, SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
+from pipeline.core.snapshot import Latency, PolicySnapshot, SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
 
 LATENCY = Latency(3, 0.06, 20.0, 25.0, 25.0, 25.0, tuple((10 ** (-4 + i / 12), min(3, i // 20)) for i in range(73)))
 SNAPSHOT = Snapshot(
@@ -51,6 +52,7 @@ SNAPSHOT = Snapshot(
     latency=LATENCY,
     cpu_percent=50.0,
     rss_bytes=1 << 28,
+    policy=PolicySnapshot("evening", {"hate": "block"}, {"block": 2, "mute": 1}, 4, 1, 0, LATENCY),
 )
 
 
@@ -86,6 +88,15 @@ def test_batch_sizes_are_a_histogram() -> None:
     text = generate_latest(registry(lambda: SNAPSHOT)).decode()
     assert 'thresher_stage_batch_views_bucket{cascade="people",le="4",stage="mobilenet"} 2.0' in text
     assert 'thresher_stage_batch_views_sum{cascade="people",stage="mobilenet"} 12.0' in text
+
+
+def test_the_policy_says_what_it_did_and_does() -> None:
+    text = generate_latest(registry(lambda: SNAPSHOT)).decode()
+    assert 'thresher_policy_actions_total{action="block",show="evening"} 2.0' in text
+    assert 'thresher_policy_open_actions{action="block",show="evening"} 1.0' in text
+    assert 'thresher_policy_open_actions{action="mute",show="evening"} 0.0' in text
+    assert 'thresher_policy_decision_latency_seconds_count{show="evening"} 3.0' in text
+    assert "policy" not in generate_latest(registry(lambda: replace(SNAPSHOT, policy=None))).decode()
 
 
 def test_a_taken_port_is_the_users_to_change() -> None:

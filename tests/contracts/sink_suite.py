@@ -30,6 +30,7 @@ from pipeline.core.records import (
     event_document,
     outcome_document,
 )
+from pipeline.core.rulings import Evidence, Ruling, ruling_document
 
 ROOT = Path(__file__).parents[2]
 NOON = 1_769_860_800_000_000_000  # 2026-01-31T12:00:00Z
@@ -61,6 +62,15 @@ def event(kind: Any = "new", last: int = 0, name: str = "door/01K0EPOCH/person/1
     return Event(name, kind, "door", "person", 0, end.end_ns, NOON, NOON + end.end_ns, last + 1, 2, person(0.97))
 
 
+def ruling(kind: Any = "new", seconds: int = 2, name: str = "evening/hate/chat/01K0EPOCH/7") -> Ruling:
+    seen = Evidence("chat/01K0EPOCH/7", "chat", "haine – 憎", 0.93, 0.8, "chat-words", "words-v1", "chat@1", True)
+    end = seconds * 1_000_000_000
+    return Ruling(
+        name, kind, "evening", "block", "hate", ("chat", "door"), 0, end, NOON, NOON + end, (seen,), ("door.sound",),
+        newest_ns=0, done_ns=12_500_000,
+    )  # fmt: skip
+
+
 EVERY_KIND: list[Outcome] = [
     result(0),
     result(1, person(), person(0.51, None)),
@@ -86,9 +96,12 @@ for batch in count():
 
 
 def documents(items: list[Any]) -> Documents:
-    """What a reader should find: the last word on each outcome and event, by id."""
+    """What a reader should find: the last word on each outcome, event and ruling, by id."""
     found: Documents = {}
     for item in items:
+        if isinstance(item, Ruling):
+            found[item.id] = ruling_document(item)
+            continue
         document = event_document(item) if isinstance(item, Event) else outcome_document(item)
         found[document.get("event") or document["id"]] = document
     return found
@@ -97,7 +110,9 @@ def documents(items: list[Any]) -> Documents:
 def pictured(items: list[Any], level: int = 128) -> list[Delivery]:
     """Each outcome with a picture of one grey; an event stays what it is."""
     pixels = np.full((48, 64, 3), level, np.uint8)
-    return [item if isinstance(item, Event) else Picture(item, FrameImage.from_array(pixels)) for item in items]
+    return [
+        item if isinstance(item, (Event, Ruling)) else Picture(item, FrameImage.from_array(pixels)) for item in items
+    ]
 
 
 class SinkSuite(ABC):
@@ -157,6 +172,24 @@ class SinkSuite(ABC):
             writer.write(self.give([step]))
             assert self.read(tmp_path) == self.expected([step])
         writer.close()
+
+    def test_a_ruling_lasts_until_it_ends(self, tmp_path: Path) -> None:
+        plan = self.plan(tmp_path)
+        if "rulings" not in plan.takes:
+            return
+        writer = plan.open()
+        for step in (ruling("new"), ruling("end", 7)):
+            writer.write([step])
+            writer.write([step])
+            assert self.read(tmp_path) == self.expected([step])
+        writer.close()
+
+    def test_an_action_stands_beside_what_called_for_it(self, tmp_path: Path) -> None:
+        marked = result(0, person(), action="blur", rule="people")
+        writer = self.plan(tmp_path).open()
+        writer.write(self.give([marked, result(1, action="allow")]))
+        writer.close()
+        assert self.read(tmp_path) == self.expected([marked, result(1, action="allow")])
 
     def test_an_empty_batch_is_nothing(self, tmp_path: Path) -> None:
         writer = self.plan(tmp_path).open()

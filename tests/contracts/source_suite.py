@@ -48,13 +48,15 @@ def gaps(items: Iterable[Item], reason: str) -> int:
     return sum(item.count for item in items if isinstance(item, Gap) and item.reason == reason)
 
 
-def check_items(items: Sequence[Item], *, received: int | None = None, intact: bool = True) -> None:
+def check_items(
+    items: Sequence[Item], *, received: int | None = None, intact: bool = True, stream: str = STREAM
+) -> None:
     """Conservation and well-formed records. `received` is what was put in, where the test knows it."""
     if received is not None:
         assert sum(count(item) for item in items) == received
     arrived, position, last_pts = 0, -1, None
     for item in items:
-        assert item.stream == STREAM
+        assert item.stream == stream
         if isinstance(item, Chunk):
             assert item.seq > position
             assert item.seq >= arrived, "seq counts damaged and undecoded frames as well"

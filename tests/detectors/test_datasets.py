@@ -212,7 +212,7 @@ def test_exposures_of_a_tile_are_one_group(tmp_path: Path) -> None:
     tile(tmp_path / "MT_Crack", "exp1_num_65100")
     tile(tmp_path / "MT_Free", "exp1_num_3250", black=True)
     tile(tmp_path / "MT_Free", "unnumbered", black=True)
-    groups = {sample.picture.stem: sample.group for sample in read_dataset(tmp_path).samples}
+    groups = {sample.file.stem: sample.group for sample in read_dataset(tmp_path).samples}
     assert groups == {
         "exp1_num_3191": "from 3191",
         "exp2_num_3211": "from 3191",

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from detectors.decode import Decoder, decoder
 from detectors.image.boxes import between, suppress
-from detectors.image.decode import Decoder, decoder
 from detectors.manifest import Manifest
 from pipeline.core.errors import InputError, StageError
 from pipeline.core.payloads import FrameImage, View, ViewSpec

@@ -55,7 +55,7 @@ def test_a_repaired_board_is_a_template_but_for_its_file(tmp_path: Path) -> None
 
 def test_a_sample_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     data = read_dataset(boards(tmp_path / "data", 3))
-    data.samples[1].picture.write_bytes(b"no picture")
+    data.samples[1].file.write_bytes(b"no picture")
     figures, unreadable = honesty(data.samples, {})
     assert figures["boards"] == 2
     assert unreadable == ["b01: is not a JPEG, PNG, BMP, WebP or TIFF picture"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from detectors.decode import decoder
 from detectors.evaluation.judged import suspicion
 from detectors.evaluation.ranks import named
 from detectors.image.boxes import rivals_lowered
-from detectors.image.decode import decoder
 from detectors.manifest import Manifest, Output, ViewSettings, Weights
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import FrameImage, View, ViewSpec

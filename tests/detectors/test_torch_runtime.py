@@ -18,10 +18,10 @@ import pytest
 
 import pipeline.app
 from detectors.choice import ModelChoice, build_stage, find_model
-from detectors.image.stage import ImageStage
 from detectors.manifest import Manifest, Model, digest
 from detectors.runtimes.base import Options
 from detectors.runtimes.torch import Torch
+from detectors.stage import ModelStage
 from pipeline.core.errors import InputError, MissingPart, StageError
 from pipeline.core.payloads import FrameImage
 
@@ -101,7 +101,7 @@ def test_published_weights_run_as_the_network_itself(published: tuple[Path, str]
     manifest = detector(file, url)
     model = Model(manifest, folder / "not-here" / file.name)
     session = Torch().open(model, Options())
-    stage = ImageStage("boxes", model, session)
+    stage = ModelStage("boxes", model, session)
 
     image = first_picture()
     view = image.view(stage.spec)
@@ -158,7 +158,7 @@ def test_a_classifier_of_ones_own(tmp_path: Path) -> None:
         expected = network((pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)).softmax(1).numpy()
     assert np.stack([f.scores for f in found]) == pytest.approx(expected, abs=1e-4)
     with pytest.raises(StageError, match="own: torch failed on"):
-        stage.session.infer(np.zeros((1, 64, 64, 4), np.uint8))  # type: ignore[attr-defined]  # of an ImageStage
+        stage.session.infer(np.zeros((1, 64, 64, 4), np.uint8))  # type: ignore[attr-defined]  # of an ModelStage
 
 
 class Pickled:

@@ -69,7 +69,7 @@ def test_without_a_good_part_suspicions_beside_the_defects_stand_for_one(tmp_pat
 
 def test_boxes_by_their_average_precision_and_what_cannot_be_read_left_out(tmp_path: Path) -> None:
     samples = [s for s in boxed(tmp_path, 8) if len(s.boxes)]
-    (tmp_path / "cut.png").write_bytes(samples[0].picture.read_bytes()[:60])
+    (tmp_path / "cut.png").write_bytes(samples[0].file.read_bytes()[:60])
     cut = Sample("cut", tmp_path / "cut.png", boxes=samples[0].boxes, classes=samples[0].classes)
     data = DataSet(("a", "b"), (*samples, cut))
     judge = Judge(data, manifest_of("m", whole("boxes"), data.labels))

@@ -19,8 +19,8 @@ from torch import nn
 from training_parts import boxed, recipe
 
 from detectors.datasets.base import Sample
-from detectors.training.loop import CHECKPOINT, Pictures, Training, stacked
-from detectors.training.losses import Targets, loss_of
+from detectors.training.loop import CHECKPOINT, Training
+from detectors.training.pictures import Pictures
 from detectors.training.recipe import Recipe
 from pipeline.core.errors import InputError
 
@@ -167,9 +167,9 @@ def test_a_checkpoint_of_something_else_says_so(samples: list[Sample], tmp_path:
     elif change == "teacher":
         more = {"teacher": "somebody"}
     elif change == "labels":
-        others[1] = Sample(others[1].name, others[1].picture)
+        others[1] = Sample(others[1].name, others[1].file)
     else:
-        others[1] = Sample(others[1].name, others[2].picture, boxes=others[1].boxes, classes=others[1].classes)
+        others[1] = Sample(others[1].name, others[2].file, boxes=others[1].boxes, classes=others[1].classes)
     with pytest.raises(InputError, match="is of another recipe or other data; remove it"):
         training(said, others, tmp_path, **more).run()
 
@@ -202,7 +202,7 @@ def test_a_disk_without_room_leaves_the_last_checkpoint(samples: list[Sample], t
     one.save()
     before = (folder / CHECKPOINT).read_bytes()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    command = [sys.executable, "-c", FULL, str(samples[0].picture.parent), str(folder)]
+    command = [sys.executable, "-c", FULL, str(samples[0].file.parent), str(folder)]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 2, ran.stderr
     assert "Traceback" not in ran.stderr
@@ -269,15 +269,13 @@ def test_an_attack_raises_the_loss_of_what_it_attacks(samples: list[Sample], tmp
     one = training(recipe(augment={"adversarial": 4.0}), samples, tmp_path)
     one.network.train()
     state = weights(one.network)
-    examples = [one.example(0, index) for index in range(4)]
-    clean, targets = stacked(examples), Targets(examples, one.recipe.network)
-    attacked = clean.clone(memory_format=torch.preserve_format)
-    one.attack(attacked, targets)
+    clean, attacked = one.batch(0, 0, 4), one.batch(0, 0, 4)
+    one.attack(one.batch(0, 0, 4), attacked)
     assert same(state, weights(one.network))
-    assert float((attacked - clean).abs().max()) <= 4 / 255 + 1e-6
-    assert float(attacked.min()) >= 0 and float(attacked.max()) <= 1
+    assert float((attacked.inputs - clean.inputs).abs().max()) <= 4 / 255 + 1e-6
+    assert float(attacked.inputs.min()) >= 0 and float(attacked.inputs.max()) <= 1
     with torch.no_grad():
-        before, after = (float(loss_of(one.network(p), targets, one.recipe.network)) for p in (clean, attacked))
+        before, after = (float(clean.loss(one.network(batch.inputs))) for batch in (clean, attacked))
     assert after > before
     assert one.backward(one.network, 0) > 0  # half of a batch is attacked on the way
 
@@ -291,9 +289,9 @@ def test_it_trains_in_bf16(samples: list[Sample], tmp_path: Path) -> None:
 def test_a_batch_is_the_same_in_parts(samples: list[Sample], tmp_path: Path) -> None:
     """Which examples a step has does not hang on how they are shared out, and an epoch sees each picture once."""
     one = training(recipe(batch=4, augment={"light": 0, "noise": 0, "flip": False, "turn": False}), samples, tmp_path)
-    seen = [one.example(step, index).picture.tobytes() for step in range(3) for index in range(4)]
+    seen = [one.batch(step, index, 1).inputs.numpy().tobytes() for step in range(3) for index in range(4)]
     assert len(set(seen)) == len(samples) == 12
-    assert seen[5] == one.example(1, 1).picture.tobytes()
+    assert seen[5] == one.batch(1, 1, 1).inputs.numpy().tobytes()
 
 
 def test_each_epoch_has_an_order_that_is_made_once(
@@ -308,7 +306,7 @@ def test_each_epoch_has_an_order_that_is_made_once(
     steps = [*range(count), 0]  # four epochs, and back
     for step in steps:
         for index in range(4):
-            one.example(step, index)
+            one.batch(step, index, 1)
     orders = [generator([one.recipe.seed, epoch]).permutation(count) for epoch in range(4)]
     places = [step * 4 + index for step in steps for index in range(4)]
     assert asked == [orders[place // count][place % count] for place in places]
@@ -319,7 +317,7 @@ def test_a_batch_that_cannot_be_shared_out_says_so(
     samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("detectors.training.processes.joined", lambda: (0, 3))
-    with pytest.raises(InputError, match="of 4 pictures cannot be shared out among 3 processes"):
+    with pytest.raises(InputError, match="of 4 samples cannot be shared out among 3 processes"):
         training(recipe(), samples, tmp_path)
 
 
@@ -333,8 +331,8 @@ def test_the_rate_rises_and_falls(samples: list[Sample], tmp_path: Path) -> None
 
 
 def test_pictures_that_cannot_be_used_are_counted(samples: list[Sample], tmp_path: Path) -> None:
-    (tmp_path / "cut.png").write_bytes(samples[0].picture.read_bytes()[:99])
-    mask = samples[1].picture
+    (tmp_path / "cut.png").write_bytes(samples[0].file.read_bytes()[:99])
+    mask = samples[1].file
     small = tmp_path / "small.png"
     from made_pictures import mask as drawn
 

@@ -113,7 +113,7 @@ def test_with_one_class_all_labels_are_that(tmp_path: Path) -> None:
 
 def test_lessons_go_by_names_and_by_the_learners_labels(tmp_path: Path) -> None:
     samples = boxed(tmp_path, 4)
-    (tmp_path / "cut.png").write_bytes(samples[0].picture.read_bytes()[:50])
+    (tmp_path / "cut.png").write_bytes(samples[0].file.read_bytes()[:50])
     samples.append(Sample("cut.png", tmp_path / "cut.png"))
     said = found([[1, 1, 3, 3]], [0.5], [0], ["dent", "scratch"])
     teacher = Teacher(["dent", "scratch"], lambda view: said)
@@ -141,7 +141,7 @@ def test_a_teacher_who_speaks_of_something_else(tmp_path: Path, labels: list[str
 def test_who_learns_from_the_teacher_alone_ends_up_agreeing(tmp_path: Path) -> None:
     """The teacher calls bad what is brighter than usual, which no label says: all of them are wrong."""
     data = read_dataset(folders(tmp_path / "parts", 24))
-    samples = [Sample(s.name, s.picture, classes=1 - s.classes) for s in data.samples]
+    samples = [Sample(s.name, s.file, classes=1 - s.classes) for s in data.samples]
 
     def word(view: View) -> Findings:
         bad = 0.95 if view.pixels.max() > 200 else 0.05

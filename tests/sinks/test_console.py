@@ -20,11 +20,12 @@ from rich.console import Console as Terminal
 
 from pipeline.core.contracts import Observer
 from pipeline.core.records import Event, SourceState
-from pipeline.core.snapshot import Latency, SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
+from pipeline.core.rulings import Ruling
+from pipeline.core.snapshot import Latency, PolicySnapshot, SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
 from sinks.console import Console
 from sinks.console_view import render, status_line
-from sinks.wording import duration, sentence, shares
-from tests.contracts.sink_suite import NOON, event, person
+from sinks.wording import duration, ruled, sentence, shares
+from tests.contracts.sink_suite import NOON, event, person, ruling
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +62,7 @@ def snapshot(*streams: StreamSnapshot, **fields: Any) -> Snapshot:
     return Snapshot(streams=streams, **usual | fields)
 
 
-def drawn(shown: Snapshot, events: list[Event] | None = None, width: int = 80, height: int = 24) -> list[str]:
+def drawn(shown: Snapshot, events: list[Event | Ruling] | None = None, width: int = 80, height: int = 24) -> list[str]:
     terminal = Terminal(file=io.StringIO(), width=width, height=height, color_system=None)
     with terminal.capture() as capture:
         terminal.print(render(shown, events or [], width, height))
@@ -98,6 +99,20 @@ def happened(kind: Any, until_s: float, count: int, label: str = "person") -> Ev
 )
 def test_an_event_is_a_sentence(what: Event, said: str) -> None:
     assert sentence(what) == said
+
+
+def test_a_ruling_is_a_sentence_too() -> None:
+    assert ruled(ruling("new")) == f"block chat, door since {at(0)} (hate: haine – 憎 0.93 in chat)"
+    assert ruled(ruling("end", 7)) == f"block chat, door, {at(0)} to {at(7)} (hate)"
+
+
+def test_the_table_says_what_the_policy_has_going() -> None:
+    policy = PolicySnapshot("evening", {"hate": "block"}, {"block": 3, "mute": 1}, 2, 0, 0, Latency(4, 1, 7, 9, 49, 60))
+    lines = drawn(snapshot(stream(), policy=policy), [ruling("new")], width=100)
+    assert words(line_of(lines, "policy")) == "policy evening block (hate) so far 3 block, 1 mute P99 49 ms 2 late"
+    assert words(lines[-1]) == f"● {at(0)} evening: block chat, door since {at(0)} (hate: haine – 憎 0.93 in chat)"
+    quiet = drawn(snapshot(stream(), policy=PolicySnapshot("evening", {}, {}, 0, 0, 0)))
+    assert words(line_of(quiet, "policy")) == "policy evening nothing to do"
 
 
 def test_figures_are_worded_so_that_they_do_not_mislead() -> None:
@@ -187,10 +202,10 @@ def test_the_status_line_says_it_all() -> None:
 RUN = """
 import json, sys
 from sinks.console import Console
-from tests.contracts.sink_suite import event
+from tests.contracts.sink_suite import event, ruling
 from tests.sinks.test_console import snapshot, stream
 writer = Console(**json.loads(sys.argv[1])).open()
-writer.write([event("new"), event("update", 700), event("end", 700)])
+writer.write([event("new"), event("update", 700), event("end", 700), ruling("update"), ruling("end", 7)])
 writer.observe(snapshot(stream()))
 print("something else", file=sys.stderr)
 writer.write([event("new", name="b")])
@@ -206,6 +221,7 @@ def test_away_from_a_terminal_events_are_lines_and_the_state_goes_to_standard_er
     assert run.stdout.splitlines() == [
         f"door: person since {at(0)} (up to 2 at once)",
         f"door: person, {at(0)} to {at(28)} (up to 2 at once)",
+        f"evening: block chat, door, {at(0)} to {at(7)} (hate)",
         f"door: person since {at(0)} (up to 2 at once)",
     ]
     assert run.stderr.splitlines() == ["something else", status_line(snapshot(stream(received=777)))]

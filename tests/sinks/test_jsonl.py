@@ -27,7 +27,10 @@ class TestContract(SinkSuite):
         return Jsonl(path=str(folder / "deep" / "results.jsonl"))
 
     def read(self, folder: Path) -> Documents:
-        return {line.get("event") or line["id"]: line for line in lines(folder / "deep" / "results.jsonl")}
+        return {
+            line.get("event") or line.get("ruling") or line["id"]: line
+            for line in lines(folder / "deep" / "results.jsonl")
+        }
 
 
 class TestContractWithSync(TestContract):
@@ -41,7 +44,7 @@ class TestContractWithRotation(TestContract):
 
     def read(self, folder: Path) -> Documents:
         files = sorted((folder / "deep").iterdir(), key=lambda file: -int(file.suffix[1:].replace("jsonl", "0")))
-        return {line.get("event") or line["id"]: line for file in files for line in lines(file)}
+        return {line.get("event") or line.get("ruling") or line["id"]: line for file in files for line in lines(file)}
 
 
 def test_a_line_is_the_documented_one(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_a_line_is_the_documented_one(tmp_path: Path) -> None:
 def test_only_what_is_wanted_is_written(tmp_path: Path, options: dict[str, Any], kept: set[str]) -> None:
     path = tmp_path / "results.jsonl"
     Jsonl(path=str(path), **options).open().write([result(0), result(1, person()), shed(2), event()])
-    assert {line.get("event") or line["id"] for line in lines(path)} == kept
+    assert {line.get("event") or line.get("ruling") or line["id"] for line in lines(path)} == kept
 
 
 def test_rotation_loses_and_splits_nothing(tmp_path: Path) -> None:

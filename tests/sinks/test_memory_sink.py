@@ -7,21 +7,22 @@ import pytest
 from pipeline.core.contracts import Picture
 from pipeline.core.errors import SinkBusy, SinkRefused
 from sinks.memory import Collector, Memory
-from tests.contracts.sink_suite import event, result, shed
+from tests.contracts.sink_suite import event, result, ruling, shed
 
 
 def test_collects_by_kind_in_order() -> None:
     sink = Memory()
     writer = sink.open()
-    writer.write([result(0), shed(1), event(), Picture(result(2), None)])
+    writer.write([result(0), shed(1), event(), Picture(result(2), None), ruling()])
     writer.close()
     writer.close()
-    assert sink.collector.items == [result(0), shed(1), event(), Picture(result(2), None)]
+    assert sink.collector.items == [result(0), shed(1), event(), Picture(result(2), None), ruling()]
     assert sink.collector.outcomes == [result(0), shed(1), result(2)]
     assert sink.collector.results == [result(0), result(2)]
     assert sink.collector.events == [event()]
     assert sink.collector.pictures == [Picture(result(2), None)]
-    assert len(sink.collector) == 4
+    assert sink.collector.rulings == [ruling()]
+    assert len(sink.collector) == 5
 
 
 def test_two_plans_share_nothing_unless_told_to() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.core.records import Detection
 from sinks import sqlite as sqlite_sink
 from sinks.sqlite import Sqlite
-from tests.contracts.sink_suite import EVERY_KIND, Documents, SinkSuite, event, person, result, shed
+from tests.contracts.sink_suite import EVERY_KIND, Documents, SinkSuite, event, person, result, ruling, shed
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,8 +52,7 @@ class TestContract(SinkSuite):
             if row["outcome"] == "result":
                 document |= {name: row[name] for name in ("decided_by", "generation", "certified", "flagged")}
                 document["detections"] = []
-                if row["carried_from"]:
-                    document["carried_from"] = row["carried_from"]
+                document |= {name: row[name] for name in ("carried_from", "action", "rule") if row[name]}
             else:
                 # the one character that SQLite cannot hold stands there by its number
                 document["reason"] = row["reason"].replace("\\udcff", "\udcff")
@@ -73,6 +74,15 @@ class TestContract(SinkSuite):
                 "count": row["count"],
                 "best": found(row, "best_score"),
             }
+        for row in rows(path, "rulings"):
+            document = {name: row[name] for name in ("show", "action", "rule")}
+            document |= {name: json.loads(row[name]) for name in ("targets", "evidence", "missing")}
+            document |= {"ruling": row["id"], "type": "new" if row["open"] else "end"}
+            document |= {"start": row["start_time"], "end": row["end_time"]}
+            document |= {f"{name}_ns": round(row[f"{name}_s"] * 1e9) for name in ("start", "end")}
+            if row["open"]:
+                document["latency_ms"] = row["latency_ms"]
+            documents[row["id"]] = document
         return documents
 
 
@@ -255,8 +265,19 @@ def test_a_newer_database_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
     assert mistakes(path) == (
-        f"{path}: its tables are of version 7, this program writes version 2; update thresher or give another file"
+        f"{path}: its tables are of version 7, this program writes version 3; update thresher or give another file"
     )
+
+
+def test_a_ruling_keeps_what_it_was_decided_by(path: Path) -> None:
+    writer = Sqlite(path=str(path)).open()
+    later = replace(ruling("update", 5), evidence=(), done_ns=99_000_000)
+    writer.write([ruling("new", 2), later])
+    (row,) = rows(path, "rulings")
+    assert (row["end_s"], row["open"], row["latency_ms"]) == (5.0, 1, 12.5)
+    assert [one["window"] for one in json.loads(row["evidence"])] == ["chat/01K0EPOCH/7"]
+    writer.write([ruling("end", 9), ruling("end", 3, "evening/hate/chat/01K0EPOCH/90")])
+    assert query(path, "SELECT * FROM rulings_by_rule") == [("evening", "hate", "block", 2, 0, 12.0, 12.5)]
 
 
 _OF_VERSION_1 = """
@@ -287,7 +308,7 @@ def test_a_database_of_an_older_version_gets_verdicts(path: Path) -> None:
             *[("door", verdict) for verdict in ("accept", "reject", "unknown")],
             *[("old", verdict) for verdict in ("accept", "reject", "unknown")],
         ]
-    assert query(path, "PRAGMA user_version") == [(2,)]
+    assert query(path, "PRAGMA user_version") == [(3,)]
     assert {share for *_, share in query(path, "SELECT * FROM verdict_share")} == {1 / 3}
 
 

@@ -26,7 +26,7 @@ def bench(scale: Scale) -> Report:
     def bare() -> int:
         views, judged = [], 0
         for frame in chain.from_iterable(repeat(frames, repeats)):
-            views.append(FrameImage(frame).view(network.spec))
+            views.append(FrameImage(frame).view(network.model.manifest.picture.spec()))
             if len(views) == network.max_batch:
                 judged += len(network.score(views))
                 views = []

@@ -55,11 +55,12 @@ def _alone(clip: Path, network: WarmStage, threads: int) -> dict[str, float]:
     """Core seconds a frame of each step by itself."""
     with av.open(str(clip)) as container:
         frames = list(islice(_decoded(container, threads), _HELD))
-    views = [FrameImage(frame).view(network.spec) for frame in frames]
+    spec = network.model.manifest.picture.spec()
+    views = [FrameImage(frame).view(spec) for frame in frames]
     batches = [views[start : start + network.max_batch] for start in range(0, len(views), network.max_batch)]
     return {
         "decode": core_seconds(lambda: decode(clip, threads)),
-        "convert": core_seconds(lambda: sum(FrameImage(frame).view(network.spec) is not None for frame in frames * 4)),
+        "convert": core_seconds(lambda: sum(FrameImage(frame).view(spec) is not None for frame in frames * 4)),
         "infer": core_seconds(lambda: sum(len(network.score(batch)) for batch in batches * 8)),
     }
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from detectors.choice import ModelChoice, find_model
-from detectors.image.stage import ImageStage
 from detectors.manifest import Model
 from detectors.runtimes.base import Options, Precision, Session
 from detectors.runtimes.choose import usable_processors
 from detectors.runtimes.openvino import OpenVino, core, openvino, read_graph
+from detectors.stage import ModelStage
 from pipeline.app.bench.boards import Line, boards, line, truth_of
 from pipeline.app.bench.measure import in_turns, rate
 from pipeline.app.bench.report import Report, Row, Scale, paired
@@ -132,7 +132,7 @@ def _heavy_alone(passing: Line, scale: Scale) -> tuple[Callable[[], int], int, i
     best: tuple[float, Callable[[], int], int, int] | None = None
     for workers in dict.fromkeys((1, usable_processors())):
         for batch in (1, 4, 8) if not scale.quick else (1,):
-            stage = ImageStage("alone", model, OpenVino().open(model, Options("f32", workers, batch)))
+            stage = ModelStage("alone", model, OpenVino().open(model, Options("f32", workers, batch)))
             work = _in_batches(stage, views, batch, workers)
             work()
             took = min(_seconds(work) for _ in range(scale.of(3, 1)))
@@ -142,7 +142,7 @@ def _heavy_alone(passing: Line, scale: Scale) -> tuple[Callable[[], int], int, i
     return best[1], best[2], best[3]
 
 
-def _in_batches(stage: ImageStage, views: Sequence[View], batch: int, workers: int) -> Callable[[], int]:
+def _in_batches(stage: ModelStage, views: Sequence[View], batch: int, workers: int) -> Callable[[], int]:
     parts = [views[start : start + batch] for start in range(0, len(views), batch)]
     pool = ThreadPoolExecutor(workers)
 
@@ -181,7 +181,7 @@ def _exact(model: Model) -> Any:
         if node.get_type_name() == "FakeQuantize":
             for reader in node.output(0).get_target_inputs():
                 reader.replace_source_output(node.input_value(0))
-    view = model.manifest.view
+    view = model.manifest.picture
     graph.reshape({graph.input(0): openvino().PartialShape([-1, view.height, view.width, 3])})
     return graph
 
@@ -198,7 +198,7 @@ def _compiled(graph: Any, precision: Precision) -> Callable[[Array], int]:
 
 
 def _views(model: Model, passing: Line, count: int) -> list[View]:
-    spec = replace(model.manifest.view.spec(), tile=None)
+    spec = replace(model.manifest.picture.spec(), tile=None)
     return [FrameImage(frame).view(spec) for frame in passing.frames[:count]]
 
 

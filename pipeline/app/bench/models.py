@@ -12,11 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from detectors.image.stage import ImageStage
 from detectors.manifest import MANIFEST, Model, digest, read_model
 from detectors.runtimes.base import Options, Precision, cache_folder
 from detectors.runtimes.choose import measured
 from detectors.runtimes.openvino import OpenVino
+from detectors.stage import ModelStage
 from pipeline.app.bench.clips import pictures
 from pipeline.core.errors import MissingPart, ThresherError
 from pipeline.core.payloads import ViewSpec
@@ -47,7 +47,7 @@ def prepared(network: Network, form: Form = "f32") -> Model:
     return read_model(folder)
 
 
-class WarmStage(ImageStage):
+class WarmStage(ModelStage):
     """One that was warmed, so that no pipeline that is measured spends its time on it again."""
 
     def warm(self) -> None:
@@ -65,7 +65,7 @@ def stage(network: Network, precision: Precision, form: Form = "f32", workers: i
     best = measured(model, [runtime]).of(runtime.name, able)
     options = Options(precision=able, workers=workers or (best.workers if best else 1), max_batch=_MAX_BATCH)
     opened = WarmStage(network, model, runtime.open(model, options))
-    ImageStage.warm(opened)
+    ModelStage.warm(opened)
     return opened
 
 

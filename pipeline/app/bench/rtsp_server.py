@@ -4,7 +4,8 @@ bindings (`gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-{base,good
     /usr/bin/python3 rtsp_server.py --mount cam=clip.mp4 --mount live=pattern:640x360@15 --auth user:password --digest
 
 It prints `ready PORT` once it listens on the loopback, and serves until it is killed. A mount is an MP4 file with H.264
-in it, played in real time over and over (`ffmpeg` makes it long enough first), or a live test picture.
+in it, played in real time over and over (`ffmpeg` makes it long enough first), or a live test picture, with a
+tone (G.711) beside it where it says `+sound`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-_PATTERN = re.compile(r"pattern:(?P<width>\d+)x(?P<height>\d+)@(?P<fps>\d+)")
+_PATTERN = re.compile(r"pattern:(?P<width>\d+)x(?P<height>\d+)@(?P<fps>\d+)(?P<sound>\+sound)?")
 
 
 def _libraries() -> tuple[Any, Any, Any, Any]:
@@ -34,12 +35,13 @@ def _launch(what: str, loops: int, workdir: Path) -> str:
     """The pipeline that makes the stream `what`."""
     pattern = _PATTERN.fullmatch(what)
     if pattern:
+        tone = " audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay1 pt=0"
         return (
             "( videotestsrc is-live=true pattern=ball"
             " ! video/x-raw,width={width},height={height},framerate={fps}/1"
             " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={fps} sliced-threads=false"
-            " ! rtph264pay name=pay0 pt=96 config-interval=1 )"
-        ).format_map(pattern.groupdict())
+            " ! rtph264pay name=pay0 pt=96 config-interval=1{tone} )"
+        ).format_map(pattern.groupdict() | {"tone": tone if pattern["sound"] else ""})
     film = Path(what).resolve(strict=True)
     if loops > 1:
         long = workdir / f"{len(list(workdir.iterdir()))}.mp4"
@@ -52,7 +54,7 @@ def _launch(what: str, loops: int, workdir: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="serve H.264 over RTSP on 127.0.0.1")
-    parser.add_argument("--mount", action="append", required=True, metavar="NAME=FILE|pattern:WxH@FPS")
+    parser.add_argument("--mount", action="append", required=True, metavar="NAME=FILE|pattern:WxH@FPS[+sound]")
     parser.add_argument("--port", default="0", help="0: any free one")
     parser.add_argument("--loops", type=int, default=60, help="how often a file is played")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="let in nobody else")

@@ -3,6 +3,7 @@ a film that lie far enough apart."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import zlib
 from abc import ABC, abstractmethod
@@ -19,8 +20,10 @@ from pipeline.app.evaluation.units import Skipped, chosen, kind_of, lines_of
 from pipeline.app.evaluation.units import units_of as parts_in
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
+from pipeline.core.media import Spec
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import MAX_PIXELS, BadPicture, read_picture
+from pipeline.core.plain import plain
 from pipeline.core.records import Chunk, Gap
 from sources.file import File, content_digest
 from sources.folder import Folder, is_picture
@@ -76,31 +79,40 @@ class Parts(Units):
     makes several with defects, one of them is taken: parts of one board have too much in common to count as
     independent. A second copy of a picture is no second unit."""
 
-    def __init__(self, data: DataSet) -> None:
+    def __init__(self, data: DataSet, spec: Spec) -> None:
+        self._spec = spec
         self._skipped = Skipped(dict(data.left_out))
         self._parts = parts_in(data, kind_of(data, None, True), self._skipped)
         self._parts = _independent(self._parts)
         honest = any(part.kept is not None for part in self._parts)
         groups = len({part.sample.group for part in self._parts if part.sample.group})
-        what = "a part: of each board one with defects, and it repaired" if honest else "a part"
+        thing = {"picture": "a part", "sound": "a sound", "text": "a message"}[spec.medium]
+        what = "a part: of each board one with defects, and it repaired" if honest else thing
         super().__init__(what + (f"; {groups} groups" if groups else ""), len(self._parts))
 
     def __iter__(self) -> Iterator[Unit]:
         seen: set[tuple[str, bool]] = set()
         for part in self._parts:
-            picture = part.sample.picture
+            picture = part.sample.file
             try:
-                content = digest(picture)
+                content = _content(part)
                 if (content, part.bad) in seen:
                     self._skipped.add("copies of another", str(picture))
                     continue
-                image = part.image()
+                image = part.payload(self._spec)
             except (BadPicture, InputError) as error:
                 self._skipped.add("unreadable", f"{picture}: {error}")
                 continue
             seen.add((content, part.bad))
             yield Unit(part.name, content, image, part.bad)
         self.left_out |= self._skipped.counts
+
+
+def _content(part: Part) -> str:
+    """Equal for units that are copies of each other. Raises `InputError`."""
+    if part.sample.text is not None:
+        return hashlib.sha256(plain(part.sample.text).encode()).hexdigest()
+    return digest(part.sample.file)
 
 
 def _independent(parts: Sequence[Part]) -> list[Part]:
@@ -161,6 +173,7 @@ def units_of(
     data_format: str | None = None,
     groups: Sequence[str] = (),
     only: Path | None = None,
+    spec: Spec,
 ) -> Units:
     """Raises `InputError`, also for a film of which nobody says how far apart its frames are independent."""
     if not data.exists():
@@ -168,11 +181,11 @@ def units_of(
     if data.is_dir():
         if every_s is not None:
             raise InputError("is for a film; every picture of a folder counts as a unit", "--every")
-        if data_format is None and not groups and only is None and _plain(data):
+        if data_format is None and not groups and only is None and spec.medium == "picture" and _plain(data):
             return Pictures(data, truth)
         if truth is not None:
             raise InputError("is for a folder of pictures; a labelled data set says itself what is true", "--truth")
-        return Parts(chosen(read_dataset(data, data_format), groups, only, None))
+        return Parts(chosen(read_dataset(data, data_format), groups, only, None), spec)
     if every_s is None:
         raise InputError(
             f"{data} is a single file. Neighbouring frames of a film are not independent units: they show the same"

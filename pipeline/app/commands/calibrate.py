@@ -105,10 +105,11 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     from pipeline.core.errors import InputError, ThresherError
 
     needs_scipy("calibrate")
-    units = units_of(data, every_s, truth, data_format=data_format, groups=groups, only=only)
+    generation = prepare_cascade(cascade_document(config, assignments), cascade)
+    spec = generation.cheap.spec
+    units = units_of(data, every_s, truth, data_format=data_format, groups=groups, only=only, spec=spec)
     out = out or Path(f"{Path(config).stem}.certificate.yaml")
     _writable(out)
-    generation = prepare_cascade(cascade_document(config, assignments), cascade)
     claim = Claim(max_miss, delta, "e-value" if topped_up else "exact", max_false, each_class, against)
     if each_class and against == "truth":
         raise InputError(

@@ -111,7 +111,7 @@ class CascadeReader:
         audit = self._audit(parts, (*key, "audit")) if self._certificates else None
         if cheap is None or len(self._mistakes.errors) > before:
             return None
-        plan = CascadePlan(name, cheap, heavy, rule, parts.about, key, audit=audit)
+        plan = CascadePlan(name, cheap, heavy, rule, parts.about, key, audit=audit, cache=parts.cache)
         if parts.certificate is not None and self._certificates:
             proved = certified(plan, folder / Path(parts.certificate).expanduser(), written, self._mistakes)
             if proved is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,11 +12,13 @@ from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
+from pipeline.app.config.policy import check_streams
 from pipeline.app.config.settings import SECTIONS, MetricsSettings
 from pipeline.core.catalogue import Catalogue
-from pipeline.core.contracts import Sink, Source
+from pipeline.core.contracts import GatePlan, Sink, Source
 from pipeline.core.errors import InputError
 from pipeline.engine.events import EventSettings
+from pipeline.engine.policy_settings import PolicySettings
 
 
 def load(document: Document, mistakes: Mistakes) -> Plan:
@@ -32,26 +35,41 @@ class _Loader:
         data = self._document.data
         self._mistakes.unknown_keys(data, SECTIONS)
         sources, gates = self._sources()
+        tracks = self._tracks(sources)
         cascades = CascadeReader(self._document, self._mistakes)
         chosen = {
             name: cascades.choose(source.cascade, ("sources", name, "cascade"), source.medium)
             for name, source in sources.items()
+        }
+        chosen |= {
+            name: cascades.choose(sources[source].tracks[track].cascade, ("sources", source, track, "cascade"), "sound")
+            for name, (source, track) in tracks.items()
         }
         named = data.get("sources")
         if not named or (isinstance(named, dict) and all(section is None for section in named.values())):
             self._mistakes.add("nothing to watch: name a source, or give a target on the command line", ("sources",))
         if data.get("cascade") is not None:
             cascades.choose(None, ("cascade",))  # looked at even where every source names its own
-        metrics = data.get("metrics")
+        metrics, policy = data.get("metrics"), data.get("policy")
         return Plan(
             sources,
             gates,
             {name: cascade for name, cascade in chosen.items() if cascade is not None},
+            tracks,
             cascades.read,
             self._sinks(),
             self._mistakes.model(EventSettings, data.get("events"), ("events",)),
             None if metrics is None else self._mistakes.model(MetricsSettings, metrics, ("metrics",)),
+            None if policy is None else self._policy(policy, sources),
         )
+
+    def _policy(self, section: object, sources: Mapping[str, Source]) -> PolicySettings | None:
+        policy = self._mistakes.model(PolicySettings, section, ("policy",))
+        named = [name for name, one in self._section("sources").items() if one is not None]
+        if policy is not None and all(name in sources for name in named):  # else nobody knows what tracks there are
+            tracks = [f"{name}.{track}" for name, source in sources.items() for track in source.tracks]
+            check_streams(policy, [*named, *tracks], self._mistakes)
+        return policy
 
     def _section(self, name: str) -> dict[str, Any]:
         section = self._document.data.get(name)
@@ -62,29 +80,43 @@ class _Loader:
             return {}
         return section
 
-    def _sources(self) -> tuple[dict[str, Source], dict[str, Any]]:
+    def _sources(self) -> tuple[dict[str, Source], dict[str, GatePlan]]:
         from sources import CATALOGUE
 
         sources: dict[str, Source] = {}
-        gates: dict[str, Any] = {}
+        gates: dict[str, GatePlan] = {}
         for name, section in self._section("sources").items():
             key = ("sources", name)
             if section is None:
                 continue  # taken away with --set
-            gate = section.get("gate") if isinstance(section, dict) else None
-            settings = section
-            if gate is not None:
-                choice, plan = self._gate(gate, (*key, "gate"))
-                settings = {**section, "gate": choice}
-                if plan is not None:
-                    gates[name] = plan
+            settings = self._without_gate(section, key, name, gates)
+            for track, inner in section.items() if isinstance(section, dict) else ():
+                if isinstance(inner, dict) and track != "gate":
+                    settings[track] = self._without_gate(inner, (*key, track), f"{name}.{track}", gates)
             source = self._adapter(CATALOGUE, settings, key)
             if source is not None:
                 sources[name] = cast(Source, source)
                 self._checked(cast(Source, source), key)
         return sources, gates
 
-    def _gate(self, gate: object, key: Key) -> tuple[dict[str, Any] | None, Any]:
+    def _tracks(self, sources: dict[str, Source]) -> dict[str, tuple[str, str]]:
+        """The streams that sources have beside their own, by full name."""
+        tracks = {f"{name}.{track}": (name, track) for name, source in sources.items() for track in source.tracks}
+        for stream in tracks.keys() & sources.keys():
+            self._mistakes.add(f"another source has the name {stream} already", ("sources", *tracks[stream]))
+        return tracks
+
+    def _without_gate(self, section: Any, key: Key, stream: str, gates: dict[str, GatePlan]) -> Any:
+        """The settings of a stream with no more of its gate in them than is the engine's; the rest goes to `gates`."""
+        gate = section.get("gate") if isinstance(section, dict) else None
+        if gate is None:
+            return dict(section) if isinstance(section, dict) else section
+        choice, plan = self._gate(gate, (*key, "gate"))
+        if plan is not None:
+            gates[stream] = plan
+        return {**section, "gate": choice}
+
+    def _gate(self, gate: object, key: Key) -> tuple[dict[str, Any] | None, GatePlan | None]:
         """`motion`, or a mapping with `kind`, `refresh_s` and the gate's own settings → the engine's part of it and
         the gate's plan."""
         from detectors import GATES
@@ -93,7 +125,7 @@ class _Loader:
         plan = self._adapter(GATES, section, key, beside=("refresh_s",))
         if plan is None or not isinstance(section, dict):
             return None, None
-        return {name: section[name] for name in ("kind", "refresh_s") if name in section}, plan
+        return {name: section[name] for name in ("kind", "refresh_s") if name in section}, cast(GatePlan, plan)
 
     def _sinks(self) -> dict[str, Sink]:
         from sinks import CATALOGUE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -120,12 +120,27 @@ def _told(kind: type[BaseModel], detail: Any) -> str:
 
 def _fields_at(kind: type[BaseModel], loc: Sequence[object]) -> list[str]:
     """The keys that are known at `loc` inside `kind`, as far as its annotations say."""
-    here: Any = kind
+    here: type[BaseModel] | None = kind
+    inside = False  # an entry of a list or a mapping: its number or name is no field
     for part in loc:
-        field = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, BaseModel) else None
-        inner = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        here = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), None)
+        if inside or here is None:
+            inside = False
+            continue
+        field = here.model_fields.get(str(part))
+        here, inside = _model_in(None if field is None else field.annotation)
     return list(here.model_fields) if here is not None else []
+
+
+def _model_in(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The settings that a field holds, and whether it holds several of them, each under its number or name."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    several = get_origin(annotation) in (dict, list, tuple)
+    for one in get_args(annotation):
+        found, deeper = _model_in(one)
+        if found is not None:
+            return found, several or deeper
+    return None, False
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

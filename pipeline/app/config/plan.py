@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from detectors.calibration.audit import AuditPlan
 from detectors.calibration.certificate import Certificate
 from detectors.calibration.live import AuditSettings
 from detectors.choice import ModelChoice
+from pipeline.app.config.document import Key
 from pipeline.app.config.settings import MetricsSettings
-from pipeline.core.contracts import Rule, Sink, Source
+from pipeline.core.contracts import GatePlan, Rule, Sink, Source
+from pipeline.core.settings import StreamSettings
 from pipeline.engine.events import EventSettings
+from pipeline.engine.policy_settings import PolicySettings
 
 
 class CheckedRule(Rule, Protocol):
@@ -20,6 +23,9 @@ class CheckedRule(Rule, Protocol):
 
     def check(self, cheap_labels: Sequence[str], heavy_labels: Sequence[str] | None, /) -> list[str]:
         """Mistakes in words, none where it fits. `heavy_labels` is None without a heavy stage."""
+
+    def reports(self) -> tuple[str, ...]:
+        """The labels that can be in a result."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class CascadePlan:
     key: tuple[str, ...] = ()  # where it stands in the document
     certificate: Certificate | None = None
     audit: AuditSettings | None = None
+    cache: int | None = None
 
     @property
     def promised(self) -> tuple[float, float] | None:
@@ -55,12 +62,24 @@ class CascadePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """`watches` maps a source to its cascade, `gates` a source to the plan of its gate."""
+    """`watches` maps a stream to its cascade, `gates` a stream to the plan of its gate. A stream has the name of its
+    source; those of its further tracks are in `tracks`, each with the source and the track's own name."""
 
     sources: Mapping[str, Source] = field(default_factory=dict)
-    gates: Mapping[str, Any] = field(default_factory=dict)
+    gates: Mapping[str, GatePlan] = field(default_factory=dict)
     watches: Mapping[str, str] = field(default_factory=dict)
+    tracks: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     cascades: Mapping[str, CascadePlan] = field(default_factory=dict)
     sinks: Mapping[str, Sink] = field(default_factory=dict)
     events: EventSettings | None = None
     metrics: MetricsSettings | None = None
+    policy: PolicySettings | None = None
+
+    def key(self, stream: str) -> Key:
+        """Where a stream stands in the document."""
+        return ("sources", *self.tracks.get(stream, (stream,)))
+
+    def settings(self, stream: str) -> StreamSettings:
+        """What a stream was told."""
+        source, *track = self.tracks.get(stream, (stream,))
+        return self.sources[source].tracks[track[0]] if track else self.sources[source]

@@ -24,6 +24,7 @@ def json_schema() -> Schema:
     from detectors.calibration.live import AuditSettings
     from detectors.choice import ModelChoice
     from pipeline.engine.events import EventSettings
+    from pipeline.engine.policy_settings import PolicySettings
     from sinks import CATALOGUE as SINKS
     from sources import CATALOGUE as SOURCES
 
@@ -67,6 +68,7 @@ def json_schema() -> Schema:
             "cascade": by_name | {"description": "the cascade of every source that names no other"},
             "cascades": _named("cascade", "cascades by name; a source names its own"),
             "events": made.of(EventSettings),
+            "policy": made.of(PolicySettings),
             "sinks": _named("sink", "where results go, each by its name"),
             "metrics": made.of(MetricsSettings),
         },

@@ -41,6 +41,12 @@ class CascadeSections(Settings):
         default=None,
         description="have the heavy model look again at a share of the windows while it runs, and prove what is missed",
     )
+    cache: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000_000,
+        description="verdicts that are kept for messages that say the same again, 0 for none (default: 10000 of text)",
+    )
 
 
 class ConfigSections(BaseModel):
@@ -52,6 +58,9 @@ class ConfigSections(BaseModel):
     )
     cascades: dict[str, dict[str, Any]] = Field(default_factory=dict, description="cascades by name")
     events: dict[str, Any] | None = Field(default=None, description="when something seen becomes an event")
+    policy: dict[str, Any] | None = Field(
+        default=None, description="what is to be done about what the streams report, alone and together"
+    )
     sinks: dict[str, dict[str, Any] | None] | None = Field(
         default=None, description="where results go, each by its name"
     )

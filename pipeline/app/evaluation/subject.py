@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detectors.evaluation.judged import Subject
 from detectors.evaluation.rules import rule_of
-from detectors.image.stage import ImageStage
+from detectors.stage import ModelStage
 from pipeline.app.config.subject import cascade_document
 from pipeline.app.wiring import planned_cascade
 from pipeline.core.contracts import Rule, Stage
@@ -49,7 +49,7 @@ def measured_subject(words: str, assignments: Sequence[str], cascade: str | None
     rule, source = generation.rule, "the rule of the cascade"
     if plan.certificate is not None:
         source = "the certificate of the cascade"
-    if plan.rule is None and isinstance(generation.cheap, ImageStage):
+    if plan.rule is None and isinstance(generation.cheap, ModelStage):
         rule, source = rule_of(generation.cheap.model.manifest)
     if generation.heavy is None:
         said = generation.cheap.describe()

@@ -18,7 +18,8 @@ from detectors.replay import places_at_any_threshold, see
 from pipeline.app.evaluation.subject import Measured
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
-from pipeline.core.payloads import FrameImage
+from pipeline.core.media import Payload
+from pipeline.core.payloads import Image
 
 log = logging.getLogger(__name__)
 Kind = Literal["honest", "as-is"]
@@ -80,7 +81,7 @@ def units_of(data: DataSet, kind: Kind, skipped: Skipped) -> list[Part]:
         try:
             parts += parts_of(replace(data, samples=(sample,))) if kind == "honest" else [as_it_is(data, sample)]
         except BadPicture as error:
-            skipped.add("unreadable", f"{sample.mask or sample.picture} {error}")
+            skipped.add("unreadable", f"{sample.mask or sample.file} {error}")
     return parts
 
 
@@ -91,18 +92,18 @@ def judge(measured: Measured, parts: Sequence[Part], skipped: Skipped, progress:
     size = max(stage.max_batch for stage in measured.stages)
     done = 0
     for group in _groups(parts, size):
-        images: list[tuple[Part, FrameImage]] = []
+        images: list[tuple[Part, Payload]] = []
         for part in group:
             try:
-                images.append((part, part.image()))
+                images.append((part, part.payload(measured.cheap.spec)))
             except BadPicture as error:
-                skipped.add("unreadable", f"{part.sample.picture} {error}")
+                skipped.add("unreadable", f"{part.sample.file} {error}")
         try:
             seen = see(measured.cheap, measured.heavy, [image for _, image in images], places) if images else []
             for (part, image), one in zip(images, seen, strict=True):
                 judged.append(
                     Judged(
-                        part.name, part.sample.group, image.width, image.height, part.defects, part.boxes,
+                        part.name, part.sample.group, *_size(image), part.defects, part.boxes,
                         part.classes, one,
                     )
                 )  # fmt: skip
@@ -112,6 +113,11 @@ def judge(measured: Measured, parts: Sequence[Part], skipped: Skipped, progress:
         done += len(group)
         progress(done)
     return judged
+
+
+def _size(payload: Payload) -> tuple[int, int]:
+    """Width and height of a picture; of what has none, 1 each."""
+    return (payload.width, payload.height) if isinstance(payload, Image) else (1, 1)
 
 
 def _groups(parts: Sequence[Part], size: int) -> Iterator[Sequence[Part]]:

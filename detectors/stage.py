@@ -7,16 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from detectors.image.decode import decoder
+from detectors.decode import decoder
 from detectors.manifest import Model
 from detectors.runtimes.base import Session
 from pipeline.core.contracts import Stage
-from pipeline.core.payloads import View
+from pipeline.core.media import View
+from pipeline.core.payloads import tile_of
 from pipeline.core.records import Array, Findings
 
 
-class ImageStage(Stage):
-    """Judges views of pictures with one model. Any number of views up to `max_batch` is split into the sizes that the
+class ModelStage(Stage):
+    """Judges views with one model. Any number of views up to `max_batch` is split into the sizes that the
     session was warmed for, so that no live window pays for a new one (40 to 60 ms).
 
     A model whose view has a `tile` sees whole pictures in `session` and squares of that size in `tiles`.
@@ -40,9 +41,9 @@ class ImageStage(Stage):
     def score(self, views: Sequence[View]) -> list[Findings]:
         if self._tiles is None:
             return self._score(self.session, views)
-        square = (self.spec.tile, self.spec.tile)
-        whole = [index for index, view in enumerate(views) if view.pixels.shape[:2] != square]
-        tiles = [index for index, view in enumerate(views) if view.pixels.shape[:2] == square]
+        tile = tile_of(self.spec)
+        whole = [index for index, view in enumerate(views) if view.data.shape[:2] != (tile, tile)]
+        tiles = [index for index, view in enumerate(views) if view.data.shape[:2] == (tile, tile)]
         found: dict[int, Findings] = {}
         for session, indices in ((self.session, whole), (self._tiles, tiles)):
             found.update(zip(indices, self._score(session, [views[index] for index in indices]), strict=True))
@@ -58,9 +59,9 @@ class ImageStage(Stage):
         return findings
 
     def warm(self) -> None:
-        _warm(self.session, self.spec.height, self.spec.width)
-        if self._tiles is not None and self.spec.tile is not None:
-            _warm(self._tiles, self.spec.tile, self.spec.tile)
+        _warm(self.session, self.spec.shape, self.spec.dtype)
+        if self._tiles is not None and (tile := tile_of(self.spec)) is not None:
+            _warm(self._tiles, (tile, tile, 3), self.spec.dtype)
 
     def describe(self) -> dict[str, object]:
         manifest = self.model.manifest
@@ -73,8 +74,7 @@ class ImageStage(Stage):
             "precision": self.session.precision,
             "workers": self.workers,
             "batches": list((self._tiles or self.session).batches),
-            "view": f"{self.spec.width}×{self.spec.height} {self.spec.fit}"
-            + (f", regions {self.spec.tile}×{self.spec.tile}" if self._tiles is not None else ""),
+            "view": self.spec.words() + ("" if self._tiles is None else f", regions of {tile_of(self.spec)}"),
             "labels": len(self.labels),
             "licence": manifest.licence,
         }
@@ -86,14 +86,14 @@ class ImageStage(Stage):
             self._tiles.close()
 
 
-def _warm(session: Session, height: int, width: int) -> None:
+def _warm(session: Session, shape: tuple[int, ...], dtype: str) -> None:
     with ThreadPoolExecutor(session.workers) as pool:  # every worker's stream has a first time of its own
         for size in session.batches:
-            empty = np.zeros((size, height, width, 3), np.uint8)
+            empty = np.zeros((size, *shape), dtype)
             list(pool.map(session.infer, [empty] * session.workers))
 
 
 def _stacked(views: Sequence[View], size: int) -> Array:
-    """uint8 `[size, height, width, 3]`, the last view again and again where there are fewer."""
-    pixels = [view.pixels for view in views]
-    return np.stack(pixels + [pixels[-1]] * (size - len(pixels)))
+    """`[size, …]`, the last view again and again where there are fewer."""
+    given = [view.data for view in views]
+    return np.stack(given + [given[-1]] * (size - len(given)))

@@ -1,0 +1,66 @@
+"""From scores of a message to what it is, and which of its words says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from detectors.datasets.base import says_good
+from detectors.decode import Classification
+from detectors.manifest import Manifest
+from detectors.runtimes.base import Tensors
+from pipeline.core.plain import positions
+from pipeline.core.records import Findings, Span
+from pipeline.core.text import OF_THE_AUTHOR, OF_THE_ROOM, Text, TextView
+
+PLACES = "places"
+_ENDS = frozenset(b" " + OF_THE_AUTHOR + OF_THE_ROOM + b"\0")
+
+
+class Passages(Classification):
+    """Scores `[N, C]` of the message, as `classification` has them; and, where there is an output `places` `[N, C]`,
+    for each label the byte that speaks most for it. Its word is looked up for the likeliest label, unless that says that
+    nothing is wrong."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__(manifest)
+        self._good = [says_good(label) for label in manifest.labels]
+
+    def read(self, tensors: Tensors, views: Sequence[TextView]) -> list[Findings]:
+        rest = dict(tensors)
+        places = rest.pop(PLACES, None)
+        found = super().read(rest, views)
+        if places is None:
+            return found
+        likeliest = [int(one.scores.argmax()) for one in found]
+        return [
+            one if self._good[kind] else self._told(one, kind, int(row[kind]), view)
+            for one, kind, row, view in zip(found, likeliest, places, views, strict=False)
+        ]
+
+    def _told(self, found: Findings, kind: int, byte: int, view: TextView) -> Findings:
+        chars: list[Span | None] = [None] * len(self.labels)
+        chars[kind] = passage(view.text, byte)
+        return Findings(found.labels, found.scores, found.classes, chars=chars)
+
+
+def passage(text: Text, byte: int) -> Span | None:
+    """The word around that byte of the normalised message, as characters of the message as it was written; None where
+    the byte lies behind it, in what was said before."""
+    codes: bytes = text.plain
+    if byte >= len(codes):
+        return None
+    start, end = byte, byte
+    while start > 0 and codes[start - 1] not in _ENDS:
+        start -= 1
+    while end < len(codes) and codes[end] not in _ENDS:
+        end += 1
+    if start == end:
+        return None
+    if text.raw.isascii():  # most words stand there as they are read, and just once
+        written, word = text.raw.lower(), codes[start:end].decode()
+        found = written.find(word)
+        if found >= 0 and written.rfind(word) == found:
+            return text.offset + found, text.offset + found + len(word)
+    first, last = len(codes[:start].decode()), len(codes[:end].decode())
+    where = positions(text.raw)
+    return text.offset + where[first], text.offset + where[last - 1] + 1

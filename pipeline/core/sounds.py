@@ -1,0 +1,48 @@
+"""Sound files, decoded and resampled whole by FFmpeg: what models of sound are trained, measured and certified on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+from av.error import FFmpegError
+
+from pipeline.core.pictures import BadPicture
+from pipeline.core.records import Array
+from pipeline.core.secrets import redact
+
+SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"})
+_LONGEST_S = 3600
+
+
+class BadSound(BadPicture):
+    """Why a sound was not decoded."""
+
+
+def read_sound(file: Path, rate: int) -> Array:
+    """Its first sound track, mixed to one channel: float32 `[n]` in -1…1, `rate` a second. Raises `BadSound`."""
+    try:
+        with av.open(str(file)) as container:
+            if not container.streams.audio:
+                raise BadSound("has no sound track")
+            resampler = AudioResampler(format="flt", layout="mono", rate=rate)
+            parts: list[Array] = []
+            left = _LONGEST_S * rate
+            for frame in container.decode(audio=0):
+                frame.pts = None
+                parts += [one.to_ndarray()[0] for one in resampler.resample(frame)]
+                left -= parts[-1].size if parts else 0
+                if left < 0:
+                    raise BadSound(f"is longer than {_LONGEST_S} s: cut it up")
+            parts += [one.to_ndarray()[0] for one in resampler.resample(None)]
+    except (FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, BadSound):
+            raise
+        raise BadSound(f"cannot be decoded ({redact(error)})") from None
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    if not samples.size or not np.isfinite(samples).all():
+        raise BadSound("holds no sound" if not samples.size else "holds numbers that are none")
+    clipped: Array = np.clip(samples, -1, 1).astype(np.float32)
+    return clipped
