@@ -16,7 +16,8 @@ from pipeline.core.sound import SoundSpec
 DEFAULT_RATE = 16_000
 DEFAULT_WINDOW_S = 1.0
 MOST_CHANNELS = 64
-Rate = Annotated[int, Field(ge=1000, le=384_000)]
+SLOWEST, FASTEST = 1000, 384_000
+Rate = Annotated[int, Field(ge=SLOWEST, le=FASTEST)]
 Channel: TypeAlias = Literal["mix", "left", "right"] | Annotated[int, Field(ge=0, lt=MOST_CHANNELS)]
 
 

@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -24,8 +25,9 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 0.5
 _DEAD_S = 2.0  # a device hands over samples in silence, too: nothing at all means that it is gone
-_BLOCK_S = 0.02
-_HELD = 100  # blocks between the callback and the reader: two seconds
+_SLOW_START_S = 6.0  # PulseAudio may take two seconds to begin
+_LATENCY_S = 0.05
+_HELD = 256  # blocks between the callback and the reader, some 10 ms each
 
 _Block: TypeAlias = "tuple[Array, int, int]"  # [n, channels], mono_ns, wall_ns
 _lock = threading.Lock()
@@ -48,14 +50,15 @@ class Microphone(SoundSource):
     def check(self) -> None:
         if isinstance(self.device, int) and self.device < 0:
             raise InputError("a device's number is 0 or more", "device")
-        sounddevice()
+        with suppress(SourceLost):
+            sounddevice()
 
     def open(self, stream: str) -> MicrophoneReader:
         return MicrophoneReader(self, stream)
 
 
 def sounddevice() -> Any:
-    """The module. Raises `MissingPart`."""
+    """The module. Raises `MissingPart`, and `SourceLost` where the system's sound does not run."""
     try:
         import sounddevice as module
     except ImportError:
@@ -65,6 +68,8 @@ def sounddevice() -> Any:
             f"PortAudio cannot be loaded ({redact(error)}): apt-get install libportaudio2 (libasound2-plugins where"
             " PulseAudio runs)"
         ) from None
+    except Exception as error:  # noqa: BLE001 its own kind, which only the module knows that just failed
+        raise SourceLost(f"PortAudio cannot start, see the system's settings of sound: {_reason(error)}") from None
     return module
 
 
@@ -93,7 +98,7 @@ class MicrophoneReader:
                     samplerate=self._rate,
                     channels=plan.channels or min(2, int(found["max_input_channels"])),
                     dtype="float32",
-                    blocksize=int(self._rate * _BLOCK_S),
+                    latency=_LATENCY_S,
                     callback=self._take,
                 )
                 self._device.start()
@@ -109,17 +114,17 @@ class MicrophoneReader:
             self._lost += frames
 
     def __iter__(self) -> Iterator[Item]:
-        heard, told = time.monotonic(), 0
+        heard, told, patience_s = time.monotonic(), 0, _SLOW_START_S
         while not self._closed:
             try:
                 samples, mono_ns, wall_ns = self._arrived.get(timeout=_TICK_S)
             except queue.Empty:
-                if time.monotonic() - heard > _DEAD_S or not self._device.active:
+                if time.monotonic() - heard > patience_s or not self._device.active:
                     yield from self.windows.finish()
                     raise SourceLost("the microphone is gone: nothing comes from it any more") from None
                 yield Watermark(self._stream, self.windows.next_ns)
                 continue
-            heard = time.monotonic()
+            heard, patience_s = time.monotonic(), _DEAD_S
             yield from self.windows.feed(np.ascontiguousarray(samples.T), self._rate, mono_ns, wall_ns)
             if self._lost > told and self._arrived.empty():  # they came behind all that was in the queue
                 lost, told = self._lost - told, self._lost

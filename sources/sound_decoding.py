@@ -63,6 +63,8 @@ class SoundDecoder:
         return items + self.windows.finish()
 
     def _windows(self, frame: AudioFrame, mono_ns: int, wall_ns: int) -> list[Item]:
+        if frame.is_corrupt:
+            return self.windows.lose(frame.samples * 1_000_000_000 // max(1, frame.sample_rate), "damaged")
         stamp_ns = ns(frame.pts, frame.time_base or self._base)
         at_ns = None if stamp_ns is None else self._clock.at(stamp_ns)
         items = self.windows.feed(_channels(frame), frame.sample_rate, mono_ns, wall_ns, at_ns)

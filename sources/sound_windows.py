@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.core.records import Array, Chunk, Gap, Item
 from pipeline.core.resampling import Resampler
 from pipeline.core.sound import Sound
-from sources.hearing import HearingSettings
+from sources.hearing import FASTEST, SLOWEST, HearingSettings
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,9 @@ class SoundWindows:
     def feed(self, samples: Array, rate: int, mono_ns: int, wall_ns: int, at_ns: int | None = None) -> list[Item]:
         """PCM `[channels, n]`, `rate` of them a second, which arrived at `mono_ns`; the first is of the media time
         `at_ns`, if anybody knows."""
+        if not SLOWEST <= rate <= FASTEST:  # what a header can claim: resampled, a packet of it might fill the memory
+            self._say(f"it claims {rate} samples a second; what comes like that is not judged")
+            return self.lose(self._hop * _SECOND // self.rate, "damaged")
         picked = self._picked(as_float(samples))
         if picked is None:
             self._say(f"there is no channel {self._channel} in it; what comes without is not judged")

@@ -40,8 +40,19 @@ def _is_there(name: str) -> Callable[[], object]:
     return look
 
 
+def _microphones() -> None:
+    from pipeline.core.errors import ThresherError
+    from sources.microphone import sounddevice
+
+    try:
+        sounddevice()
+    except ThresherError as error:
+        raise ImportError(str(error)) from None
+
+
 OPTIONAL = (
     Part("OpenCV", "drawing annotated video", "apt-get install libgl1 libglib2.0-0", _loads("cv2")),
+    Part("PortAudio", "microphones", "pip install 'thresher[sound]'; apt-get install libportaudio2", _microphones),
     Part("onnxruntime", "a second runtime", "pip install 'thresher[onnxruntime]'", _is_there("onnxruntime")),
     Part("torch", "torchvision detectors, CUDA", "pip install 'thresher[torch]'", _is_there("torch")),
     Part("websockets", "messages over WebSockets", "pip install 'thresher[chat]'", _is_there("websockets")),

@@ -1,4 +1,4 @@
-"""What every gate must do. A gate's test subclasses `GateSuite` and gives its plan."""
+"""What every gate must do. A gate's test subclasses `GateSuite`, or `SoundGateSuite`, and gives its plan."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
 from detectors import GATES
+from pipeline.core.contracts import GatePlan
 from pipeline.core.records import Array
 
 # a suite is there to be run by several classes, and time is not what it judges
@@ -34,14 +35,26 @@ def frozen(luma: Array) -> Array:
     return out
 
 
-class GateSuite(ABC):
-    """Subclass and give `plan` and its `kind` in the catalogue; pytest runs the rest."""
+class AnyGateSuite(ABC):
+    """What holds for each of them."""
 
     kind: str
 
     @abstractmethod
     def plan(self) -> Any:
         """The gate's plan, with the options that a user gets."""
+
+    def test_the_plan_is_picklable_frozen_and_in_the_catalogue(self) -> None:
+        plan = self.plan()
+        assert pickle.loads(pickle.dumps(plan)) == plan
+        assert isinstance(plan, GATES.load(self.kind)) and isinstance(plan, GatePlan)
+        assert plan.name == plan.start().name == self.kind
+        with pytest.raises(ValidationError):
+            type(plan)(nonsense=1)
+
+
+class GateSuite(AnyGateSuite):
+    """Of pictures. Subclass and give `plan` and its `kind` in the catalogue; pytest runs the rest."""
 
     def test_everything_is_new_until_something_was_judged(self) -> None:
         gate = self.plan().start()
@@ -77,14 +90,6 @@ class GateSuite(ABC):
         assert not one.changed(scene(), 1)
         assert other.changed(scene(), 1)
 
-    def test_the_plan_is_picklable_frozen_and_in_the_catalogue(self) -> None:
-        plan = self.plan()
-        assert pickle.loads(pickle.dumps(plan)) == plan
-        assert isinstance(plan, GATES.load(self.kind))
-        assert plan.name == plan.start().name == self.kind
-        with pytest.raises(ValidationError):
-            type(plan)(nonsense=1)
-
     @for_each_gate
     @given(luma=LUMA)
     def test_the_same_again_is_never_a_change(self, luma: Array) -> None:
@@ -107,3 +112,41 @@ class GateSuite(ABC):
         gate = self.plan().start()
         gate.judged(np.zeros_like(luma), 0)
         assert gate.changed(np.full_like(luma, 255), 1)
+
+
+SAMPLES = arrays(np.float32, st.integers(1, 5_000), elements=st.floats(-1, 1, width=32))
+
+
+class SoundGateSuite(AnyGateSuite):
+    """Of sound at 16 kHz. It finds that there is nothing to judge, and compares with nothing."""
+
+    @abstractmethod
+    def worth_it(self) -> Array:
+        """Half a second that it lets pass: float32 `[8000]`."""
+
+    def test_it_carries_no_verdict_and_holds_back_silence(self) -> None:
+        gate = self.plan().start()
+        assert not gate.carries
+        assert not any(gate.changed(np.zeros(1_600, np.float32), n) for n in range(50))
+
+    def test_gates_of_one_plan_share_nothing(self) -> None:
+        plan, sound = self.plan(), self.worth_it()
+        one, other = plan.start(), plan.start()
+        assert one.changed(sound, 0)
+        assert not other.changed(np.zeros(1_600, np.float32), 1)
+        assert one.changed(np.zeros(1_600, np.float32), 1), "a word may be going on"
+
+    def test_a_verdict_teaches_it_nothing(self) -> None:
+        one, other, sound = self.plan().start(), self.plan().start(), self.worth_it()
+        one.judged(sound, 0)
+        for n in range(0, len(sound), 800):
+            piece = sound[n : n + 800]
+            assert one.changed(piece, n) == other.changed(piece, n)
+
+    @for_each_gate
+    @given(samples=SAMPLES)
+    def test_any_sound_is_heard_and_left_as_it_is(self, samples: Array) -> None:
+        samples.flags.writeable = False
+        gate = self.plan().start()
+        assert gate.changed(samples, 0) in {True, False}
+        assert gate.changed(samples, 1) in {True, False}

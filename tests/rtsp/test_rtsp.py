@@ -19,6 +19,7 @@ import pytest
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.records import Chunk, Item
 from pipeline.engine.isolation import Isolated
+from sources.hearing import SoundTrack
 from sources.rtsp import Rtsp
 from tests.contracts import source_suite as suite
 from tests.rtsp.rtsp_servers import RtspServer
@@ -333,3 +334,26 @@ def test_in_a_process_of_its_own(own_server: RtspServer) -> None:
     reader.close()
     with pytest.raises(SourceLost, match="Connection refused"):
         plan.open(suite.STREAM)
+
+
+@pytest.mark.slow
+def test_pictures_and_sound_of_a_camera_on_one_clock(caplog: pytest.LogCaptureFixture) -> None:
+    name = f"{suite.STREAM}.sound"
+    with RtspServer("live=pattern:320x240@15+sound", "mute=pattern:320x240@15") as server:
+        plan = Rtsp(url=server.url("live"), sound=SoundTrack(window_s=0.5))
+        suite.check_plan(plan)
+        _, items = suite.read(plan, most=100)
+        pictures = [item for item in items if item.stream == suite.STREAM]
+        heard = [item for item in items if item.stream == name]
+        suite.check_items(pictures, intact=False)
+        suite.check_items(heard, intact=False, stream=name)
+        sounds, seen = suite.chunks(heard), suite.chunks(pictures)
+        assert len(sounds) >= 20 and len(seen) >= 20
+        assert max(abs(float(abs(c.payload.sample()).max())) for c in sounds) == pytest.approx(0.8, abs=0.2)
+        assert abs(sounds[-1].pts_ns + sounds[-1].duration_ns - seen[-1].pts_ns) < 1_000_000_000
+        assert sorted(c.mono_ns for c in sounds) == [c.mono_ns for c in sounds]
+        with caplog.at_level(logging.WARNING):
+            reader = Rtsp(url=server.url("mute"), sound=SoundTrack()).open(suite.STREAM)
+        assert len(chunks(iter(reader), 5)) == 5, "one without sound goes on without"
+        reader.close()
+        assert "it has no sound track; only its pictures are judged" in caplog.text

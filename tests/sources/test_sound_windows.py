@@ -223,3 +223,10 @@ def test_full_scale_of_every_type(dtype: type) -> None:
 
 def test_a_double_beyond_all_floats_is_damage_not_a_warning() -> None:
     assert suite.gaps(heard([(np.array([[1e300] * 1600]), 16_000)], rate=16_000), "damaged") == 1
+
+
+@pytest.mark.parametrize("rate", [0, 1, 10**9])
+def test_a_rate_that_nobody_means_is_damage(rate: int, caplog: pytest.LogCaptureFixture) -> None:
+    items = heard([(noise(1600), 16_000), (noise(60_000), rate), (noise(1600), 16_000)], rate=16_000)
+    assert suite.gaps(items, "damaged") == 1 and len(suite.chunks(items)) == 2
+    assert f"it claims {rate} samples" in caplog.text

@@ -30,7 +30,8 @@ def json_schema() -> Schema:
 
     made = _Definitions()
     source, gate = made.one_of(SOURCES), made.one_of(GATES, {"refresh_s": {"type": "number", "exclusiveMinimum": 0}})
-    for option in source["oneOf"]:
+    tracks = [shape for shape in made.definitions.values() if "gate" in shape.get("properties", {})]
+    for option in (*source["oneOf"], *tracks):
         option["properties"]["gate"] = {"anyOf": [{"enum": GATES.kinds()}, {"$ref": "#/$defs/gate"}, {"type": "null"}]}
     cascade = made.of(CascadeSections)
     cascade["properties"] |= {

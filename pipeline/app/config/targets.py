@@ -15,9 +15,9 @@ from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
 
 CONFIG_SUFFIXES = frozenset({".yaml", ".yml"})
-TEXT_SUFFIXES = frozenset({".jsonl", ".log", ".ndjson", ".txt"})
 SOUND_SUFFIXES = frozenset({".aac", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"})
 """Of files that hold nothing but sound, as a rule: for others a config says `kind: sound`."""
+TEXT_SUFFIXES = frozenset({".jsonl", ".log", ".ndjson", ".txt"})
 STDIN = "-"
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -84,8 +84,9 @@ def _source_in(target: str, taken: Iterable[str]) -> tuple[str, dict[str, Any]]:
         raise InputError(_absent(path), secrets.redact(target))
     if not path.is_file() and not path.is_fifo():
         raise InputError("is no file that could hold a film, and no camera", secrets.redact(target))
-    suffix = path.suffix.lower()
-    kind = "sound" if suffix in SOUND_SUFFIXES else "lines" if suffix in TEXT_SUFFIXES else "file"
+    if path.suffix.lower() in TEXT_SUFFIXES:
+        return _name(path.stem, taken), {"kind": "lines", "path": target}
+    kind = "sound" if path.suffix.lower() in SOUND_SUFFIXES else "file"
     return _name(path.stem, taken), {"kind": kind, "path": target}
 
 
