@@ -42,7 +42,7 @@ class _Loader:
             for name, source in sources.items()
         }
         chosen |= {
-            name: cascades.choose(sources[source].tracks[track].cascade, ("sources", source, track, "cascade"))
+            name: cascades.choose(sources[source].tracks[track].cascade, ("sources", source, track, "cascade"), "sound")
             for name, (source, track) in tracks.items()
         }
         named = data.get("sources")
