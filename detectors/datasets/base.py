@@ -16,7 +16,7 @@ from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import BadPicture, read_beside, read_picture
 from pipeline.core.records import Array
 from pipeline.core.sound import Sound, SoundSpec
-from pipeline.core.sounds import read_sound
+from pipeline.core.sounds import centred, read_sound
 from pipeline.core.text import Text, TextSpec
 
 _LONGEST_LABEL, _LONGEST_REMARK = 100, 300
@@ -52,7 +52,7 @@ class Sample:
     def payload(self, spec: Spec) -> Payload:
         """As a source hands it over to a model of `spec`. Raises `BadPicture` where it cannot be read."""
         if isinstance(spec, SoundSpec):
-            return Sound(read_sound(self.file, spec.rate), spec.rate, 0)
+            return Sound(centred(read_sound(self.file, spec.rate), spec.samples), spec.rate, 0)
         if isinstance(spec, TextSpec):
             if self.text is None:
                 raise BadPicture("is no text")

@@ -25,7 +25,7 @@ STEP = 4 * HOP  # samples between two answers: 40 ms
 FRAMES = MEL_FRAMES // 4  # 25
 FRAME_CENTRE = (3 * HOP + FFT) // 2  # samples from a window's beginning to the centre of its first answer
 FLOOR = 1e-6  # added to mel power before the logarithm
-SCALE = 4.0  # nepers; a fixed divisor that brings log-mel to about unit variance
+_LOWEST, _SCALE = -7.0, 3.0  # nepers: what is further below is silence; and what makes of it about unit variance
 
 
 class SoundArchitecture(Settings):
@@ -49,18 +49,6 @@ def mel_filters(bins: int = FFT // 2 + 1, mels: int = MELS, rate: int = RATE) ->
     widths = corners[1:] - corners[:-1]
     up, down = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
     return torch.clamp(torch.minimum(up, down), min=0.0).float()
-
-
-LIFTER = 16  # cepstral coefficients that are kept of a mel spectrum
-
-
-def smoother(mels: int = MELS, kept: int = LIFTER) -> Tensor:
-    """`[mels, mels, 1]`: a 1×1 convolution that keeps the first `kept` cepstral coefficients of every frame, as picture:
-    formants stay, the ripple of a voice's pitch goes (Bogert et al. 1963; Davis & Mermelstein 1980)."""
-    n = torch.arange(mels, dtype=torch.float64)
-    basis = torch.cos(math.pi * n[:kept, None] * (n[None] + 0.5) / mels) * math.sqrt(2.0 / mels)
-    basis[0] /= math.sqrt(2.0)
-    return (basis.T @ basis).float()[:, :, None]
 
 
 class MelPower(nn.Module):  # type: ignore[misc]  # torch is untyped to the checker
@@ -91,32 +79,18 @@ class MelPower(nn.Module):  # type: ignore[misc]  # torch is untyped to the chec
 
 
 class LogMel(nn.Module):  # type: ignore[misc]
-    """float32 `[N, S]` samples → log-mel picture `[N, 1, MELS, T]`, its mean over time taken out of every band
-    (cepstral mean normalisation, Atal 1974: a microphone's response is a constant in the logarithm)."""
+    """float32 `[N, S]` samples → log-mel picture `[N, 1, MELS, T]`, measured from the window's own mean power and cut
+    off 7 nepers below it: how loud somebody speaks tells no word."""
 
-    def __init__(self, centre: str = "band") -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.power = MelPower()
-        self.centre = centre
-        smooth = smoother() if LIFTER else None
-        self.register_buffer("lifter", smooth, persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         power = self.power(samples)
-        picture = torch.log(power + FLOOR)
-        if self.centre == "level":
-            level = torch.log(power.mean((1, 2), keepdim=True) + FLOOR)
-            picture = torch.clamp(picture - level, min=-7.0) / 3.0 + 1.0
-            if self.lifter is not None:
-                picture = F.conv1d(picture, self.lifter)
-            return picture[:, None]
-        if self.centre == "band":
-            picture = picture - picture.mean(2, keepdim=True)
-        elif self.centre == "window":
-            picture = picture - picture.mean((1, 2), keepdim=True)
-        else:
-            picture = picture + 2.0
-        return (picture / SCALE)[:, None]
+        level = torch.log(power.mean((1, 2), keepdim=True) + FLOOR)
+        picture = torch.log(power + FLOOR) - level
+        return (picture.clamp(min=_LOWEST) / _SCALE + 1.0)[:, None]
 
 
 def _norm(conv: nn.Module, channels: int, relu: bool = True) -> list[nn.Module]:
@@ -163,21 +137,22 @@ class Separable(nn.Module):  # type: ignore[misc]
 
 
 class Tail(nn.Module):  # type: ignore[misc]
-    """The mean over what is left of the frequency axis (a voice's formants may lie a little higher or lower); then
-    depthwise-separable convolutions over time with wide kernels (as MatchboxNet, Majumdar & Ginsburg 2020,
-    arXiv 2004.08531), so that a frame's answer knows the whole word; then one linear layer a frame.
-    `[N, channels, height, T]` → logits `[N, T, 1 + classes]`."""
+    """What is left of the frequency axis is folded into channels; then depthwise-separable convolutions over time with
+    wide kernels (as MatchboxNet, Majumdar & Ginsburg 2020, arXiv 2004.08531), so that a frame's answer knows the whole
+    word; then one linear layer a frame. `[N, channels, height, T]` → logits `[N, T, 1 + classes]`."""
 
-    def __init__(self, channels: int, width: int, classes: int, layers: int, kernel: int, drop: float) -> None:
+    def __init__(
+        self, channels: int, height: int, width: int, classes: int, *, layers: int, kernel: int, drop: float
+    ) -> None:
         super().__init__()
-        self.fold = nn.Sequential(*_norm(nn.Conv2d(channels, width, 1, bias=False), width))
+        self.fold = nn.Sequential(*_norm(nn.Conv2d(channels, width, (height, 1), bias=False), width))
         self.time = nn.Sequential(*(Separable(width, width, (1, 1), (1, kernel)) for _ in range(layers)))
         self.drop = nn.Dropout(drop)
         self.answer = nn.Conv2d(width, 1 + classes, 1)
 
     def hidden(self, x: Tensor) -> Tensor:
         """`[N, width, 1, T]`, what the last layer judges."""
-        return self.drop(self.time(self.fold(x.mean(2, keepdim=True))))
+        return self.drop(self.time(self.fold(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.answer(self.hidden(x)).squeeze(2).transpose(1, 2)
@@ -203,10 +178,10 @@ class SoundNetwork(nn.Module):  # type: ignore[misc]
 class Heavy(SoundNetwork):
     """A small ResNet on the log-mel picture 48 × 100; time stride 4, frequency stride 16."""
 
-    def __init__(self, classes: int = 10, width: int = 24, centre: str = "band") -> None:
+    def __init__(self, classes: int = 10, width: int = 24) -> None:
         super().__init__()
         w = width
-        self.features = LogMel(centre)
+        self.features = LogMel()
         self.trunk = nn.Sequential(
             *_norm(nn.Conv2d(1, w, 3, (2, 2), 1, bias=False), w),  # 24 × 50
             Basic(w, w, (1, 1)),
@@ -215,26 +190,24 @@ class Heavy(SoundNetwork):
             Basic(2 * w, 3 * w, (2, 1)),  # 6 × 25
             Basic(3 * w, 4 * w, (2, 1)),  # 3 × 25
         )
-        self.tail = Tail(4 * w, 128, classes, layers=2, kernel=9, drop=0.3)
+        self.tail = Tail(4 * w, 3, 128, classes, layers=2, kernel=9, drop=0.2)
 
 
 class Cheap(SoundNetwork):
     """A small MobileNet on the same picture: depthwise-separable 3×3, then over time alone."""
 
-    def __init__(self, classes: int = 10, width: int = 16, centre: str = "band") -> None:
+    def __init__(self, classes: int = 10, width: int = 16) -> None:
         super().__init__()
         w = width
-        self.features = LogMel(centre)
+        self.features = LogMel()
         self.trunk = nn.Sequential(
             *_norm(nn.Conv2d(1, w, 3, (2, 2), 1, bias=False), w),  # 24 × 50
             Separable(w, 2 * w, (2, 2)),  # 12 × 25
             Separable(2 * w, 2 * w, (1, 1)),
             Separable(2 * w, 3 * w, (2, 1)),  # 6 × 25
             Separable(3 * w, 3 * w, (1, 1)),
-            Separable(3 * w, 4 * w, (2, 1)),  # 3 × 25
-            Separable(4 * w, 4 * w, (1, 1)),
         )
-        self.tail = Tail(4 * w, 96, classes, layers=4, kernel=9, drop=0.2)
+        self.tail = Tail(3 * w, 6, 80, classes, layers=4, kernel=9, drop=0.1)
 
 
 class Reading(nn.Module):  # type: ignore[misc]

@@ -18,8 +18,8 @@ _ENDS = frozenset(b" " + OF_THE_AUTHOR + OF_THE_ROOM + b"\0")
 
 class Passages(Classification):
     """Scores `[N, C]` of the message, as `classification` has them; and, where there is an output `places` `[N, C]`,
-    for each label the byte that speaks most for it. Its word is looked up for the likeliest label, unless that says that
-    nothing is wrong."""
+    for each label the byte that speaks most for it. Its word is looked up for the likeliest label, unless that says
+    that nothing is wrong."""
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest)

@@ -14,6 +14,7 @@ from numpy.random import Generator
 from pipeline.core.records import Array as Floats
 
 RATE = 8000
+_TRIES = 50
 _BLOCK = 80  # samples of an energy reading: 10 ms
 
 
@@ -26,6 +27,7 @@ class Word:
     label: int
     first: int
     last: int
+    reversible: bool = True  # backwards it is another sound, and none of the words
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def _runs(on: Floats) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def word(samples: Floats, label: int, around: int = 1000) -> Word:
+def word(samples: Floats, label: int, around: int = 1000, *, reversible: bool = True) -> Word:
     """A clip of one word, cut to what sounds and up to `around` samples to both sides (weak fricatives are often below
     any threshold), faded in and out over 5 ms."""
     first, last = voiced(samples)
@@ -73,7 +75,7 @@ def word(samples: Floats, label: int, around: int = 1000) -> Word:
     ramp = np.linspace(0, 1, min(40, len(part) // 2), dtype=np.float32)
     part[: len(ramp)] *= ramp
     part[len(part) - len(ramp) :] *= ramp[::-1]
-    return Word(part, label, first, last)
+    return Word(part, label, first, last, reversible)
 
 
 def resampled(samples: Floats, speed: float) -> Floats:
@@ -194,10 +196,6 @@ def tone(rng: Generator, count: int) -> Floats:
     return (out * rise * np.exp(-time * rng.uniform(0, 6))).astype(np.float32)
 
 
-# reversed, these sound much as before: no negatives
-_SAME_BACKWARDS = frozenset((1, 6, 8, 9))
-
-
 def distractor(rng: Generator, words: Sequence[Word]) -> Floats:
     """A sound that is no word, root mean square about 0.1: a word backwards, a short piece of one, clicks, a note, a
     burst of noise, two words on top of each other backwards."""
@@ -229,10 +227,12 @@ def distractor(rng: Generator, words: Sequence[Word]) -> Floats:
 
 
 def _backwards(rng: Generator, words: Sequence[Word]) -> Floats:
-    while True:
+    chosen = words[int(rng.integers(len(words)))]
+    for _ in range(_TRIES):
+        if chosen.reversible:
+            break
         chosen = words[int(rng.integers(len(words)))]
-        if chosen.label not in _SAME_BACKWARDS:
-            return resampled(chosen.samples[::-1], float(rng.uniform(0.8, 1.25)))
+    return resampled(chosen.samples[::-1], float(rng.uniform(0.8, 1.25)))
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class Sizes:
 
     speed: tuple[float, float] = (0.75, 1.3)
     stretch: float = 0.25
-    equaliser: float = 4.0  # dB
+    equaliser: float = 3.0  # dB
     room: float = 0.2
     nothing: float = 0.08
     sounds: float = 0.2  # chance that a place is taken by a distractor

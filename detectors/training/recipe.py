@@ -67,11 +67,14 @@ class SoundAugmentation(Settings):
 
     nothing: float = Field(default=0.08, ge=0, le=1, description="share of stretches without a word")
     distractors: float = Field(default=0.2, ge=0, lt=1, description="share of sounds that are none of the words")
-    speed: float = Field(default=0.3, ge=0, lt=0.7, description="words are up to this share faster or slower")
+    speed: float = Field(default=0.25, ge=0, lt=0.7, description="words are up to this share faster or slower")
     room: float = Field(default=0.2, ge=0, le=1, description="share that is heard in a room")
     clean: float = Field(default=0.3, ge=0, le=1, description="share without background")
     least_ratio_db: float = Field(default=3.0, ge=-20, le=60, description="of words to background, at the loudest")
-    warp: float = Field(default=0.15, ge=0, lt=0.5, description="pitches are moved by up to this share")
+    warp: float = Field(default=0.1, ge=0, lt=0.5, description="pitches are moved by up to this share")
+    palindromes: tuple[int, ...] = Field(
+        default=(), description="classes that sound much the same backwards: words played so are taken for no word"
+    )
 
 
 class SoundRecipe(Schedule):

@@ -17,8 +17,7 @@ from detectors.training.matter import Batch, Matter, Pick
 from detectors.training.recipe import SoundRecipe
 from pipeline.core.errors import InputError
 from pipeline.core.records import Array
-from pipeline.core.sound import SoundSpec
-from pipeline.core.sounds import BadSound
+from pipeline.core.sounds import BadSound, read_sound
 
 _SMOOTHING = 0.05
 Ask = Callable[[Array], Array]
@@ -35,16 +34,15 @@ class SoundMatter(Matter):
         self.recipe, self.taught = recipe, taught
         self.words, self.left_out = [], []
         seen = hashlib.blake2b(digest_size=16)
-        spec = SoundSpec(RATE, SAMPLES)
         for sample in samples:
             try:
-                heard = sample.payload(spec).samples  # type: ignore[attr-defined]  # a sound, or no sound
+                heard = read_sound(sample.file, RATE)
             except BadSound as error:
                 self.left_out.append(f"{sample.name}: {error}")
                 continue
             kind = int(sample.classes[0])
             seen.update(sample.name.encode() + bytes([kind % 256]) + heard.tobytes())
-            self.words.append(word(heard, kind))
+            self.words.append(word(heard, kind, reversible=kind not in recipe.augment.palindromes))
         self.digest = seen.hexdigest()
         if not self.words:
             raise InputError("no sound of the training data can be read", "data")

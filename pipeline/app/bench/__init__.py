@@ -18,6 +18,7 @@ BENCHES = Catalogue(
         "still": "pipeline.app.bench.film:still_bench",
         "resnet": "pipeline.app.bench.resnet:bench",
         "line": "pipeline.app.bench.line:bench",
+        "text": "pipeline.app.bench.text:bench",
         "start": "pipeline.app.bench.processes:start_bench",
         "memory": "pipeline.app.bench.processes:memory_bench",
         "rtsp": "pipeline.app.bench.rtsp:rtsp_bench",

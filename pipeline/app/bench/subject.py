@@ -63,6 +63,20 @@ def plan(name: str, source: Source, judged_by: Generation, gate: Gate | None = N
     return StreamPlan(name, source, "bench", judged_by, gate)
 
 
+def latencies(source: Source, judged_by: Generation) -> list[float]:
+    """Seconds from each window's arrival to its result. Raises `ThresherError` if any window got none."""
+    sink = Counting(keep=True)
+    pipeline = Pipeline([plan("bench", source, judged_by)], {"count": sink})
+    try:
+        pipeline.start()
+        pipeline.wait(LONGEST_S)
+    finally:
+        pipeline.stop()
+    if sink.tally.others or not sink.tally.results:
+        raise ThresherError(f"the bench did not run through: {sink.tally.results} results, {sink.tally.others} others")
+    return [outcome.latency_ns / 1e9 for outcome in sink.tally.outcomes]
+
+
 def run_through(source: Source, judged_by: Generation, gate: Gate | None = None) -> int:
     """Run `source` to its end; how many results came. Raises `ThresherError` if any window got none."""
     sink = Counting()
