@@ -296,7 +296,8 @@ class Training:
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Norms and biases do not decay."""
-    heavy = [p for p in network.parameters() if p.ndim > 1]
-    light = [p for p in network.parameters() if p.ndim <= 1]
+    """Norms and biases do not decay, nor do tables, of which a step sees a few rows."""
+    tables = {id(p) for m in network.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    heavy = [p for p in network.parameters() if p.ndim > 1 and id(p) not in tables]
+    light = [p for p in network.parameters() if p.ndim <= 1 or id(p) in tables]
     return [{"params": heavy, "weight_decay": decay}, {"params": light, "weight_decay": 0.0}]
