@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from pipeline.core.contracts import Stage
 from pipeline.core.media import View
 from pipeline.core.payloads import tile_of
 from pipeline.core.records import Array, Findings
+from pipeline.core.text import TextSpec
 
 
 class ModelStage(Stage):
@@ -55,11 +57,22 @@ class ModelStage(Stage):
             left = len(views) - len(findings)
             size = max((s for s in session.batches if s <= left), default=session.batches[0])
             part = views[len(findings) : len(findings) + size]
-            findings += self._decoder.read(session.infer(_stacked(part, size)), part)
+            findings += self._decoder.read(session.infer(self._stacked(part, size)), part)
         return findings
 
+    def _stacked(self, views: Sequence[Any], size: int) -> Array:
+        """`[size, …]`, the last view again and again where there are fewer; of text no longer than it has to be."""
+        given = [view.data for view in views]
+        stacked = np.stack(given + [given[-1]] * (size - len(given)))
+        if isinstance(self.spec, TextSpec) and len(self.spec.lengths) > 1:
+            return stacked[:, : self.spec.long_enough(views)]
+        return stacked
+
     def warm(self) -> None:
-        _warm(self.session, self.spec.shape, self.spec.dtype)
+        for length in self.spec.lengths if isinstance(self.spec, TextSpec) else ():
+            _warm(self.session, (length,), self.spec.dtype)
+        if not isinstance(self.spec, TextSpec):
+            _warm(self.session, self.spec.shape, self.spec.dtype)
         if self._tiles is not None and (tile := tile_of(self.spec)) is not None:
             _warm(self._tiles, (tile, tile, 3), self.spec.dtype)
 
@@ -91,9 +104,3 @@ def _warm(session: Session, shape: tuple[int, ...], dtype: str) -> None:
         for size in session.batches:
             empty = np.zeros((size, *shape), dtype)
             list(pool.map(session.infer, [empty] * session.workers))
-
-
-def _stacked(views: Sequence[View], size: int) -> Array:
-    """`[size, …]`, the last view again and again where there are fewer."""
-    given = [view.data for view in views]
-    return np.stack(given + [given[-1]] * (size - len(given)))

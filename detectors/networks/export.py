@@ -54,7 +54,8 @@ def save_signal(network: Any, spec: Spec, outputs: Sequence[str], path: Path, *,
 
     example = torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype))
     with _quiet():
-        model = convert_model(network, example_input=example, input=[(-1, *spec.shape)])
+        shape = (-1,) if spec.medium == "text" else spec.shape  # of text, no more is read than there is
+        model = convert_model(network, example_input=example, input=[(-1, *shape)])
     model.inputs[0].get_tensor().set_names({spec.medium})
     for port, name in zip(model.outputs, outputs, strict=True):
         port.get_tensor().set_names({name})

@@ -7,7 +7,6 @@ inside the graph, in int32 that cannot overflow, so an exported model begins at 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import Literal
 
 import torch

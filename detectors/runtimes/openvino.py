@@ -176,7 +176,13 @@ def _as_it_lies(model: Model, properties: dict[str, str]) -> Any | None:
         return None  # whoever prepares it finds the words for what is wrong
     begins = [(port.get_partial_shape(), port.get_element_type()) for port in compiled.inputs]
     ends = {port.get_element_type() for port in compiled.outputs if port.get_element_type().is_real()}
-    return compiled if begins == [(ov.PartialShape([-1, *spec.shape]), _type(spec))] and ends <= {ov.Type.f32} else None
+    ours = [(ov.PartialShape([-1, *_sides(spec)]), _type(spec))]
+    return compiled if begins == ours and ends <= {ov.Type.f32} else None
+
+
+def _sides(spec: Spec) -> list[int]:
+    """Of one view; -1 where it may be shorter."""
+    return [-1] if spec.medium == "text" else list(spec.shape)
 
 
 def _type(spec: Spec) -> Any:
@@ -187,7 +193,7 @@ def _prepared_signal(graph: Any, model: Model, spec: Spec) -> tuple[Any, int | N
     """A graph of sound or text, which has to begin as its views are."""
     ov = openvino()
     port = _input_port(graph, model.manifest.input, model.weights)
-    wanted = ov.PartialShape([-1, *spec.shape])
+    wanted = ov.PartialShape([-1, *_sides(spec)])
     if port.get_element_type() != _type(spec) or not port.get_partial_shape().compatible(wanted):
         raise InputError(
             f"takes {port.get_element_type().get_type_name()} {port.get_partial_shape()}, but {spec.medium} comes as"

@@ -17,6 +17,7 @@ from pipeline.core.media import Key, Medium, Payload, Spec
 from pipeline.core.plain import plain
 from pipeline.core.records import Array, Box
 
+_SHORTEST = 128
 OF_THE_AUTHOR, OF_THE_ROOM = b"\x01", b"\x02"
 """What stands before an earlier message of the same author, and before one of somebody else in the room."""
 
@@ -36,6 +37,16 @@ class TextSpec(Spec):
         return (self.length,)
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many bytes are worth reading at once, ascending: most messages leave most of a long view empty."""
+        return (*(_SHORTEST << power for power in range(16) if _SHORTEST << power < self.length), self.length)
+
+    def long_enough(self, views: Sequence[TextView]) -> int:
+        """The least of `lengths` that holds all of them."""
+        used = max(view.used for view in views)
+        return next(length for length in self.lengths if used < length or length == self.length)
+
+    @property
     def dtype(self) -> str:
         return "uint8"
 
@@ -49,6 +60,7 @@ class TextView(media.View):
 
     codes: Array
     text: Text
+    used: int = 0  # bytes that are not empty
 
     @property
     def data(self) -> Array:
@@ -94,7 +106,7 @@ class Text(Payload):
             codes = self._with_context(spec.length)
         if len(codes) > spec.length:
             codes = codes[: spec.length]
-        return TextView(np.frombuffer(codes.ljust(spec.length, b"\0"), np.uint8), self)
+        return TextView(np.frombuffer(codes.ljust(spec.length, b"\0"), np.uint8), self, len(codes))
 
     def _with_context(self, length: int) -> bytes:
         parts, left = [self.plain], length - len(self.plain)
