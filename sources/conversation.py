@@ -229,7 +229,7 @@ class _Memory:
     def __init__(self, of_author: int, of_room: int) -> None:
         self._of_author, self._of_room = of_author, of_room
         self._authors: OrderedDict[str, tuple[bytes, ...]] = OrderedDict()
-        self._rooms: OrderedDict[str, tuple[tuple[str, bytes], ...]] = OrderedDict()
+        self._rooms: OrderedDict[str, tuple[tuple[str, ...], tuple[bytes, ...]]] = OrderedDict()
 
     def before(self, author: str, room: str, said: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """What the author and what others in the room said before, now that `said` is said. Without a name everybody is
@@ -243,9 +243,11 @@ class _Memory:
             if len(self._authors) > _MOST_REMEMBERED:
                 self._authors.popitem(last=False)
         if self._of_room:
-            past = self._rooms.get(room, ())
-            around = tuple(words for who, words in past if not author or who != author)
-            self._rooms[room] = ((author, said), *past)[: self._of_room]
+            authors, around = self._rooms.get(room, ((), ()))
+            most = self._of_room
+            self._rooms[room] = (author, *authors)[:most], (said, *around)[:most]
+            if author and author in authors:
+                around = tuple(words for who, words in zip(authors, around, strict=True) if who != author)
             self._rooms.move_to_end(room)
             if len(self._rooms) > _MOST_REMEMBERED:
                 self._rooms.popitem(last=False)
