@@ -121,6 +121,8 @@ class Talk:
         messages = self._read_json(text)
         if messages is None:
             return [self.damaged()]
+        if len(messages) == 1:
+            return self.said(messages[0], moment)
         return [item for said in messages for item in self.said(said, moment)]
 
     def read(self, data: bytes) -> list[Said] | None:
@@ -188,24 +190,27 @@ def parsed(text: str) -> list[Said] | None:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    messages = [of_document(one) for one in (document if isinstance(document, list) else [document])]
-    return None if None in messages else [said for said in messages if said is not None]
+    if isinstance(document, list):
+        messages = [of_document(one) for one in document]
+        return None if None in messages else [said for said in messages if said is not None]
+    said = of_document(document)
+    return None if said is None else [said]
 
 
 def of_document(document: Any) -> Said | None:
     """A message that came as an object; None where it has no `text`."""
     if not isinstance(document, dict) or not isinstance(text := document.get("text"), str):
         return None
-    return Said(
-        text,
-        _name(document.get("user", document.get("author"))),
-        _name(document.get("room", document.get("channel"))),
-        wall_ns_of(document.get("time")),
-    )
+    author = document.get("user") or document.get("author") or ""
+    room = document.get("room") or document.get("channel") or ""
+    sent = document.get("time")
+    return Said(text, _name(author), _name(room), None if sent is None else wall_ns_of(sent))
 
 
 def _name(value: object) -> str:
-    return str(value)[:_LONGEST_NAME] if isinstance(value, str | int) else ""
+    if isinstance(value, str):
+        return value[:_LONGEST_NAME]
+    return str(value)[:_LONGEST_NAME] if isinstance(value, int) else ""
 
 
 def wall_ns_of(value: object) -> int | None:
@@ -229,7 +234,7 @@ class _Memory:
     def __init__(self, of_author: int, of_room: int) -> None:
         self._of_author, self._of_room = of_author, of_room
         self._authors: OrderedDict[str, tuple[bytes, ...]] = OrderedDict()
-        self._rooms: OrderedDict[str, tuple[tuple[str, bytes], ...]] = OrderedDict()
+        self._rooms: OrderedDict[str, tuple[tuple[str, ...], tuple[bytes, ...]]] = OrderedDict()
 
     def before(self, author: str, room: str, said: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """What the author and what others in the room said before, now that `said` is said. Without a name everybody is
@@ -243,9 +248,11 @@ class _Memory:
             if len(self._authors) > _MOST_REMEMBERED:
                 self._authors.popitem(last=False)
         if self._of_room:
-            past = self._rooms.get(room, ())
-            around = tuple(words for who, words in past if not author or who != author)
-            self._rooms[room] = ((author, said), *past)[: self._of_room]
+            authors, around = self._rooms.get(room, ((), ()))
+            most = self._of_room
+            self._rooms[room] = (author, *authors)[:most], (said, *around)[:most]
+            if author and author in authors:
+                around = tuple(words for who, words in zip(authors, around, strict=True) if who != author)
             self._rooms.move_to_end(room)
             if len(self._rooms) > _MOST_REMEMBERED:
                 self._rooms.popitem(last=False)

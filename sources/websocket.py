@@ -45,7 +45,7 @@ class WebSocket(Conversation):
     say: tuple[str, ...] = Field((), repr=False, description="with `url`: what to send once connected, to subscribe")
     verdicts: bool = Field(False, description="with `listen`: send clients the outcomes of their messages")
     connections: int = Field(1024, ge=1, le=65536, description="with `listen`: who may be connected at once")
-    waiting: int = Field(4096, ge=1, le=65536, description="frames that may wait to be taken in")
+    waiting: int = Field(1024, ge=1, le=65536, description="frames that may wait to be taken in")
     connect_s: PositiveFloat = Field(5.0, le=600, description="how long a handshake may take")
 
     @model_validator(mode="after")

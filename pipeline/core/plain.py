@@ -150,9 +150,9 @@ def composed(text: str) -> str:
 def _once(text: str) -> tuple[str, bool]:
     """All steps, and whether they may have made more to do for another pass."""
     if text.isascii():
-        text = text.lower()
+        text = text.lower().strip()
         if not _looks_tricky(text):
-            return _spaced(text)
+            return _spaced(text) if "  " in text else (text, False)
     changed = False
     for hint, pattern, put in BEFORE:
         if hint(text):

@@ -47,6 +47,33 @@ def _of_means(
     return save(path, nodes, {"picture": picture}, outputs, {"weights": weights, "bias": bias}, metadata)
 
 
+def exclaims(folder: Path, length: int = 128) -> Path:
+    """A model folder: a message with a `!` in it is `bad`, else `good`."""
+    folder.mkdir(parents=True)
+    nodes = [
+        helper.make_node("Equal", ["codes", "sign"], ["same"]),
+        helper.make_node("Cast", ["same"], ["ones"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["ones"], ["any"], axes=[1], keepdims=1),
+        helper.make_node("MatMul", ["any", "weights"], ["logits"]),
+        helper.make_node("Add", ["logits", "bias"], ["shifted"]),
+        helper.make_node("Softmax", ["shifted"], ["scores"], axis=1),
+    ]
+    constants = {
+        "sign": np.array([ord("!")], np.uint8),
+        "weights": np.array([[-8.0, 8.0]], np.float32),
+        "bias": np.array([4.0, -4.0], np.float32),
+    }
+    path = folder / "model.onnx"
+    weights = save(path, nodes, {"codes": ["N", length]}, {"scores": ["N", 2]}, constants, element="UINT8")
+    write_manifest(
+        described(
+            weights, name="exclaims", labels=("good", "bad"), view={"length": length}, input=Input(dtype="uint8")
+        ).manifest,
+        folder / MANIFEST,
+    )
+    return folder
+
+
 def save(
     path: Path,
     nodes: list[Any],
