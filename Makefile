@@ -3,7 +3,7 @@
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
-TORCH  := torch==2.14.1 torchvision==0.29.1
+TORCH  := torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0
 
 .PHONY: demo test lint types check bench clean
 .DEFAULT_GOAL := demo

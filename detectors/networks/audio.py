@@ -11,6 +11,7 @@ import math
 from typing import Literal
 
 import torch
+import torchaudio
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,21 +37,6 @@ class SoundArchitecture(Settings):
     channels: int = Field(default=24, ge=8, le=256, description="of the first convolution; the others follow from it")
 
 
-def mel_filters(bins: int = FFT // 2 + 1, mels: int = MELS, rate: int = RATE) -> Tensor:
-    """Triangular filters `[bins, mels]` on the HTK mel scale, 2595 log10(1 + f / 700), peak 1, from 0 Hz to rate / 2.
-
-    Stevens, Volkmann & Newman 1937; this form as in HTK (Young et al.) and `torchaudio.functional.melscale_fbanks`
-    (mel_scale="htk", norm=None).
-    """
-    frequencies = torch.linspace(0, rate / 2, bins, dtype=torch.float64)
-    top = 2595.0 * math.log10(1.0 + rate / 2 / 700.0)
-    corners = 700.0 * (10.0 ** (torch.linspace(0, top, mels + 2, dtype=torch.float64) / 2595.0) - 1.0)
-    slopes = corners[None] - frequencies[:, None]  # [bins, mels + 2]
-    widths = corners[1:] - corners[:-1]
-    up, down = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
-    return torch.clamp(torch.minimum(up, down), min=0.0).float()
-
-
 class MelPower(nn.Module):  # type: ignore[misc]  # torch is untyped to the checker
     """float32 `[N, S]` samples → mel power `[N, MELS, (S - 256) // 80 + 1]`.
 
@@ -67,8 +53,9 @@ class MelPower(nn.Module):  # type: ignore[misc]  # torch is untyped to the chec
         window = 0.5 - 0.5 * torch.cos(2 * math.pi * n / FFT)  # periodic, as torch.hann_window
         angle = 2 * math.pi * torch.remainder(k[:, None] * n[None], FFT) / FFT
         kernels = torch.cat([torch.cos(angle) * window, torch.sin(angle) * window])[:, None]
+        bank = torchaudio.functional.melscale_fbanks(FFT // 2 + 1, 0.0, RATE / 2, MELS, RATE)
         self.register_buffer("kernels", kernels.float(), persistent=False)  # [258, 1, 256]
-        self.register_buffer("bank", mel_filters().T[:, :, None].contiguous(), persistent=False)  # [MELS, 129, 1]
+        self.register_buffer("bank", bank.T[:, :, None].contiguous(), persistent=False)  # [MELS, 129, 1]
 
     def forward(self, samples: Tensor) -> Tensor:
         # a comparison with NaN is false: this form survives every exporter

@@ -27,6 +27,7 @@ def workplace(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "inbox").mkdir()
     monkeypatch.setenv("CAM_URL", URL)
     monkeypatch.setenv("CAM_PASSWORD", "s3cretpw")
+    monkeypatch.setenv("CHAT_CHANNEL", "#somebody")
     return tmp_path
 
 
