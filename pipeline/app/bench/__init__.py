@@ -19,6 +19,7 @@ BENCHES = Catalogue(
         "resnet": "pipeline.app.bench.resnet:bench",
         "line": "pipeline.app.bench.line:bench",
         "text": "pipeline.app.bench.text:bench",
+        "sound": "pipeline.app.bench.sound:bench",
         "start": "pipeline.app.bench.processes:start_bench",
         "memory": "pipeline.app.bench.processes:memory_bench",
         "rtsp": "pipeline.app.bench.rtsp:rtsp_bench",

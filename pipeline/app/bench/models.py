@@ -18,6 +18,7 @@ from detectors.runtimes.choose import measured
 from detectors.runtimes.openvino import OpenVino
 from detectors.stage import ModelStage
 from pipeline.app.bench.clips import pictures
+from pipeline.core.contracts import Generation
 from pipeline.core.errors import MissingPart, ThresherError
 from pipeline.core.payloads import ViewSpec
 from pipeline.core.secrets import redact
@@ -129,3 +130,11 @@ if __name__ == "__main__":
         _make(sys.argv[1], sys.argv[2])  # type: ignore[arg-type]  # called by `prepared` alone
     except ThresherError as error:
         raise SystemExit(str(error)) from None
+
+
+def cascade(name: str) -> Generation:
+    """The shipped one, as a run has it. Raises `InputError`."""
+    from pipeline.app.config.document import Document
+    from pipeline.app.wiring import prepare_cascade
+
+    return prepare_cascade(Document({"cascade": name}, Path.cwd()), None)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import ClassVar
 
 import numpy as np
 
 from pipeline.app.bench.measure import core_seconds, in_turns, rate
+from pipeline.app.bench.models import cascade
 from pipeline.app.bench.report import Report, Row, Scale, paired
 from pipeline.app.bench.subject import run_through
 from pipeline.core.contracts import Clear, Decision, Flag, Generation, Source
@@ -75,14 +75,6 @@ class Alone:
 
     def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Clear | Flag:
         return Clear()
-
-
-def cascade(name: str) -> Generation:
-    """The shipped one, as a run has it. Raises `InputError`."""
-    from pipeline.app.config.document import Document
-    from pipeline.app.wiring import prepare_cascade
-
-    return prepare_cascade(Document({"cascade": name}, Path.cwd()), None)
 
 
 def bench(scale: Scale) -> Report:
