@@ -20,6 +20,7 @@ BENCHES = Catalogue(
         "line": "pipeline.app.bench.line:bench",
         "text": "pipeline.app.bench.text:bench",
         "sound": "pipeline.app.bench.sound:bench",
+        "show": "pipeline.app.bench.show:bench",
         "start": "pipeline.app.bench.processes:start_bench",
         "memory": "pipeline.app.bench.processes:memory_bench",
         "rtsp": "pipeline.app.bench.rtsp:rtsp_bench",
