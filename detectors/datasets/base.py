@@ -144,7 +144,7 @@ class Reading:
                     str(self.place),
                 )
         if not self.samples:
-            why = "; ".join(self.remarks) or "no picture was found"
+            why = "; ".join(self.remarks) or "nothing of the kind was found"
             raise InputError(f"holds nothing to learn or measure from ({why})", str(self.place))
         return DataSet(tuple(labels), tuple(self.samples), self.left_out, tuple(self.remarks))
 

@@ -18,6 +18,7 @@ from pipeline.core.plain import plain
 
 _COLUMNS = {"class", "text"}
 _LARGEST_FIELD = 1 << 20
+_LONGEST_HEADER = 1 << 16
 _FILES = 100
 
 
@@ -27,9 +28,10 @@ def fits(folder: Path) -> bool:
 
 def _header(file: Path) -> set[str]:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            return {name.strip().lower() for name in next(csv.reader(stream), [])}
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with file.open("rb") as stream:
+            first = stream.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace")
+            return {name.strip().lower() for name in next(csv.reader([first]), [])}
+    except (OSError, csv.Error):
         return set()
 
 

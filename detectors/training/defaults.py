@@ -8,6 +8,7 @@ import numpy as np
 
 from detectors.datasets.base import DataSet
 from pipeline.core.pictures import BadPicture
+from pipeline.core.sounds import SUFFIXES as SOUNDS
 
 _CHEAP_SIDE = 320
 _LARGEST = 640
@@ -17,7 +18,12 @@ _LOOKED_AT = 20  # pictures that the size is taken from
 
 def project_of(data: DataSet) -> dict[str, Any]:
     """The sections `heavy` and `cheap` of a project, as a config would have them: boxes are boxed and looked at by
-    region, masks become heat maps, and where only classes are known, whole pictures are sorted."""
+    region, masks become heat maps, and where only classes are known, whole pictures are sorted. Messages and words have
+    networks of their own."""
+    if any(sample.text is not None for sample in data.samples):
+        return _messages(len(data.labels))
+    if any(sample.file.suffix.lower() in SOUNDS for sample in data.samples):
+        return _words(len(data.labels))
     width, height, as_it_is = _size(data)
     if any(len(sample.boxes) for sample in data.samples):
         references = any(sample.reference for sample in data.samples)
@@ -106,6 +112,57 @@ def _whole(head: str, classes: int, width: int, height: int) -> dict[str, Any]:
                 "evaluate_every": 150,
                 "rate": 2e-3,
                 "distill": 0.3,
+            },
+        },
+    }
+
+
+def _messages(classes: int) -> dict[str, Any]:
+    common = {"batch": 64, "warmup": 0.15, "decay": 0.01, "clip": 100.0, "evaluate_every": 240}
+    return {
+        "heavy": {
+            "recipe": {
+                "network": {"backbone": "resnet", "classes": classes},
+                "view": {"length": 512, "context": True},
+                "steps": 720,
+                "rate": 1.5e-3,
+                **common,
+            },
+        },
+        "cheap": {
+            "recipe": {
+                "network": {"backbone": "mobilenet", "classes": classes},
+                "view": {"length": 144},
+                "augment": {"context": 0.0},
+                "steps": 1200,
+                "rate": 3e-3,
+                **common,
+            },
+        },
+    }
+
+
+def _words(classes: int) -> dict[str, Any]:
+    common = {"batch": 32, "decay": 0.02, "clip": 95.0, "average": 0.99, "evaluate_every": 300, "bf16": True}
+    view = {"rate": 8000, "samples": 8192}
+    return {
+        "heavy": {
+            "recipe": {
+                "network": {"backbone": "resnet", "classes": classes, "channels": 24},
+                "view": view,
+                "steps": 1500,
+                "rate": 2.5e-3,
+                **common,
+            },
+        },
+        "cheap": {
+            "recipe": {
+                "network": {"backbone": "mobilenet", "classes": classes, "channels": 32},
+                "view": view,
+                "steps": 1000,
+                "rate": 4e-3,
+                "distill": 0.7,
+                **common,
             },
         },
     }
