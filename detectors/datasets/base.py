@@ -22,7 +22,9 @@ from pipeline.core.text import Text, TextSpec
 _LONGEST_LABEL, _LONGEST_REMARK = 100, 300
 NO_BOXES = np.zeros((0, 4), np.float32)
 NO_CLASSES = np.zeros(0, np.int64)
-GOOD = frozenset({"good", "ok", "pass", "free", "normal", "accept", "safe", "neither", "neutral", "harmless", "clean"})
+GOOD = frozenset(
+    {"good", "ok", "pass", "free", "normal", "accept", "safe", "neither", "neutral", "harmless", "clean", "fine"}
+)
 """Names of classes that say that nothing is wrong."""
 
 

@@ -5,8 +5,8 @@
       bad/  dent/0007.jpg …       val/   good/ … bad/ …
                                   test/  good/ … bad/ …
 
-The name of a folder is the name of its class; whichever of them say that nothing is wrong (`good`, `ok`, `pass`,
-`free`, `normal`, `accept`, `safe`) come first among the labels, the others follow, both sorted. Pictures may lie
+The name of a folder is the name of its class; whichever of them say that nothing is wrong (`good`, `ok`, `free` and
+their like: `base.GOOD`) come first among the labels, the others follow, both sorted. Pictures may lie
 deeper in a class's folder. With a level `train`, `val` (or `valid`, `validation`), `test` above, that is a picture's
 group; without one, each picture stands for itself. A sample is named by its path from the folder on.
 
