@@ -13,7 +13,8 @@ from pipeline.core.errors import StageError
 from pipeline.core.records import Array, Findings
 from pipeline.core.sound import SoundView
 
-_SWITCH = 2.0  # nepers: a lone frame has to be so much surer than its neighbours
+_SWITCH = 1.0  # nepers: a lone frame has to be so much surer than its neighbours
+_DOUBT = 2.0  # nepers: nothing has to be so much likelier; what is then found by little has a low score
 _LEAST = 2  # frames of a sound
 _JOINED = 4  # frames: of two that nearly touch, one that is shorter is a part of the other
 _RARE = 1e-4
@@ -48,8 +49,9 @@ class Frames(Decoder):
 
 def paths(frames: Array, switch: float = _SWITCH) -> Array:
     """`[N, T, 1 + C]` → the likeliest class of every frame, int `[N, T]`, where a change of class costs `switch` nepers
-    (Viterbi 1967; all changes cost the same, so that a step is O(C))."""
+    (Viterbi 1967; all changes cost the same, so that a step is O(C)), and being nothing `_DOUBT`."""
     scores = np.log(np.maximum(frames, _RARE))
+    scores[:, :, 0] -= _DOUBT
     count, steps, classes = scores.shape
     back = np.zeros((count, steps, classes), np.int64)
     stay = np.broadcast_to(np.arange(classes), (count, classes))

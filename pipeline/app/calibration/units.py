@@ -93,11 +93,11 @@ class Parts(Units):
     def __iter__(self) -> Iterator[Unit]:
         seen: set[tuple[str, bool]] = set()
         for part in self._parts:
-            picture = part.sample.file
+            picture = part.name if part.sample.text is not None else str(part.sample.file)
             try:
                 content = _content(part)
                 if (content, part.bad) in seen:
-                    self._skipped.add("copies of another", str(picture))
+                    self._skipped.add("copies of another", picture)
                     continue
                 image = part.payload(self._spec)
             except (BadPicture, InputError) as error:
