@@ -38,7 +38,7 @@ class Frames(Decoder):
         return [self._read(one, run, view) for one, run, view in zip(frames, runs, views, strict=True)]
 
     def _read(self, frames: Array, path: Array, view: SoundView) -> Findings:
-        found = [(first, last, frames[first:last, 1:].mean(0)) for first, last in _runs(path)]
+        found = [(*_inside(frames, run), frames[slice(*run), 1:].mean(0)) for run in _runs(path)]
         seconds = len(view.samples) / view.rate / len(frames)
         spans = np.array([(first * seconds, last * seconds) for first, last, _ in found]).reshape(-1, 2)
         scores = np.array([mean.max() for *_, mean in found], np.float32)
@@ -68,6 +68,12 @@ def paths(frames: Array, switch: float = _SWITCH) -> Array:
     for step in range(steps - 1, 0, -1):
         out[:, step - 1] = back[rows, step, out[:, step]]
     return out
+
+
+def _inside(frames: Array, run: tuple[int, int]) -> tuple[int, int]:
+    """Without the frames at its borders that are nothing rather than not: a doubt finds sounds, and moves no border."""
+    heard = np.flatnonzero(frames[slice(*run), 0] < 0.5)
+    return (run[0] + int(heard[0]), run[0] + int(heard[-1]) + 1) if len(heard) else run
 
 
 def _runs(path: Array) -> list[tuple[int, int]]:

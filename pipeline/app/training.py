@@ -147,12 +147,9 @@ def _signal_config(project: Project, cheap: Made, heavy: Made) -> str:
     bad = [label for label in labels if not says_good(label)]
     text = heavy.model.manifest.view.spec().medium == "text"
     rule: dict[str, Any] = {"kind": "scores", "watch": bad, "clear_below": 0.05, "confirm": dict.fromkeys(bad, 0.5)}
-    source: dict[str, Any] = {"kind": "lines", "path": "-"}
+    source: dict[str, Any] = {"kind": "lines", "path": "-"} if text else {"kind": "microphone", "gate": "voice"}
     if not text:
-        each = dict.fromkeys(bad, 0.15)
-        rule = {"kind": "boxes", "report": dict.fromkeys(bad, 1.0), "escalate": each, "region": "whole"}
-        rule["confirm"] = dict.fromkeys(bad, 0.5)
-        source = {"kind": "microphone"}
+        rule |= {"clear_below": 0.3, "flag_at": 0.85, "confirm": dict.fromkeys(bad, 0.4)}
     document = {
         "sources": {project.name: source},
         "cascade": {
