@@ -17,6 +17,11 @@ class Spec(ABC):
     medium: ClassVar[Medium]
 
     @property
+    def reads_context(self) -> bool:
+        """Whether what was there before a payload changes its view."""
+        return False
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Of one view."""
@@ -52,6 +57,11 @@ class Payload(ABC):
     @abstractmethod
     def view(self, spec: Any, region: Box | None = None) -> Any:
         """The whole, or a region of it, as a model sees it."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it comes without anything that was there before: every view of it then shows it and nothing else."""
+        return True
 
     def sample(self) -> Array | None:
         """What a gate looks at; None where there is nothing for it to see."""

@@ -50,6 +50,10 @@ class TextSpec(Spec):
     def dtype(self) -> str:
         return "uint8"
 
+    @property
+    def reads_context(self) -> bool:
+        return self.context
+
     def words(self) -> str:
         return f"{self.length} bytes" + (", with context" if self.context else "")
 
@@ -92,6 +96,10 @@ class Text(Payload):
         self.author, self.room, self.offset = author, room, offset
         self.author_said, self.room_said = author_said, room_said
         self._plain = normalised
+
+    @property
+    def alone(self) -> bool:
+        return not (self.author_said or self.room_said)
 
     @property
     def plain(self) -> bytes:

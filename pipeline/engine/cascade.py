@@ -101,6 +101,12 @@ class CascadeRunner:
         self._settle(ticket, decision, self.generation.cheap.name)
         return ()
 
+    def _reads_context(self, stage: str) -> bool:
+        """Whether any stage up to that one sees what was there before."""
+        heavy = self.generation.heavy
+        asked = heavy is not None and stage == heavy.name and heavy.spec.reads_context
+        return asked or self.generation.cheap.spec.reads_context
+
     def _has_time(self, ticket: Ticket) -> bool:
         """Whether the heavy stage can be expected to judge it before it would be shed."""
         if self._heavy is None or (ticket.stream.full and not ticket.stream.block):
@@ -140,6 +146,8 @@ class CascadeRunner:
     def _settle(self, ticket: Ticket, verdict: object, stage: str) -> None:
         if not isinstance(verdict, (Clear, Flag)):  # a rule may be a third party's
             raise StageError(f"the rule gave {type(verdict).__name__}, which is no verdict")
+        heavy = self.generation.heavy
+        of_context = heavy is not None and stage == heavy.name and heavy.spec.reads_context and not ticket.alone
         result = Result(
             window=ticket.window,
             done_ns=time.monotonic_ns(),
@@ -147,12 +155,13 @@ class CascadeRunner:
             generation=self.generation.id,
             detections=verdict.detections,
             flagged=isinstance(verdict, Flag),
-            certified=self.generation.certified and not self.opened_ns,
+            # the units of a proof come without what was said before, so it is silent on verdicts that knew of it
+            certified=self.generation.certified and not self.opened_ns and not of_context,
             trusted=not self.opened_ns or ticket.saw_whole,
         )
-        if ticket.stream.settle(ticket, result) and self.cache is not None and ticket.key is not None:
-            certified = result.certified and stage == self.generation.cheap.name
-            self.cache.remember(ticket.key, result, certified)
+        settled = ticket.stream.settle(ticket, result)
+        if settled and self.cache is not None and ticket.key is not None and not of_context:
+            self.cache.remember(ticket.key, result, for_alone=self._reads_context(stage))
 
 
 def _fail(ticket: Ticket, reason: str) -> None:

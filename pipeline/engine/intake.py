@@ -126,7 +126,7 @@ class Intake:
             sample = payload.sample() if self._gate is not None or self._feed is not None else None
             carried = None if sample is None else self._carried(window, payload, sample)
             if key is not None and carried is None and self._runner.cache is not None:
-                carried = self._runner.cache.recall(key, window, time.monotonic_ns())
+                carried = self._runner.cache.recall(key, window, time.monotonic_ns(), alone=payload.alone)
             view = payload.view(self._runner.generation.cheap.spec) if carried is None else None
         except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
             payload.release()
@@ -142,6 +142,7 @@ class Intake:
             payload.release()
         if view is not None and ticket.outcome is None:
             ticket.key = key
+            ticket.alone = payload.alone
             self._runner.submit(ticket, view)
 
     def _carried(self, window: Window, payload: Payload, sample: Array) -> Result | None:

@@ -41,6 +41,7 @@ class Ticket:
     """One window on its way."""
 
     __slots__ = (
+        "alone",
         "answer",
         "cheap",
         "deadline_ns",
@@ -68,6 +69,7 @@ class Ticket:
         self.sample: Array | None = None
         self.deadline_ns: int | None = None
         self.linger_ns = 0
+        self.alone = True  # nothing that was there before is in it
         self.answer: Callable[[Outcome], None] | None = None  # who waits for its outcome
         self.key: Key | None = None  # what its verdict is remembered by
         self.toss: float | None = None  # its toss of the audit's coin, where that may pick it

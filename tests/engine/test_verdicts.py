@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.core.contracts import Clear, Decision, Flag, Generation, Source
+from pipeline.core.contracts import Clear, Decision, Escalate, Flag, Generation, Source
 from pipeline.core.media import Medium
 from pipeline.core.records import Chunk, Detection, Findings, Item, Result
 from pipeline.core.text import Text, TextSpec, TextView
@@ -18,22 +18,28 @@ from sinks.memory import Memory
 
 
 class Said(Source):
+    """With `before`, each message comes behind the one before it."""
+
     medium: ClassVar[Medium] = "text"
     messages: tuple[str, ...]
+    before: bool = False
 
     def open(self, stream: str) -> Reading:
-        return Reading(stream, self.messages)
+        return Reading(stream, self.messages, self.before)
 
 
 @dataclass
 class Reading:
     stream: str
     messages: tuple[str, ...]
+    before: bool
     epoch: str = "E"
 
     def __iter__(self) -> Iterator[Item]:
         for seq, message in enumerate(self.messages):
-            yield Chunk(self.stream, self.epoch, seq, seq, 1, time.monotonic_ns(), time.time_ns(), Text(message))
+            said = [self.messages[seq - 1].encode()] if self.before and seq else []
+            text = Text(message, room_said=said)
+            yield Chunk(self.stream, self.epoch, seq, seq, 1, time.monotonic_ns(), time.time_ns(), text)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -76,10 +82,23 @@ class Loud:
         raise AssertionError("there is no heavy stage")
 
 
-def run(messages: Sequence[str], remembers: int) -> tuple[list[Result], Shouting]:
+class Doubtful(Loud):
+    """Asks the heavy stage about everything."""
+
+    def decide(self, cheap: Findings) -> Decision:
+        return Escalate()
+
+    def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Clear | Flag:
+        return Flag((Detection("rude", 1.0),)) if heavy[0].scores[1] > 0.5 else Clear()
+
+
+def run(
+    messages: Sequence[str], remembers: int, heavy: Shouting | None = None, before: bool = False
+) -> tuple[list[Result], Shouting]:
     stage, sink = Shouting(), Memory()
-    generation = Generation("loud@1", stage, None, Loud(), certified=True, remembers=remembers)
-    plan = StreamPlan("chat", Said(messages=tuple(messages), in_flight=1), "loud", generation)
+    rule = Loud() if heavy is None else Doubtful()
+    generation = Generation("loud@1", stage, heavy, rule, certified=True, remembers=remembers)
+    plan = StreamPlan("chat", Said(messages=tuple(messages), in_flight=1, before=before), "loud", generation)
     pipeline = Pipeline([plan], {"memory": sink})
     pipeline.start()
     assert pipeline.wait(20)
@@ -109,3 +128,23 @@ def test_it_is_bounded_by_what_was_last_of_use() -> None:
 def test_none_is_kept_unless_it_is_asked_for() -> None:
     results, _ = run(["a", "a"], remembers=0)
     assert [r.decided_by for r in results] == ["cheap", "cheap"]
+
+
+def reads(context: bool) -> Shouting:
+    return Shouting(name="heavy", spec=TextSpec(64, context=context))
+
+
+def test_what_hung_on_what_was_said_before_is_kept_for_nobody() -> None:
+    results, _ = run(["do it", "do it", "do it"], 10, heavy=reads(context=True), before=True)
+    assert [r.decided_by for r in results] == ["heavy", "heavy", "heavy"]  # the first stood alone, the others do not
+    assert [r.certified for r in results] == [True, False, False]  # no unit of a proof had anything before it
+
+
+def test_what_stood_alone_holds_where_nothing_is_before() -> None:
+    results, _ = run(["do it", "do it"], 10, heavy=reads(context=True))
+    assert [r.decided_by for r in results] == ["heavy", "cache"] and all(r.certified for r in results)
+
+
+def test_a_heavy_stage_that_reads_no_context_is_as_good_as_a_cheap_one() -> None:
+    results, _ = run(["do it", "do it"], 10, heavy=reads(context=False), before=True)
+    assert [r.decided_by for r in results] == ["heavy", "cache"] and all(r.certified for r in results)
