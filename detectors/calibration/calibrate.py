@@ -12,7 +12,7 @@ import numpy as np
 from detectors.calibration.bounds import Test, evidence, fixed_sequence, missing_positives, positives_needed, provable
 from detectors.calibration.certificate import Against
 from detectors.calibration.paths import Path
-from detectors.replay import places_of, replay, see
+from detectors.replay import Seen, places_of, replay, see
 from pipeline.core.contracts import Stage
 from pipeline.core.media import Payload
 from pipeline.core.records import Array
@@ -27,6 +27,12 @@ class Unit:
     digest: str
     image: Payload
     true: bool | None = None
+    more: tuple[Payload, ...] = ()
+
+    @property
+    def windows(self) -> tuple[Payload, ...]:
+        """What is judged of it, one by one: a picture, a message, or the windows of a recording."""
+        return (self.image, *self.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,8 @@ def measure(
             _group(cheap, heavy, path, group, measured)
         finally:
             for unit in group:
-                unit.image.release()
+                for window in unit.windows:
+                    window.release()
         progress(len(measured.units))
     return measured
 
@@ -193,30 +200,36 @@ def curve(measured: Measured, claim: Claim) -> list[dict[str, float | int]]:
 
 def _group(cheap: Stage, heavy: Stage, path: Path, group: Sequence[Unit], measured: Measured) -> None:
     places = places_of([step.rule for step in path.steps])
-    for unit, seen in zip(group, see(cheap, heavy, [unit.image for unit in group], places), strict=True):
-        whole = seen.heavy[None]
-        measured.units.append(f"{unit.digest} {unit.id}")
-        measured.cheap_s += seen.cheap.seconds
-        measured.whole_s += whole.seconds
-        flagged = path.flagged(whole.findings)
-        measured.positives += bool(flagged)
-        by_label = {label: [one for one in flagged if one.label == label] for label in {one.label for one in flagged}}
-        for label in by_label:
-            measured.classes[label].count += 1
-        measured.truth.count += unit.true is True
-        measured.truth_unflagged += unit.true is True and not flagged
-        measured.truly_good.count += unit.true is False
-        for at, step in enumerate(path.steps):
-            played = replay(step.rule, seen)
-            measured.escalated[at] += bool(played.places)
-            measured.heavy_s[at] += played.heavy_s
-            if flagged:
-                measured.misses[at] += not path.reports(flagged, played.verdict)
-            else:
-                measured.false_alarms[at] += path.reports_any(played.verdict)
-            for label, ones in by_label.items():
-                measured.classes[label].misses[at] += not path.reports(ones, played.verdict)
-            if unit.true is not None:
-                reported = path.reports_any(played.verdict)
-                measured.truth.misses[at] += unit.true and not reported
-                measured.truly_good.misses[at] += reported and not unit.true
+    judged = iter(see(cheap, heavy, [window for unit in group for window in unit.windows], places))
+    for unit in group:
+        _add(unit, [next(judged) for _ in unit.windows], path, measured)
+
+
+def _add(unit: Unit, seen: Sequence[Seen], path: Path, measured: Measured) -> None:
+    """A unit of several windows is flagged where any of them is, and reported where the deployed path reports any."""
+    measured.units.append(f"{unit.digest} {unit.id}")
+    wholes = [one.heavy[None] for one in seen]
+    measured.cheap_s += sum(one.cheap.seconds for one in seen)
+    measured.whole_s += sum(whole.seconds for whole in wholes)
+    flagged = [found for whole in wholes for found in path.flagged(whole.findings)]
+    measured.positives += bool(flagged)
+    by_label = {label: [one for one in flagged if one.label == label] for label in {one.label for one in flagged}}
+    for label in by_label:
+        measured.classes[label].count += 1
+    measured.truth.count += unit.true is True
+    measured.truth_unflagged += unit.true is True and not flagged
+    measured.truly_good.count += unit.true is False
+    for at, step in enumerate(path.steps):
+        played = [replay(step.rule, one) for one in seen]
+        measured.escalated[at] += any(one.places for one in played)
+        measured.heavy_s[at] += sum(one.heavy_s for one in played)
+        if flagged:
+            measured.misses[at] += not any(path.reports(flagged, one.verdict) for one in played)
+        else:
+            measured.false_alarms[at] += any(path.reports_any(one.verdict) for one in played)
+        for label, ones in by_label.items():
+            measured.classes[label].misses[at] += not any(path.reports(ones, one.verdict) for one in played)
+        if unit.true is not None:
+            reported = any(path.reports_any(one.verdict) for one in played)
+            measured.truth.misses[at] += unit.true and not reported
+            measured.truly_good.misses[at] += reported and not unit.true

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from detectors.calibration.calibrate import Unit
 from detectors.datasets import read_dataset
 from detectors.datasets.base import DataSet
@@ -20,15 +22,24 @@ from pipeline.app.evaluation.units import Skipped, chosen, kind_of, lines_of
 from pipeline.app.evaluation.units import units_of as parts_in
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError
-from pipeline.core.media import Spec
+from pipeline.core.media import Medium, Payload, Spec
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import MAX_PIXELS, BadPicture, read_picture
 from pipeline.core.plain import plain
-from pipeline.core.records import Chunk, Gap
+from pipeline.core.records import Array, Chunk, Gap
+from pipeline.core.sound import Sound, SoundSpec
+from pipeline.core.sounds import read_sound
+from pipeline.core.text import Text, TextSpec
 from sources.file import File, content_digest
 from sources.folder import Folder, is_picture
 
 log = logging.getLogger(__name__)
+_THING: dict[Medium, str] = {
+    "picture": "a part",
+    "sound": "a recording, in windows 0.1 s apart; flagged if any of them is",
+    "text": "a message",
+}
+_HOPS_A_SECOND = 10  # as sources of sound have it
 
 
 @dataclass
@@ -86,7 +97,7 @@ class Parts(Units):
         self._parts = _independent(self._parts)
         honest = any(part.kept is not None for part in self._parts)
         groups = len({part.sample.group for part in self._parts if part.sample.group})
-        thing = {"picture": "a part", "sound": "a sound", "text": "a message"}[spec.medium]
+        thing = _THING[spec.medium]
         what = "a part: of each board one with defects, and it repaired" if honest else thing
         super().__init__(what + (f"; {groups} groups" if groups else ""), len(self._parts))
 
@@ -99,13 +110,38 @@ class Parts(Units):
                 if (content, part.bad) in seen:
                     self._skipped.add("copies of another", picture)
                     continue
-                image = part.payload(self._spec)
+                windows = self._windows(part)
             except (BadPicture, InputError) as error:
                 self._skipped.add("unreadable", f"{picture}: {error}")
                 continue
             seen.add((content, part.bad))
-            yield Unit(part.name, content, image, part.bad)
+            if not windows:
+                self._skipped.add("longer than one piece", picture)
+                continue
+            yield Unit(part.name, content, windows[0], part.bad, windows[1:])
         self.left_out |= self._skipped.counts
+
+    def _windows(self, part: Part) -> tuple[Payload, ...]:
+        """As a stream would hand it over; nothing of a message that a stream would cut up. Raises `BadPicture`."""
+        spec = self._spec
+        if isinstance(spec, SoundSpec):
+            return _slid(read_sound(part.sample.file, spec.rate), spec)
+        payload = part.payload(spec)
+        if isinstance(payload, Text) and isinstance(spec, TextSpec) and len(payload.plain) >= spec.length:
+            return ()
+        return (payload,)
+
+
+def _slid(samples: Array, spec: SoundSpec) -> tuple[Payload, ...]:
+    """The windows of a recording, a hop apart, with silence before and behind it."""
+    hop = spec.rate // _HOPS_A_SECOND
+    around = np.concatenate([np.zeros(spec.samples, np.float32), samples, np.zeros(spec.samples, np.float32)])
+    ends = range(spec.samples + hop, len(around) + 1, hop)
+    second = 1_000_000_000
+    return tuple(
+        Sound(around[end - spec.samples : end].copy(), spec.rate, (end - spec.samples) * second // spec.rate)
+        for end in ends
+    )
 
 
 def _content(part: Part) -> str:
