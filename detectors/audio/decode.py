@@ -14,6 +14,7 @@ from pipeline.core.records import Array, Findings
 from pipeline.core.sound import SoundView
 
 _SWITCH = 1.0  # nepers: a lone frame has to be so much surer than its neighbours
+_NOTHING = 0.8  # a border is where nothing is likelier than that
 _DOUBT = 2.0  # nepers: nothing has to be so much likelier; what is then found by little has a low score
 _LEAST = 2  # frames of a sound
 _JOINED = 4  # frames: of two that nearly touch, one that is shorter is a part of the other
@@ -71,8 +72,8 @@ def paths(frames: Array, switch: float = _SWITCH) -> Array:
 
 
 def _inside(frames: Array, run: tuple[int, int]) -> tuple[int, int]:
-    """Without the frames at its borders that are nothing rather than not: a doubt finds sounds, and moves no border."""
-    heard = np.flatnonzero(frames[slice(*run), 0] < 0.5)
+    """Without the frames at its borders that are surely nothing: a doubt finds sounds, and moves no border."""
+    heard = np.flatnonzero(frames[slice(*run), 0] < _NOTHING)
     return (run[0] + int(heard[0]), run[0] + int(heard[-1]) + 1) if len(heard) else run
 
 
