@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from talk_parts import BadWords, Found
 
-from pipeline.core.contracts import Reader
+from pipeline.core.contracts import Generation, Reader
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import ViewSpec
 from pipeline.core.plain import plain
 from pipeline.core.records import Chunk, Gap, Item
 from pipeline.core.text import Text, TextSpec
+from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sources.conversation import _MOST_REMEMBERED, Conversation, Moment, Talk, parsed
 from sources.line_splitter import LineSplitter
 from sources.pieces import pieces
@@ -137,6 +139,13 @@ def test_all_of_a_full_piece_is_read() -> None:
 def test_no_message_is_left_out_for_coming_too_soon() -> None:
     with pytest.raises(ValidationError, match="without an answer"):
         Plan(max_fps=5)
+
+
+@pytest.mark.parametrize(("overflow", "most"), [("block", 1024), ("drop_oldest", 256)])
+def test_messages_come_in_crowds_but_none_grows_old(overflow: str, most: int) -> None:
+    generation = Generation("words@1", BadWords(), None, Found())
+    pipeline = Pipeline([StreamPlan("chat", Plan.model_validate({"overflow": overflow}), "words", generation)], {})
+    assert pipeline._streams[0]._most == most
 
 
 # What a message is.
