@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from pipeline.core.contracts import Source
+from pipeline.core.errors import InputError
 from pipeline.core.media import Medium, Spec
 from pipeline.core.plain import plain
 from pipeline.core.records import Chunk, Gap, Item, Outcome
@@ -25,7 +26,6 @@ from sources.pieces import SHORTEST, pieces
 
 DEFAULT_LONGEST = 256  # bytes
 LARGEST = 1 << 16  # bytes
-_IN_FLIGHT = 1024
 _LONGEST_NAME = 200
 _MOST_REMEMBERED = 4096  # authors, and rooms
 _OPENS = ("{", "[")
@@ -43,7 +43,9 @@ class Conversation(Source, ABC):
         le=LARGEST,
         description="a message of more bytes, once normalised, is judged in pieces (default: what its model reads)",
     )
-    author_context: int = Field(3, ge=0, le=64, description="earlier messages of the author that a model may read")
+    author_context: int = Field(
+        3, ge=0, le=64, description="earlier messages of the author in the room that a model may read"
+    )
     room_context: int = Field(8, ge=0, le=64, description="earlier messages of others in the room, likewise")
     largest_bytes: int = Field(LARGEST, ge=256, le=1 << 24, description="a larger message is damaged: not looked at")
     format: Literal["auto", "json", "plain"] = Field(
@@ -53,16 +55,19 @@ class Conversation(Source, ABC):
     )
 
     @model_validator(mode="after")
-    def _many_at_once(self) -> Self:
-        if self.in_flight is None:  # messages are small and come in crowds
-            object.__setattr__(self, "in_flight", _IN_FLIGHT)
+    def _leaves_none_out(self) -> Self:
+        if self.max_fps is not None:
+            raise ValueError("`max_fps` is for frames: it would leave messages without an answer")
         return self
 
     def fitted(self, spec: Spec, track: str = "") -> Self:
-        fitted = super().fitted(spec, track)
-        if self.longest is None and isinstance(spec, TextSpec):
-            return fitted.model_copy(update={"longest": max(spec.length, SHORTEST)})
-        return fitted
+        super().fitted(spec, track)
+        assert isinstance(spec, TextSpec)
+        if spec.room < SHORTEST:
+            raise InputError(f"its cascade reads {spec.room} bytes at once, and a piece may take {SHORTEST}", "cascade")
+        if self.longest is not None and self.longest > spec.room:
+            raise InputError(f"its cascade reads {spec.room} bytes at once: a larger one would be cut off", "longest")
+        return self.model_copy(update={"longest": self.longest or spec.room})
 
 
 class Said(NamedTuple):
@@ -228,12 +233,12 @@ def wall_ns_of(value: object) -> int | None:
 
 
 class _Memory:
-    """What was said before: of each author and room the last few messages, normalised, latest first. Who was silent
-    longest is forgotten."""
+    """What was said before: of each author in a room, and of each room, the last few messages, normalised, latest
+    first. Who was silent longest is forgotten."""
 
     def __init__(self, of_author: int, of_room: int) -> None:
         self._of_author, self._of_room = of_author, of_room
-        self._authors: OrderedDict[str, tuple[bytes, ...]] = OrderedDict()
+        self._authors: OrderedDict[tuple[str, str], tuple[bytes, ...]] = OrderedDict()  # in a room: names are its own
         self._rooms: OrderedDict[str, tuple[tuple[str, ...], tuple[bytes, ...]]] = OrderedDict()
 
     def before(self, author: str, room: str, said: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
@@ -242,9 +247,10 @@ class _Memory:
         own: tuple[bytes, ...] = ()
         around: tuple[bytes, ...] = ()
         if author and self._of_author:
-            own = self._authors.get(author, ())
-            self._authors[author] = (said, *own)[: self._of_author]
-            self._authors.move_to_end(author)
+            who = room, author
+            own = self._authors.get(who, ())
+            self._authors[who] = (said, *own)[: self._of_author]
+            self._authors.move_to_end(who)
             if len(self._authors) > _MOST_REMEMBERED:
                 self._authors.popitem(last=False)
         if self._of_room:
@@ -252,7 +258,7 @@ class _Memory:
             most = self._of_room
             self._rooms[room] = (author, *authors)[:most], (said, *around)[:most]
             if author and author in authors:
-                around = tuple(words for who, words in zip(authors, around, strict=True) if who != author)
+                around = tuple(words for other, words in zip(authors, around, strict=True) if other != author)
             self._rooms.move_to_end(room)
             if len(self._rooms) > _MOST_REMEMBERED:
                 self._rooms.popitem(last=False)

@@ -48,8 +48,6 @@ class Http(Conversation):
 
     @model_validator(mode="after")
     def _answers_in_time(self) -> Self:
-        if self.max_fps is not None:
-            raise ValueError("`max_fps` would leave questions without an answer")
         if self.latency_budget_ms is None:
             object.__setattr__(self, "latency_budget_ms", _BUDGET_MS)
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 import ssl
@@ -16,10 +17,12 @@ from pipeline.core.contracts import Reader
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.records import Item, Watermark
 from pipeline.core.secrets import redact, remember
-from sources.conversation import Conversation, Talk
+from sources.conversation import Conversation, Moment, Talk
 from sources.ffmpeg import new_epoch
 from sources.irc_lines import Line, parse_line, said_by
 from sources.line_splitter import LineSplitter
+
+log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
 _LONGEST_LINE = 16384  # tags and message
@@ -28,6 +31,8 @@ _PING_S = 60.0
 _TWITCH = "twitch.tv"
 _REFUSALS = ("login authentication failed", "improperly formatted auth", "login unsuccessful")  # Twitch's own words
 _MOST_NICKS = 4
+_FULL = "471"
+_NOT_JOINED = {"403", "405", _FULL, "473", "474", "475", "476", "477"}  # no such one, full, invited only, banned, …
 
 Word = Annotated[str, StringConstraints(pattern=r"^[^\s\x00:,][^\s\x00,]*$", max_length=200)]
 
@@ -36,7 +41,7 @@ class Irc(Conversation):
     """What is said in the channels of an IRC server, each a room; private messages and notices are not read.
 
     On Twitch (irc.chat.twitch.tv, port 6697, `tls: true`) no nick or password is needed to read; names and times come
-    from its tags. A line that is no UTF-8 is damaged. Nothing is ever said by this program.
+    from its tags. A message that is no UTF-8 is damaged. Nothing is ever said by this program.
     """
 
     live: ClassVar[bool] = True
@@ -82,6 +87,7 @@ class IrcReader:
         self._start_ns = time.monotonic_ns()
         self._joined = self._closed = False
         self._nicks = 0
+        self._refused: dict[str, str] = {}
         self._socket = _connected(plan)
         try:
             self._log_in()
@@ -143,20 +149,27 @@ class IrcReader:
         moment = mono_ns, wall_ns, mono_ns - self._start_ns
         whole, too_long = self._splitter.feed(block)
         for data in whole.split(b"\n"):
-            try:
-                line = parse_line(data.decode())
-            except UnicodeDecodeError:
-                if b" PRIVMSG " in data:
-                    yield self._talk.damaged()
-                continue
-            if line is None:
-                continue
-            if line.command != "PRIVMSG":
-                self._heed(line)
-            elif (said := said_by(line)) is not None:
-                yield from self._talk.said(said, moment)
+            yield from self._line(data, moment)
         if too_long:
-            yield self._talk.damaged()
+            yield from self._line(self._splitter.lost, moment, whole=False)
+
+    def _line(self, data: bytes, moment: Moment, *, whole: bool = True) -> list[Item]:
+        """Whatever the server says otherwise is no message, and none is damaged where that is too long or no UTF-8."""
+        whole = whole and len(data) <= _LONGEST_LINE
+        try:
+            line = parse_line(data[:_LONGEST_LINE].decode())
+        except UnicodeDecodeError:
+            line, whole = parse_line(data[:_LONGEST_LINE].decode("utf-8", "replace")), False
+        if line is None:
+            return []
+        if line.command != "PRIVMSG":
+            if whole:
+                self._heed(line)
+            return []
+        said = said_by(line)
+        if said is None:
+            return []
+        return self._talk.said(said, moment) if whole else [self._talk.damaged()]
 
     def _heed(self, line: Line) -> None:
         """What the server wants of us, or tells us. Raises `SourceLost`, and `InputError` where it never lets us in."""
@@ -167,7 +180,7 @@ class IrcReader:
         elif command == "001":
             self._joined = True
             for channel in self._plan.channels:
-                self._send(f"JOIN {channel if channel[0] in '#&+!' else '#' + channel}")
+                self._send(f"JOIN {_channel(channel)}")
         elif command in {"432", "433", "436"} and not self._joined:
             self._nicks += 1
             if self._nicks >= _MOST_NICKS:
@@ -176,10 +189,23 @@ class IrcReader:
             self._send(f"NICK {self._nick}")
         elif command == "464" or (command == "NOTICE" and not self._joined and text.lower().startswith(_REFUSALS)):
             raise InputError("the server refuses the password", "password")
+        elif command in _NOT_JOINED and len(words) > 2:
+            self._shut_out(words[1], text, command)
         elif command == "RECONNECT":
             raise SourceLost("the server asks us to connect again")
         elif command == "ERROR":
             raise SourceLost(f"the server closed the connection: {redact(text)[:200]}")
+
+    def _shut_out(self, channel: str, why: str, command: str) -> None:
+        """One channel is not to be had. The others are still worth reading; where there is none left, raises
+        `SourceLost` if that may pass, else `InputError`."""
+        word = f"the server does not let us into {redact(channel)[:200]}: {redact(why)[:200]}"
+        self._refused[_channel(channel).lower()] = command
+        if self._refused.keys() >= {_channel(name).lower() for name in self._plan.channels}:
+            if _FULL in self._refused.values():
+                raise SourceLost(word)
+            raise InputError(word, "channels")
+        log.warning("%s: %s", self._stream, word)
 
     def close(self) -> None:
         if not self._closed:
@@ -188,6 +214,10 @@ class IrcReader:
                 self._socket.settimeout(0)
                 self._socket.send(b"QUIT\r\n")
             self._socket.close()
+
+
+def _channel(name: str) -> str:
+    return name if name[0] in "#&+!" else f"#{name}"
 
 
 def _connected(plan: Irc) -> socket.socket:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 
 class LineSplitter:
-    """Holds at most one line of `largest` bytes, and what came with it. A longer one is passed over as it comes."""
+    """Holds at most one line of `largest` bytes, and what came with it. A longer one is passed over as it comes; `lost`
+    is how the last one of those began."""
 
     def __init__(self, largest: int) -> None:
         self._largest = largest
         self._rest = bytearray()
         self._skipping = False
+        self.lost = b""
 
     def feed(self, block: bytes) -> tuple[bytes, int]:
         """The lines that are whole now, with their ends, and how many behind them are too long (one at most; those that
@@ -28,6 +30,7 @@ class LineSplitter:
         self._rest += block[end:]
         if len(self._rest) <= self._largest:
             return whole, 0
+        self.lost = bytes(self._rest[: self._largest])
         self._rest.clear()
         self._skipping = True
         return whole, 1

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """`most` items wait at a time. Who brings one that finds no room is told so, and decides. Thread-safe."""
+    """`most` items wait at a time. Who brings one that finds no room is told so, and decides; `when_room` is called,
+    from any thread, once there is some again, or never will be. Thread-safe."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, when_room: Callable[[], None] | None = None) -> None:
         self._most = most
+        self.when_room = when_room
+        self._refused = False
         self._changed = threading.Condition()
         self._items: list[T] = []
         self._error: Exception | None = None
@@ -27,6 +30,7 @@ class Mailbox(Generic[T]):
         """Bring them all, if there is room for one of them; whether they were taken."""
         with self._changed:
             if not self.has_room:
+                self._refused = True
                 return False
             self._items += items
             self._changed.notify()
@@ -46,6 +50,7 @@ class Mailbox(Generic[T]):
             if not self._items and self._error is not None:
                 raise self._error
             items, self._items = self._items, []
+            self._invite()
             return items
 
     def close(self) -> int:
@@ -55,4 +60,10 @@ class Mailbox(Generic[T]):
             left = len(self._items)
             self._items = []
             self._changed.notify_all()
+            self._invite()
             return left
+
+    def _invite(self) -> None:
+        if self._refused and self.when_room is not None:
+            self.when_room()
+        self._refused = False

@@ -7,7 +7,7 @@ import unicodedata
 
 from pipeline.core.plain import plain
 
-SHORTEST = 64
+SHORTEST = 48
 """Bytes that any one character fits into, whatever normalisation makes of it."""
 
 # A word with the space behind it; where a language sets none, what its punctuation parts.

@@ -1,4 +1,4 @@
-"""The word on a message, for who asked: what was said of its pieces, in one."""
+"""The word on a message, for who asked: what was said of its pieces, in one that is no weaker than any."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.core.records import Outcome, Result, outcome_document
+from pipeline.core.records import ACTIONS, Outcome, Result, detection_document, outcome_document
 
-_RANK = {"failed": 1, "shed": 2}
+_VERDICTS = ("reject", "unknown", "accept")  # the strongest first
+_KINDS = ("failed", "shed", "result")
 
 
 class Verdict:
@@ -37,20 +38,32 @@ class Verdict:
 
 
 def joined(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """One document for all pieces of a message: that of the first piece that is flagged, else of one that was not
-    judged, else of the first; with what was found in any of them, and the slowest one's latency."""
+    """One document for all pieces of a message: that of the first that is rejected, else of one that nobody vouches
+    for, else of the first; with what was found in any of them, the strongest action, and the slowest one's latency. It
+    is certified, and trusted, where all of them are."""
     told = min(outcomes, key=_weight)
     document = outcome_document(told)
-    if len(outcomes) > 1:
-        documents = [outcome_document(outcome) for outcome in outcomes]
-        document["pieces"] = len(outcomes)
-        document["latency_ms"] = max(one["latency_ms"] for one in documents)
-        if isinstance(told, Result):
-            document["detections"] = [found for one in documents for found in one.get("detections", ())]
-            document["certified"] = all(one.get("certified", False) for one in documents)
+    if len(outcomes) == 1:
+        return document
+    results = [outcome for outcome in sorted(outcomes, key=_place) if isinstance(outcome, Result)]
+    document["pieces"] = len(outcomes)
+    document["latency_ms"] = max(outcome_document(outcome)["latency_ms"] for outcome in outcomes)
+    if isinstance(told, Result):
+        document["detections"] = [detection_document(found) for one in results for found in one.detections]
+        document["certified"] = len(results) == len(outcomes) and all(one.certified for one in results)
+        if not all(one.trusted for one in results):
+            document["trusted"] = False
+    acting = [one for one in results if one.action is not None]
+    if acting:
+        strongest = max(acting, key=lambda one: ACTIONS.index(one.action or "allow"))
+        document.pop("rule", None)
+        document |= {"action": strongest.action} | ({"rule": strongest.rule} if strongest.rule else {})
     return document
 
 
-def _weight(outcome: Outcome) -> tuple[int, int]:
-    flagged = isinstance(outcome, Result) and outcome.flagged
-    return (0 if flagged else _RANK.get(outcome.kind, 3), outcome.window.seq)
+def _weight(outcome: Outcome) -> tuple[int, int, int]:
+    return _VERDICTS.index(outcome.verdict), _KINDS.index(outcome.kind), _place(outcome)
+
+
+def _place(outcome: Outcome) -> int:
+    return outcome.window.seq

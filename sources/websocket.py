@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sources.websocket_links import Arrived, Link
 
 _TICK_S = 0.5
+_MOST_MESSAGES = 256
 _BUDGET_MS = 5000.0
 
 
@@ -30,9 +31,9 @@ class WebSocket(Conversation):
     """One message a frame, plain or as JSON, or several as a JSON array. Text and binary frames are the same.
 
     With `listen`, anybody who can reach it may connect and send, and with `verdicts` gets the outcome of each of their
-    messages back, as sinks have it. Who sends faster than messages are taken in has to wait; who does not read what
-    comes back is put out; web pages (`Origin`) are refused. With `url`, this is the client: what a firehose sends
-    faster than it can be judged is shed. Redirects are not followed.
+    messages back, as sinks have it; a frame may then hold 256. Who sends faster than messages are taken in, or reads
+    more slowly, has to wait; who does not read what comes back is put out; web pages (`Origin`) are refused. With
+    `url`, this is the client: what a firehose sends faster than it can be judged is shed. Redirects are not followed.
     """
 
     live: ClassVar[bool] = True
@@ -136,6 +137,10 @@ class WebSocketReader:
         messages = self._talk.read(data)
         if messages is None:
             client.tell({"error": "it is no message that can be read: UTF-8 is needed, and not too much of it"})
+            yield self._talk.damaged()
+            return
+        if len(messages) > _MOST_MESSAGES:
+            client.tell({"error": f"at most {_MOST_MESSAGES} messages in one frame"})
             yield self._talk.damaged()
             return
         for said in messages:

@@ -1,7 +1,7 @@
 """Both ends of a WebSocket, on the network's loop: what they receive goes into a mailbox, bounded all the way.
 
 A full mailbox makes senders wait, each for its turn, by TCP's own means. What clients are told waits in a line each;
-who lets that grow is put out.
+while that is long nothing more is received of them, and who takes nothing of it for a while is put out.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _library = logging.getLogger("sources.websocket.library")  # it logs every hands
 _library.setLevel(logging.CRITICAL)
 
 _FRAMES = 4  # that wait at a connection
-_MOST_UNTOLD = 1024  # answers that wait at one
+_MOST_UNTOLD = 1024  # answers that wait at one before it has to wait, too
+_DEAF_S = 10.0  # for so long nothing could be sent to one
 _PING_S = 20.0
-_NAP_S = 0.005
 _CLOSE_S = 2.0
 
 Told: TypeAlias = Mapping[str, Any] | Sequence[Outcome]
@@ -61,6 +61,7 @@ class Guest:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
+        self._heard = asyncio.Event()
         self._untold: deque[Told] = deque()
         self._woken = self._gone = False
 
@@ -68,50 +69,80 @@ class Guest:
         """From any thread; returns at once and raises nothing."""
         if self._gone:
             return
-        if len(self._untold) >= _MOST_UNTOLD:
-            self._gone = True
-            log.warning("a client did not read what it was told, and was put out")
-            self._loop.call_soon_threadsafe(self._connection.transport.abort)
-            return
         self._untold.append(said)
         if not self._woken:
             self._woken = True
             self._loop.call_soon_threadsafe(self._news.set)
 
     async def send(self) -> None:
-        with suppress(ConnectionClosed):
+        """Until it is gone."""
+        try:
             while True:
                 await self._news.wait()
                 self._news.clear()
                 self._woken = False
                 while self._untold:
                     said = self._untold.popleft()
-                    await self._connection.send(json.dumps(said if isinstance(said, Mapping) else joined(said)))
+                    async with asyncio.timeout(_DEAF_S):
+                        await self._connection.send(json.dumps(said if isinstance(said, Mapping) else joined(said)))
+                    self._heard.set()
+        except ConnectionClosed:
+            pass
+        except TimeoutError:
+            log.warning("a client did not read what it was told, and was put out")
+            self._connection.transport.abort()
+        finally:
+            self.leave()
+
+    async def keeps_up(self) -> None:
+        """Wait until little is left to tell it, or it is gone."""
+        while len(self._untold) >= _MOST_UNTOLD:
+            self._heard.clear()
+            await self._heard.wait()
 
     def leave(self) -> None:
         self._gone = True
         self._untold.clear()
+        self._heard.set()
 
 
 Arrived: TypeAlias = tuple[bytes | None, int, int, Guest | None]
 """A frame (None: it was too large), `mono_ns` and `wall_ns` of its arrival, and whom to tell what becomes of it."""
 
 
-async def _receive(connection: Connection, mailbox: Mailbox[Arrived], guest: Guest | None) -> None:
-    """Until the connection ends."""
-    try:
-        while not mailbox.closed:
-            # bytes, also of text: whether they are UTF-8 is not to cost a client its connection
-            data = await connection.recv(decode=False)
-            await _bring(mailbox, (data, time.monotonic_ns(), time.time_ns(), guest))
-    except ConnectionClosed as error:
-        if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
-            await _bring(mailbox, (None, time.monotonic_ns(), time.time_ns(), None))
+class Door:
+    """Where frames wait for room in the mailbox, in the order in which they came."""
 
+    def __init__(self, mailbox: Mailbox[Arrived]) -> None:
+        self.mailbox = mailbox
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._loop = network_loop()
+        mailbox.when_room = self._invite
 
-async def _bring(mailbox: Mailbox[Arrived], one: Arrived) -> None:
-    while not mailbox.offer((one,)) and not mailbox.closed:
-        await asyncio.sleep(_NAP_S)
+    async def receive(self, connection: Connection, guest: Guest | None = None) -> None:
+        """Until the connection ends."""
+        try:
+            while not self.mailbox.closed:
+                if guest is not None:
+                    await guest.keeps_up()
+                # bytes, also of text: whether they are UTF-8 is not to cost a client its connection
+                data = await connection.recv(decode=False)
+                await self._bring((data, time.monotonic_ns(), time.time_ns(), guest))
+        except ConnectionClosed as error:
+            if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                await self._bring((None, time.monotonic_ns(), time.time_ns(), None))
+
+    def _invite(self) -> None:
+        self._loop.call_soon_threadsafe(self._room.set)
+
+    async def _bring(self, one: Arrived) -> None:
+        async with self._turn:
+            while not self.mailbox.closed:
+                self._room.clear()  # before it is asked: what becomes free from now on is told
+                if self.mailbox.offer((one,)):
+                    return
+                await self._room.wait()
 
 
 class Listening:
@@ -120,7 +151,7 @@ class Listening:
     def __init__(self, plan: WebSocket, mailbox: Mailbox[Arrived]) -> None:
         assert plan.listen is not None
         self._plan = plan
-        self._mailbox = mailbox
+        self._door = Door(mailbox)
         self._guests = 0
         host, port = address(plan.listen)
         try:
@@ -176,7 +207,7 @@ class Listening:
             guest = Guest(connection)
             sender = asyncio.create_task(guest.send())
         try:
-            await _receive(connection, self._mailbox, guest)
+            await self._door.receive(connection, guest)
         finally:
             self._guests -= 1
             if guest is not None and sender is not None:
@@ -235,7 +266,7 @@ class Connected:
 
     async def _run(self) -> None:
         try:
-            await _receive(self._connection, self._mailbox, None)
+            await Door(self._mailbox).receive(self._connection)
         finally:
             self._mailbox.fail(SourceLost(_ending(self._connection)))
 

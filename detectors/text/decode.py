@@ -56,11 +56,12 @@ def passage(text: Text, byte: int) -> Span | None:
         end += 1
     if start == end:
         return None
-    if text.raw.isascii():  # most words stand there as they are read, and just once
+    if text.raw.isascii() and codes.count(codes[start:end]) == 1:  # most words stand there as they are read, just once
         written, word = text.raw.lower(), codes[start:end].decode()
         found = written.find(word)
         if found >= 0 and written.rfind(word) == found:
             return text.offset + found, text.offset + found + len(word)
-    first, last = len(codes[:start].decode()), len(codes[:end].decode())
+    first, behind = len(codes[:start].decode()), len(codes[:end].decode())
     where = positions(text.raw)
-    return text.offset + where[first], text.offset + where[last - 1] + 1
+    until = where[behind] if behind < len(where) else len(text.raw.rstrip())  # a link's one sign stands for all of it
+    return text.offset + where[first], text.offset + max(until, where[behind - 1] + 1)

@@ -26,6 +26,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.media import Spec
 from pipeline.core.payloads import tile_of
 from pipeline.core.sound import SoundSpec
+from pipeline.core.text import TextSpec
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 
 _REPORTED_FROM = 0.5
@@ -58,7 +59,7 @@ def _fitted(plan: Plan, generations: Mapping[str, Generation], mistakes: Mistake
     for stream, cascade in plan.watches.items():
         if cascade not in generations:
             continue  # which is a mistake already
-        spec = _longest(generations[cascade])
+        spec = _taken(generations[cascade])
         source, *track = plan.tracks.get(stream, (stream,))
         try:
             sources[source] = sources[source].fitted(spec, *track)
@@ -73,11 +74,14 @@ def _fitted(plan: Plan, generations: Mapping[str, Generation], mistakes: Mistake
     return replace(plan, sources=sources, gates=gates)
 
 
-def _longest(generation: Generation) -> Spec:
-    """What the cheap stage takes; of sound, as much as any stage takes at once."""
+def _taken(generation: Generation) -> Spec:
+    """What the cheap stage takes; of sound, as much as any stage takes at once, of text, no more than each does: what a
+    model does not read is cut off."""
     spec = generation.cheap.spec
     if isinstance(spec, SoundSpec):
         return replace(spec, samples=max(cast(SoundSpec, stage.spec).samples for stage in generation.stages))
+    if isinstance(spec, TextSpec):
+        return replace(spec, length=min(cast(TextSpec, stage.spec).length for stage in generation.stages))
     return spec
 
 

@@ -6,6 +6,7 @@ behind it, zeros to the end. Bytes that no text holds mark where an earlier mess
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,8 +25,8 @@ OF_THE_AUTHOR, OF_THE_ROOM = b"\x01", b"\x02"
 
 @dataclass(frozen=True, slots=True)
 class TextSpec(Spec):
-    """A model reads `length` bytes: uint8 `[length]`. With `context`, the room that the message leaves is filled with
-    earlier messages, the author's and the room's, latest first."""
+    """A model reads uint8 `[length]`, of which the last is always 0. With `context`, the room that the message leaves
+    is filled with earlier messages, the author's and the room's, latest first."""
 
     medium: ClassVar[Medium] = "text"
 
@@ -44,7 +45,12 @@ class TextSpec(Spec):
     def long_enough(self, views: Sequence[TextView]) -> int:
         """The least of `lengths` that holds all of them."""
         used = max(view.used for view in views)
-        return next(length for length in self.lengths if used < length or length == self.length)
+        return next(length for length in self.lengths if used < length)
+
+    @property
+    def room(self) -> int:
+        """Bytes of text that fit in: a network gives up the last one of a view for the end of the last word."""
+        return self.length - 1
 
     @property
     def dtype(self) -> str:
@@ -111,13 +117,13 @@ class Text(Payload):
     def view(self, spec: TextSpec, region: Box | None = None) -> TextView:
         codes = self.plain
         if spec.context:
-            codes = self._with_context(spec.length)
-        if len(codes) > spec.length:
-            codes = codes[: spec.length]
+            codes = self._with_context(spec.room)
+        if len(codes) > spec.room:
+            codes = codes[: spec.room]
         return TextView(np.frombuffer(codes.ljust(spec.length, b"\0"), np.uint8), self, len(codes))
 
-    def _with_context(self, length: int) -> bytes:
-        parts, left = [self.plain], length - len(self.plain)
+    def _with_context(self, room: int) -> bytes:
+        parts, left = [self.plain], room - len(self.plain)
         for mark, said in ((OF_THE_AUTHOR, self.author_said), (OF_THE_ROOM, self.room_said)):
             for message in said:
                 if left <= 1:
@@ -127,7 +133,9 @@ class Text(Payload):
         return b"".join(parts)
 
     def key(self) -> Key:
-        return self.plain, hash(self.raw)
+        # a digest that is the same in every process, of what a place in the message depends on
+        written = zlib.crc32(self.raw.encode("utf-8", "surrogatepass"))
+        return self.plain, self.offset << 32 | written
 
     def release(self) -> None:
         """There is nothing to let go."""

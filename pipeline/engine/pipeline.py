@@ -39,10 +39,11 @@ log = logging.getLogger(__name__)
 
 WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
 LIVE_LINGER_NS = 1_000_000
-WAITING_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 512}
+WAITING_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 1024}
 SHORT_IN_FLIGHT: dict[Medium, int] = {"picture": 8, "sound": 16, "text": 256}
 """For live streams: half a second at 15 frames a second, what waits longer is better judged anew. And behind a gate,
-which learns from verdicts: the sooner they come back, the more it can hold back."""
+which learns from verdicts: the sooner they come back, the more it can hold back. Messages are small, and come in
+crowds."""
 
 
 @dataclass(frozen=True, slots=True)

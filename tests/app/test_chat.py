@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -13,6 +14,11 @@ from pathlib import Path
 import pytest
 from calling import COMMAND
 from tiny_models import exclaims
+
+from pipeline.app.config.document import read
+from pipeline.app.wiring import prepare
+from pipeline.core.errors import InputError
+from sources.conversation import Conversation
 
 CONFIG = """\
 cascade:
@@ -43,7 +49,24 @@ def test_lines_in_verdicts_out(here: Path, project: Path) -> None:
     assert [one["seq"] for one in verdicts] == list(range(8)), "the last one takes five pieces"
     assert [one["verdict"] for one in verdicts] == ["accept", "reject", "reject"] + ["accept"] * 5
     assert {one["stream"] for one in verdicts} == {"stdin"}
-    assert "8 frames" in ran.stderr or "received" in ran.stderr
+    assert re.search(r"^frames: +8 received", ran.stderr, re.MULTILINE), ran.stderr
+
+
+def test_a_piece_is_no_longer_than_what_each_stage_reads(here: Path) -> None:
+    exclaims(here / "long", 256)
+    text = """\
+cascade:
+  cheap: {model: ./long, runtime: openvino, precision: f32}
+  heavy: {model: ./model, runtime: openvino, precision: f32, name: second}
+  rule: {kind: scores, watch: [bad], clear_below: 0.2, flag_at: 0.9, confirm: {bad: 0.5}}
+sources: {a: {kind: http, listen: 127.0.0.1:0%s}}
+"""
+    (here / "two.yaml").write_text(text % "")
+    source = prepare(read(here / "two.yaml"))[0].sources["a"]
+    assert isinstance(source, Conversation) and source.longest == 127
+    (here / "two.yaml").write_text(text % ", longest: 200")
+    with pytest.raises(InputError, match=r"sources\.a\.longest: its cascade reads 127 bytes at once"):
+        prepare(read(here / "two.yaml"))
 
 
 def test_one_question_one_verdict(here: Path, project: Path) -> None:

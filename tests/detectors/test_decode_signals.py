@@ -82,6 +82,20 @@ def test_a_byte_leads_to_the_word_as_it_was_written(raw: str, word: str, offset:
     assert said.startswith(word[:4]) and len(said) <= len(word) + 1
 
 
+def test_of_two_words_that_read_alike_the_one_asked_about_is_told() -> None:
+    text = Text("sh1t happens, oh shit")
+    assert text.plain == b"shit happens, oh shit"
+    assert passage(text, 1) == (0, 4) and passage(text, 18) == (17, 21)
+
+
+def test_a_link_is_told_whole() -> None:
+    text = Text("hi https://a.b/c you", offset=50)
+    assert passage(text, 3) == (53, 66)
+    assert passage(Text("hi https://a.b/c "), 3) == (3, 16), "also where nothing follows"
+    rare = Text("\ufdfa")  # one character that reads as four words
+    assert [passage(rare, n) for n in (0, 12, 30)] == [(0, 1)] * 3
+
+
 def test_what_was_said_before_is_not_in_this_message() -> None:
     assert passage(Text("hello"), 40) is None
     assert passage(Text("a b"), 1) == (0, 1)  # where a word ended

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from talk_parts import BadWords, Found
 
-from pipeline.core.contracts import Reader
+from pipeline.core.contracts import Generation, Reader
 from pipeline.core.errors import InputError
 from pipeline.core.payloads import ViewSpec
 from pipeline.core.plain import plain
 from pipeline.core.records import Chunk, Gap, Item
 from pipeline.core.text import Text, TextSpec
+from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sources.conversation import _MOST_REMEMBERED, Conversation, Moment, Talk, parsed
 from sources.line_splitter import LineSplitter
 from sources.pieces import pieces
@@ -106,7 +109,7 @@ def test_what_was_said_before_goes_with_it() -> None:
     assert said.author_said == (b"bob 1", b"bob 0")
     assert said.room_said == (b"ann 2", b"ann 1")
     other = one(room.text('{"text": "hi", "user": "bob", "channel": "elsewhere"}', NOW))
-    assert (other.author_said, other.room_said) == ((b"bob 2", b"bob 1"), ())
+    assert (other.author_said, other.room_said) == ((), ()), "somebody else may have the name there"
     nobody = one(room.text("who?", NOW))
     assert (nobody.author_said, nobody.room_said) == ((), ())
     assert one(room.text("who?", NOW)).room_said == (b"who?",)
@@ -121,6 +124,28 @@ def test_the_memory_is_bounded() -> None:
         room.text(json.dumps({"text": "x", "user": f"u{n}", "room": f"r{n}"}), NOW)
     assert len(room._memory._authors) == len(room._memory._rooms) == _MOST_REMEMBERED
     assert one(room.text('{"text": "x", "user": "u0"}', NOW)).author_said == ()
+
+
+def test_all_of_a_full_piece_is_read() -> None:
+    spec = TextSpec(128)
+    room = Talk(Plan().fitted(spec), "chat", "E")
+    for length, wanted in ((127, 1), (128, 2)):
+        said = texts(room.text("ab " * 41 + "word?"[: length - 124] + "!", NOW))
+        assert len(said) == wanted
+        read = b"".join(one.view(spec).data.tobytes()[:-1].rstrip(b"\0") + b" " for one in said).split()
+        assert read == [word for one in said for word in one.plain.split()]
+
+
+def test_no_message_is_left_out_for_coming_too_soon() -> None:
+    with pytest.raises(ValidationError, match="without an answer"):
+        Plan(max_fps=5)
+
+
+@pytest.mark.parametrize(("overflow", "most"), [("block", 1024), ("drop_oldest", 256)])
+def test_messages_come_in_crowds_but_none_grows_old(overflow: str, most: int) -> None:
+    generation = Generation("words@1", BadWords(), None, Found())
+    pipeline = Pipeline([StreamPlan("chat", Plan.model_validate({"overflow": overflow}), "words", generation)], {})
+    assert pipeline._streams[0]._most == most
 
 
 # What a message is.
@@ -189,8 +214,14 @@ def test_no_guess_is_made_on_bytes_that_are_no_text() -> None:
 
 
 def test_it_hands_over_what_its_model_reads() -> None:
-    assert Plan().fitted(TextSpec(512)).longest == 512
+    assert Plan().fitted(TextSpec(512)).longest == 511
     assert Plan(longest=100).fitted(TextSpec(512)).longest == 100
+    assert Plan(longest=511).fitted(TextSpec(512)).longest == 511
+    with pytest.raises(InputError, match=r"^longest: its cascade reads 511 bytes at once"):
+        Plan(longest=512).fitted(TextSpec(512))
+    assert Plan().fitted(TextSpec(64)).longest == 63
+    with pytest.raises(InputError, match=r"^cascade: its cascade reads 31 bytes at once"):
+        Plan().fitted(TextSpec(32))
     with pytest.raises(InputError, match="judges picture, and this is text"):
         Plan().fitted(ViewSpec(8, 8))
 

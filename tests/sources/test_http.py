@@ -16,7 +16,6 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from talk_parts import Reading, running, until
 
 from pipeline.core.errors import InputError
@@ -216,11 +215,6 @@ def test_an_answer_comes_soon() -> None:
             taken.append(time.perf_counter() - began)
         print(f"p50 {statistics.median(taken) * 1e3:.1f} ms, p99 {sorted(taken)[197] * 1e3:.1f} ms")
         assert statistics.median(taken) < 0.02
-
-
-def test_every_question_gets_an_answer() -> None:
-    with pytest.raises(ValidationError, match="without an answer"):
-        posted(max_fps=5)
 
 
 def test_a_taken_port_is_a_mistake() -> None:

@@ -177,12 +177,33 @@ def test_twitch_speaks() -> None:
         (WELCOME + b"ERROR :Closing link\r\n", SourceLost, "Closing link"),
         (WELCOME, SourceLost, "closed the connection"),
         (b":h 433 * x :Nickname is already in use\r\n" * 4, SourceLost, "is taken"),
+        (WELCOME + b":h 474 x #Room :Cannot join channel (+b)\r\n", InputError, "into #Room: Cannot join"),
+        (WELCOME + b":h 403 x #room :No such channel\r\n", InputError, "No such channel"),
+        (WELCOME + b":h 471 x #room :Cannot join channel (+l)\r\n", SourceLost, "Cannot join channel (+l)"),
     ],
-    ids=["notice", "464", "error", "end", "nick"],
+    ids=["notice", "464", "error", "end", "nick", "banned", "none", "full"],
 )
 def test_how_it_ends(block: bytes, kind: type[Exception], said: str) -> None:
     with scripted(block) as (port, _), closing(Reading(chat(port).open(suite.STREAM))) as running:
         assert isinstance(ended(running), kind) and said in str(running.error)
+
+
+def test_a_channel_that_is_shut_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    blocks = (WELCOME, b":h 473 x #b :Cannot join channel (+i)\r\n", b":ann!a@h PRIVMSG #a :hi\r\n")
+    with scripted(*blocks) as (port, _), closing(Reading(chat(port, channels=["a", "b"]).open("x"))) as running:
+        assert isinstance(ended(running), SourceLost)
+    assert running.said == ["hi"] and "into #b: Cannot join channel (+i)" in caplog.text
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["whole", "in parts"])
+def test_what_the_server_says_at_length_is_no_damaged_message(apart: bool) -> None:
+    notices = b":h 372 x :" + b"n" * 30_000 + b"\r\n", b":h NOTICE x :see PRIVMSG there \xff PRIVMSG \xff\r\n"
+    long = b":bob!b@c PRIVMSG #room :" + b"m" * 30_000 + b"\r\n"
+    blocks = [WELCOME, *notices, long, TAGGED]
+    cut = [part for block in blocks for part in ((block[:20_000], block[20_000:]) if apart else (block,)) if part]
+    with scripted(*cut) as (port, _), closing(Reading(chat(port).open("x"))) as running:
+        assert isinstance(ended(running), SourceLost)
+    assert running.said == ["so 100% good"] and suite.gaps(running.items, "damaged") == 1
 
 
 def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

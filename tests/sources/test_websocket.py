@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -154,7 +154,7 @@ def test_clients_are_told_what_became_of_their_messages() -> None:
 
 
 def test_a_client_that_never_reads_is_put_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket_links, "_MOST_UNTOLD", 64)
+    monkeypatch.setattr(websocket_links, "_DEAF_S", 1.0)
     port = free_port()
     with running(listening(listen=port, verdicts=True)) as (pipeline, _), client(f"ws://127.0.0.1:{port}") as good:
         deaf = socket.create_connection(("127.0.0.1", port))
@@ -178,6 +178,42 @@ def test_a_client_that_never_reads_is_put_out(monkeypatch: pytest.MonkeyPatch) -
         assert json.loads(good.recv(timeout=20))["flagged"] is True
         stream = pipeline.snapshot().streams[0]
         assert stream.received == stream.windows == stream.results + sum(stream.shed.values()) + stream.in_flight
+
+
+def test_who_reads_is_told_all_however_much_it_asks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket_links, "_MOST_UNTOLD", 16)
+    port = free_port()
+    with running(listening(listen=port, verdicts=True)), client(f"ws://127.0.0.1:{port}") as one:
+        frame = json.dumps([{"text": "hello"}] * 256)
+        for _ in range(12):
+            one.send(frame)
+        told = [json.loads(one.recv(timeout=10)) for _ in range(12 * 256)]
+        assert {document["verdict"] for document in told} == {"accept"}
+        one.send(json.dumps([{"text": "hello"}] * 257))
+        assert json.loads(one.recv(timeout=10)) == {"error": "at most 256 messages in one frame"}
+
+
+def test_many_wait_for_room_without_asking_again_and_again() -> None:
+    with closing(listening(waiting=1).open(suite.STREAM)) as reader:
+        assert isinstance(reader, WebSocketReader)
+        offered = 0
+        offer = reader._mailbox.offer
+
+        def counted(items: Any) -> bool:
+            nonlocal offered
+            offered += 1
+            return offer(items)
+
+        reader._mailbox.offer = counted  # type: ignore[method-assign]
+        with ExitStack() as stack:
+            for n in range(40):
+                stack.enter_context(client(f"ws://127.0.0.1:{reader.port}")).send(str(n))
+            time.sleep(0.5)
+            assert offered <= 3
+            with closing(Reading(reader)) as reading:
+                reading.received(40)
+            assert offered <= 100
+    assert sorted(reading.said, key=int) == [str(n) for n in range(40)]
 
 
 def test_a_full_house_makes_senders_wait() -> None:
