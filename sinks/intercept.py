@@ -135,6 +135,6 @@ def _covers(ruling: Ruling, window: Window) -> bool:
     if anchor is not None:
         start_ns, end_ns = start_ns + anchor.zero_ns, end_ns + anchor.zero_ns
     else:
-        last_ns = window.wall_ns + last_ns - first_ns
-        first_ns, start_ns, end_ns = window.wall_ns, ruling.start_wall_ns, ruling.end_wall_ns
+        first_ns, last_ns = window.start_wall_ns, window.end_wall_ns
+        start_ns, end_ns = ruling.start_wall_ns, ruling.end_wall_ns
     return start_ns < max(last_ns, first_ns + 1) and (ruling.kind != "end" or first_ns < end_ns)

@@ -93,7 +93,7 @@ class Policy:
             return []
         shift_ns = self.clock.shift(window)
         known_ns = self.clock.watermark_ns
-        self.clock.passed(window.stream, window.start_ns + shift_ns)
+        self.clock.passed(window.stream, window.start_ns + shift_ns, now_ns)
         rulings: list[Ruling] = []
         if isinstance(outcome, Result) and outcome.detections:
             late = False

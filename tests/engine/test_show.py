@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 from parts import Brightness, Levels, generation, grey
 
 from pipeline.core.contracts import Clear, Flag, Generation, Source
@@ -320,3 +321,42 @@ def test_pictures_alone_can_be_a_show_of_their_own() -> None:
     assert [one.kind for one in collector.rulings] == ["new", "end"]
     assert collector.rulings[0].id.endswith("/3")
     assert said.ruled == {"flag": 1}
+
+
+class Leaping(Film):
+    """Live; behind each second the camera's clock leaps by so much, of both tracks one after the other."""
+
+    live: ClassVar[bool] = True
+    leaps_s: tuple[float, ...] = ()
+
+    def open(self, stream: str) -> FilmReader:
+        return LeapingReader(self, stream)
+
+
+class LeapingReader(FilmReader):
+    def __init__(self, plan: Leaping, stream: str) -> None:
+        super().__init__(plan, stream)
+        self._leaps_ns = [round(leap_s * S) for leap_s in plan.leaps_s]
+
+    def __iter__(self) -> Iterator[Item]:
+        began = time.monotonic()
+        for chunk in super().__iter__():
+            assert isinstance(chunk, Chunk)
+            if chunk.payload.medium == "picture":
+                time.sleep(max(0.0, began + chunk.pts_ns / S - time.monotonic()))
+            leap_ns = sum(self._leaps_ns[: chunk.pts_ns // S])
+            chunk.payload.move(leap_ns)
+            now = time.monotonic_ns(), time.time_ns()
+            yield replace(chunk, pts_ns=chunk.pts_ns + leap_ns, mono_ns=now[0], wall_ns=now[1])
+
+
+@pytest.mark.parametrize("leap_s", [3600, -3600])
+def test_a_camera_whose_clock_leaps_is_still_judged_together_with_its_sound(leap_s: float) -> None:
+    both = {**TOGETHER, "when": TOGETHER["when"][:2], "hold_s": 0.1}  # type: ignore[index]
+    levels = tuple((100 if seq in {8, 13} else 10, 0.5 if seq in {8, 13} else 0.0) for seq in range(16))
+    film = Leaping(levels=levels, leaps_s=(leap_s, 0))
+    sound = StreamPlan("cam.sound", film, "ears", listens())
+    plans = [StreamPlan("cam", film, "eyes", sees(), tracks=(sound,))]
+    said, collector = run(plans, rules(both, window_s=0.5), stop_after_s=4.5)
+    assert said.ruled == {"blur": 2} and said.late == 0
+    assert [one.end_ns - one.start_ns < S for one in collector.rulings if one.kind == "end"] == [True, True]
