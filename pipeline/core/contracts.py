@@ -89,6 +89,9 @@ class Gate(Protocol):
     def judged(self, sample: Array, pts_ns: int) -> None:
         """The window with this sample got a result of a stage; a shed or failed one never comes here."""
 
+    def forget(self) -> None:
+        """A new connection begins: as when it was started."""
+
 
 class GatePlan(Settings, ABC):
     """A picklable plan of a gate."""

@@ -92,6 +92,8 @@ class Intake:
         self._sampler = Sampler(self._max_fps)
         self._judged = None
         self._stream.judged.clear()
+        if self._gate is not None:
+            self._gate.forget()
 
     def take(self, item: Item) -> None:
         if isinstance(item, Chunk):
