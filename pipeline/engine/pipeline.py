@@ -170,7 +170,8 @@ class Pipeline:
             passed=None if show is None else partial(show.watermark, plan.name),
         )
         self._streams.append(stream)
-        return Line(stream, intake, lambda: self._broke(stream, tracker, can_wait))
+        absent = (lambda: None) if show is None else partial(show.absent, plan.name)
+        return Line(stream, intake, lambda: self._broke(stream, tracker, can_wait), absent)
 
     def _auditing(self, cascade: str, generation: Generation) -> AuditRunner | None:
         if generation.auditor is None:

@@ -125,6 +125,12 @@ class Policy:
         self.clock.ended(stream)
         return self.finish(now_ns) if self.clock.all_ended else self._expire(now_ns)
 
+    def absent(self, stream: str, now_ns: int) -> list[Ruling]:
+        """There is no such stream for now: a track that its camera does not have is not missed."""
+        if stream in self.clock:
+            self.clock.absent(stream)
+        return self.ended(stream, now_ns)
+
     def finish(self, now_ns: int) -> list[Ruling]:
         """The show is over: whatever goes on ends when it would have ended."""
         return [self._close(ruled, ruled.open, now_ns) for ruled in self._rules if ruled.open is not None]

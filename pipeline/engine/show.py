@@ -46,6 +46,10 @@ class Show:
         with self._lock:
             self._tell(self._policy.ended(stream, time.monotonic_ns()))
 
+    def absent(self, stream: str) -> None:
+        with self._lock:
+            self._tell(self._policy.absent(stream, time.monotonic_ns()))
+
     def keep_time(self, stopping: threading.Event) -> None:
         """Until it stops."""
         while not stopping.wait(TICK_S):

@@ -44,6 +44,7 @@ class _Progress:
     plan: ClockedStream
     mark_ns: int = _NEVER  # nothing before that will come
     ended: bool = False
+    absent: bool = False
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ class ShowClock:
         here = self._progress[stream]
         if here.plan.live:  # its own clock may have leapt: nothing is promised of what is yet to come
             show_ns = min(show_ns, now_ns - self._zero_mono_ns)
-        here.ended = False
+        here.ended = here.absent = False
         here.mark_ns = max(here.mark_ns, show_ns)
         self._head_ns = max(self._head_ns, show_ns)
         self._move()
@@ -132,6 +133,11 @@ class ShowClock:
         self._progress[stream].ended = True
         self._move()
 
+    def absent(self, stream: str) -> None:
+        """There is no such stream: nobody misses it, until something comes of it after all."""
+        self._progress[stream].absent = True
+        self.ended(stream)
+
     @property
     def all_ended(self) -> bool:
         """Whether nothing will come any more, of no stream."""
@@ -145,8 +151,8 @@ class ShowClock:
             self._move()
 
     def missing(self, since_ns: int) -> tuple[str, ...]:
-        """The streams of which nothing is known since then."""
-        return tuple(name for name, one in self._progress.items() if one.mark_ns < since_ns)
+        """The streams of which nothing is known since then, and ought to be."""
+        return tuple(name for name, one in self._progress.items() if one.mark_ns < since_ns and not one.absent)
 
     def _move(self) -> None:
         waited_for = [one.mark_ns for one in self._progress.values() if not one.ended]

@@ -14,7 +14,7 @@ from parts import Brightness, Levels, generation, grey
 
 from pipeline.core.contracts import Clear, Flag, Generation, Source
 from pipeline.core.media import Medium
-from pipeline.core.records import Chunk, Detection, Findings, Item, Outcome, Result, Watermark
+from pipeline.core.records import Chunk, Detection, Findings, Item, Outcome, Result, SourceState, Watermark
 from pipeline.core.settings import StreamSettings
 from pipeline.core.snapshot import PolicySnapshot
 from pipeline.core.sound import Sound, SoundSpec, SoundView
@@ -360,3 +360,63 @@ def test_a_camera_whose_clock_leaps_is_still_judged_together_with_its_sound(leap
     said, collector = run(plans, rules(both, window_s=0.5), stop_after_s=4.5)
     assert said.ruled == {"blur": 2} and said.late == 0
     assert [one.end_ns - one.start_ns < S for one in collector.rulings if one.kind == "end"] == [True, True]
+
+
+class Deaf(Film):
+    """A film of which nobody knew that it has no sound; behind a tenth of a second there is some, or there never is."""
+
+    live: ClassVar[bool] = True
+    found: tuple[str, ...] = ()
+
+    def open(self, stream: str) -> FilmReader:
+        return DeafReader(self, stream)
+
+
+class DeafReader(FilmReader):
+    def __init__(self, plan: Deaf, stream: str) -> None:
+        super().__init__(plan, stream)
+        self.tracks = plan.found
+        self._name = stream
+
+    def __iter__(self) -> Iterator[Item]:
+        for chunk in super().__iter__():
+            time.sleep(0.02)
+            if self.tracks or chunk.stream == self._name:
+                yield chunk
+        for _ in range(100):
+            time.sleep(0.02)
+            yield Watermark(self._name, 0)
+
+
+@pytest.mark.parametrize("found", [(), ("sound",)])
+def test_a_track_that_is_not_there_is_neither_waited_for_nor_missing(found: tuple[str, ...]) -> None:
+    bright = {"name": "bright", "when": [{"stream": "cam", "label": "bright", "at_least": 0.3}], "action": "flag"}
+    film = Deaf(levels=((100, 0.0), (40, 0.0), (40, 0.0)), found=found)
+    plan = StreamPlan("cam", film, "eyes", sees(), tracks=(StreamPlan("cam.sound", film, "ears", listens()),))
+    sink = MemorySink()
+    pipeline = Pipeline([plan], {"memory": sink}, policy=rules(bright))
+    pipeline.start()
+    pipeline.wait(1.0)
+    told = {one.stream: (one.state, one.detail) for one in pipeline.snapshot().streams}
+    pipeline.stop(2)
+    assert told["cam"] == (SourceState.LIVE, "")
+    assert told["cam.sound"] == (
+        (SourceState.LIVE, "") if found else (SourceState.ENDED, "there is no such track in it")
+    )
+    assert sink.collector.rulings[0].missing == (("cam.sound",) if found else ())
+
+
+def test_what_was_wrong_with_a_stream_is_over_when_it_comes_again() -> None:
+    film = Leaping(levels=((100, 0.5),) * 2)
+    sound = StreamPlan("cam.sound", film, "ears", listens())
+    pipeline = Pipeline([StreamPlan("cam", film, "eyes", sees(), tracks=(sound,))], {"memory": MemorySink()})
+    details = [stream.detail for stream in pipeline._streams]
+    assert details == ["", ""]
+    for stream in pipeline._streams:
+        stream.detail = "it broke off"
+    pipeline.start()
+    end = time.monotonic() + 5
+    while any(stream.detail for stream in pipeline._streams) and time.monotonic() < end:
+        time.sleep(0.002)
+    assert not any(stream.detail for stream in pipeline._streams)
+    pipeline.stop(2)
