@@ -30,7 +30,7 @@ from pipeline.engine.intake import Intake
 from pipeline.engine.leaps import Leaps
 from pipeline.engine.policy import Policy
 from pipeline.engine.policy_settings import PolicySettings
-from pipeline.engine.show import Show, clocked, models_of
+from pipeline.engine.show import Show, clocked, model_of
 from pipeline.engine.stream import LIVE_BUDGET_NS, Stream
 from pipeline.engine.supervisor import Line, SourceRunner
 from pipeline.engine.telemetry import Histogram
@@ -109,8 +109,11 @@ class Pipeline:
             for plan in (reader, *reader.tracks)
             if policy.streams is None or plan.name in policy.streams
         ]
-        models = models_of(plan.generation for reader in streams for plan in (reader, *reader.tracks))
-        return Show(Policy(policy, of_show, models), self._rule)
+        return Show(Policy(policy, of_show, self._model_of), self._rule)
+
+    def _model_of(self, generation: str, decided_by: str) -> str:
+        runner = self._cascades.get(generation)
+        return "" if runner is None else model_of(runner.generation, decided_by)
 
     def _add(self, plan: StreamPlan) -> None:
         source = plan.source

@@ -21,6 +21,7 @@ from pipeline.core.sound import Sound, SoundSpec, SoundView
 from pipeline.core.text import Text, TextSpec, TextView
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from pipeline.engine.policy_settings import PolicySettings
+from pipeline.engine.show import model_of
 from sinks.memory import Collector
 from sinks.memory import Memory as MemorySink
 from sources.memory import LiveMemory, Memory, Pause
@@ -420,3 +421,13 @@ def test_what_was_wrong_with_a_stream_is_over_when_it_comes_again() -> None:
         time.sleep(0.002)
     assert not any(stream.detail for stream in pipeline._streams)
     pipeline.stop(2)
+
+
+def test_evidence_from_the_cache_names_the_models_that_may_have_judged() -> None:
+    chat = Chat(messages=tuple((at_s, "i hate it") for at_s in (0.1, 20.0, 40.0)))
+    words = replace(reads(), remembers=8)
+    _, collector = run([StreamPlan("chat", chat.model_copy(update={"in_flight": 1}), "words", words)], rules(HATE))
+    seen = [one.evidence[0] for one in collector.rulings if one.kind == "new"]
+    assert [(one.decided_by, one.model) for one in seen] == [("words", "words-v1"), *[("cache", "words-v1")] * 2]
+    both = Generation("two@1", Brightness("cheap"), Brightness("heavy"), Levels())
+    assert [model_of(both, by) for by in ("cheap", "heavy", "cache")] == ["cheap", "heavy", "cheap or heavy"]
