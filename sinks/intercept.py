@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pipeline.core.records import Array, Outcome, Result, Window
@@ -38,16 +38,27 @@ class Interceptor:
         self._cv2 = drawing()
         self._delay_ns = round(delay_s * 1e9)
         self._held: dict[str, deque[Held]] = {}
-        self._going: dict[str, Ruling] = {}
+        self._going: dict[tuple[str, str], Ruling] = {}  # of each rule of a show the last, if it has not ended
         self._ended: OrderedDict[str, Ruling] = OrderedDict()
         self.early = 0  # pictures that went on before their time
 
     def ruled(self, ruling: Ruling) -> None:
+        """A rule has one action at a time: another one that begins says that the one before is over, should its end
+        have been lost."""
+        rule = ruling.show, ruling.rule
+        before = self._going.get(rule)
         if ruling.kind != "end":
-            if ruling.id not in self._ended:  # it came again after a hitch
-                self._going[ruling.id] = ruling
+            if ruling.id in self._ended:  # it came again after a hitch
+                return
+            if before is not None and before.id != ruling.id:
+                self._end(replace(before, kind="end"))
+            self._going[rule] = ruling
             return
-        self._going.pop(ruling.id, None)
+        if before is not None and before.id == ruling.id:
+            del self._going[rule]
+        self._end(ruling)
+
+    def _end(self, ruling: Ruling) -> None:
         self._ended[ruling.id] = ruling
         while len(self._ended) > _MOST_ENDED:
             self._ended.popitem(last=False)
@@ -135,6 +146,6 @@ def _covers(ruling: Ruling, window: Window) -> bool:
     if anchor is not None:
         start_ns, end_ns = start_ns + anchor.zero_ns, end_ns + anchor.zero_ns
     else:
-        last_ns = window.wall_ns + last_ns - first_ns
-        first_ns, start_ns, end_ns = window.wall_ns, ruling.start_wall_ns, ruling.end_wall_ns
+        first_ns, last_ns = window.start_wall_ns, window.end_wall_ns
+        start_ns, end_ns = ruling.start_wall_ns, ruling.end_wall_ns
     return start_ns < max(last_ns, first_ns + 1) and (ruling.kind != "end" or first_ns < end_ns)

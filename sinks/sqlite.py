@@ -42,6 +42,7 @@ _PASSING: Final = frozenset(
     }
 )
 _NOWHERE: Final = (None, None, None, None)
+_NO_SPAN: Final = (None, None)
 
 
 class Sqlite(Sink):
@@ -222,7 +223,15 @@ def _result_row(outcome: Outcome) -> Row:
 
 def _detection_rows(result: Result) -> list[Row]:
     return [
-        (result.window.id, n, found.label, found.score, *_corners(found.box))
+        (
+            result.window.id,
+            n,
+            found.label,
+            found.score,
+            *_corners(found.box),
+            *(found.span_ns or _NO_SPAN),
+            *(found.chars or _NO_SPAN),
+        )
         for n, found in enumerate(result.detections)
     ]
 

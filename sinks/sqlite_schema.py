@@ -1,7 +1,7 @@
 """The tables that people query. Times are ISO 8601 in UTC, which sorts and which SQLite's date functions read."""
 
 APPLICATION_ID = 0x54485253  # "THRS": how a database of ours is told from anybody else's
-VERSION = 3
+VERSION = 4
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (                -- one row a window: its verdict, or why it has none
@@ -33,7 +33,10 @@ CREATE TABLE IF NOT EXISTS detections (
     n         INTEGER NOT NULL,       -- its place within the result
     label     TEXT NOT NULL,
     score     REAL NOT NULL,
-    x1 REAL, y1 REAL, x2 REAL, y2 REAL,   -- source pixels; NULL: the whole window
+    -- where it is, NULL where nobody says so; nowhere at all: the whole window
+    x1 REAL, y1 REAL, x2 REAL, y2 REAL,       -- source pixels
+    start_ns INTEGER, end_ns INTEGER,         -- media time of a sound
+    first_char INTEGER, last_char INTEGER,    -- characters of a message, half-open: the last is behind them
     PRIMARY KEY (result_id, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS detections_by_label ON detections (label, score);
@@ -123,6 +126,12 @@ UPDATE results SET verdict = iif(flagged, 'reject', 'accept') WHERE outcome = 'r
 ALTER TABLE results ADD COLUMN action TEXT;
 ALTER TABLE results ADD COLUMN rule TEXT;
 """,
+    3: """
+ALTER TABLE detections ADD COLUMN start_ns INTEGER;
+ALTER TABLE detections ADD COLUMN end_ns INTEGER;
+ALTER TABLE detections ADD COLUMN first_char INTEGER;
+ALTER TABLE detections ADD COLUMN last_char INTEGER;
+""",
 }
 """By the version they start from: what makes tables of the next one of it. What only adds tables and views needs no
 step here: the schema is run behind these once more."""
@@ -180,4 +189,7 @@ PUT_EVENT = _upsert("events", _EVENT)
 PUT_RULING = _upsert("rulings", _RULING)
 PUT_AUDIT = _upsert("audits", _AUDIT)
 DROP_DETECTIONS = "DELETE FROM detections WHERE result_id = ?"
-PUT_DETECTION = "INSERT INTO detections (result_id, n, label, score, x1, y1, x2, y2) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_DETECTION = (
+    "INSERT INTO detections (result_id, n, label, score, x1, y1, x2, y2, start_ns, end_ns, first_char, last_char) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)

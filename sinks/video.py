@@ -86,6 +86,7 @@ class _Writer:
         self._parts: dict[str, _Part] = {}
         self._files: dict[str, Path] = {}
         self._numbers: dict[str, int] = {}
+        self._pictured: set[str] = set()  # streams of pictures: sound and text have none that could be gone
         self._gone = 0
         self._interceptor = Interceptor(plan.delay_s) if plan.delay_s else None
 
@@ -97,10 +98,12 @@ class _Writer:
                 self._interceptor.ruled(item)
 
     def _take(self, picture: Picture) -> None:
+        stream, image = picture.outcome.window.stream, picture.image
+        if image is not None:
+            self._pictured.add(stream)
         pixels = self._pixels(picture)
-        image = picture.image
         if pixels is None or image is None:
-            self._gone += 1
+            self._gone += stream in self._pictured
             return
         scale = float(pixels.shape[1] / image.width)
         if self._interceptor is None:

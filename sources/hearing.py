@@ -35,6 +35,8 @@ class HearingSettings(StreamSettings):
     def _leaves_nothing_out(self) -> Self:
         if self.window_s is not None and self.hop_s > self.window_s:
             raise ValueError(f"a hop of {self.hop_s:g} s leaves out sound between windows of {self.window_s:g} s")
+        if self.max_fps is not None:  # a gate would never hear what is new in the windows left out
+            raise ValueError("`max_fps` is for pictures: `hop_s` says how often sound is judged")
         return self
 
     @property

@@ -134,6 +134,7 @@ class LiveReader:
         if sound is not None and hearing is not None:
             self.sound = SoundDecoder(hearing, f"{stream}.sound", self.epoch, clock, hole_ns=_LOST_PACKET_NS)
             self.sound.attach(sound)
+        self.tracks: tuple[str, ...] = () if self.sound is None else ("sound",)
         self._stream = stream
         self._silence_s = silence_s
         self._closed = False

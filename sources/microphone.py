@@ -29,7 +29,8 @@ _SLOW_START_S = 6.0  # PulseAudio may take two seconds to begin
 _LATENCY_S = 0.05
 _HELD = 256  # blocks between the callback and the reader, some 10 ms each
 
-_Block: TypeAlias = "tuple[Array, int, int, int]"  # [n, channels], mono_ns, wall_ns, frames lost before
+# [n, channels], mono_ns, wall_ns, frames lost before, and whether the device lost some
+_Block: TypeAlias = "tuple[Array, int, int, int, bool]"
 _lock = threading.Lock()
 _open = 0  # microphones of this process
 
@@ -75,12 +76,15 @@ def sounddevice() -> Any:
 
 class MicrophoneReader:
     """The running part of `Microphone`. PortAudio calls back from a thread of its own, which only puts what it has into
-    a bounded queue; what finds no room there is counted as undecoded."""
+    a bounded queue; what finds no room there is counted as undecoded. How much the
+    device lost before it called back, nobody knows: it counts as one damaged hop."""
 
     def __init__(self, plan: Microphone, stream: str) -> None:
         self._stream = stream
         self._closed = False
         self._lost = 0  # frames that found no room since the last that did; the callback's own
+        self._overflowed = False  # the device lost some since then
+        self._hop_ns = round(plan.hop_s * 1e9)
         self._arrived: queue.Queue[_Block] = queue.Queue(_HELD)
         self.epoch = new_epoch()
         self.windows = SoundWindows(plan, stream, self.epoch)
@@ -108,9 +112,12 @@ class MicrophoneReader:
 
     def _take(self, samples: Array, frames: int, _time: object, status: Any) -> None:
         """PortAudio's own thread: it must not wait."""
+        self._overflowed = self._overflowed or bool(status and status.input_overflow)
         try:
-            self._arrived.put_nowait((samples.copy(), time.monotonic_ns(), time.time_ns(), self._lost))
-            self._lost = 0
+            self._arrived.put_nowait(
+                (samples.copy(), time.monotonic_ns(), time.time_ns(), self._lost, self._overflowed)
+            )
+            self._lost, self._overflowed = 0, False
         except queue.Full:
             self._lost += frames
 
@@ -118,7 +125,7 @@ class MicrophoneReader:
         heard, patience_s = time.monotonic(), _SLOW_START_S
         while not self._closed:
             try:
-                samples, mono_ns, wall_ns, lost = self._arrived.get(timeout=_TICK_S)
+                samples, mono_ns, wall_ns, lost, overflowed = self._arrived.get(timeout=_TICK_S)
             except queue.Empty:
                 if time.monotonic() - heard > patience_s or not self._device.active:
                     yield from self.windows.finish()
@@ -128,6 +135,8 @@ class MicrophoneReader:
             heard, patience_s = time.monotonic(), _DEAD_S
             if lost:
                 yield from self.windows.lose(lost * 1_000_000_000 // self._rate, "undecoded")
+            if overflowed:
+                yield from self.windows.lose(self._hop_ns, "damaged")
             yield from self.windows.feed(np.ascontiguousarray(samples.T), self._rate, mono_ns, wall_ns)
 
     def close(self) -> None:

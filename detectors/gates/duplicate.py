@@ -43,3 +43,6 @@ class _DuplicateGate:
 
     def judged(self, luma: Array, pts_ns: int) -> None:
         self._reference = luma.copy()
+
+    def forget(self) -> None:
+        self._reference = None

@@ -58,6 +58,9 @@ class _MotionGate:
         self._shape = luma.shape
         self._reference = _cell_means(luma)
 
+    def forget(self) -> None:
+        self._reference = None
+
 
 def _cell_means(luma: Array) -> Array:
     """uint8 `[h, w]` → float32 means of cells, about 18 along the shorter side. What does not fill a cell is cut off

@@ -69,11 +69,14 @@ class _VoiceGate:
         self._rate = plan.rate or _RATE
         self._quiet = 10 ** (plan.quiet_db / 10)
         self._hangover = round(plan.hangover_s * self._rate)
-        self._silent: int | None = None  # samples since the last voice
         self._request = _model().create_infer_request()
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        self._silent: int | None = None  # samples since the last voice
+        self._listen_anew()
+
+    def _listen_anew(self) -> None:
         """Behind silence, the model begins anew."""
         self._fresh = True
         self._h = self._c = np.zeros(_STATE, np.float32)
@@ -84,7 +87,7 @@ class _VoiceGate:
         """`sample` is what is new: float32 `[n]` in -1…1."""
         if float(np.dot(sample, sample)) < self._quiet * len(sample):
             if not self._fresh:
-                self._forget()
+                self._listen_anew()
         elif self._speaks(sample):
             self._silent = 0
             return True

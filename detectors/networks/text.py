@@ -30,6 +30,11 @@ class TextArchitecture(Settings):
     backbone: Literal["mobilenet", "resnet"] = "resnet"
     classes: int = Field(default=2, ge=2, le=4096)
 
+    @property
+    def multiple(self) -> int:
+        """What the bytes that it reads at once are a multiple of: all its strides, and its windows of attention."""
+        return 8 if self.backbone == "mobilenet" else 64
+
 
 class NgramHashes(nn.Module):  # type: ignore[misc]  # torch is untyped to the checker
     """int32 `[N, L]` bytes, the last of each row 0 → for every kind of n-gram int32 `[N, L]`: its row in one table, 0

@@ -8,7 +8,7 @@ from typing import Annotated, Self, TypeAlias
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from detectors.manifest import SoundSettings, TextSettings, ViewSettings, medium_of
-from detectors.networks.audio import SoundArchitecture
+from detectors.networks.audio import RATE, SAMPLES, SoundArchitecture
 from detectors.networks.pyramid import Architecture
 from detectors.networks.text import TextArchitecture
 from detectors.training.augment import Augmentation
@@ -85,6 +85,12 @@ class SoundRecipe(Schedule):
     augment: SoundAugmentation = SoundAugmentation()
     bf16: bool = False
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.view.rate, self.view.samples) != (RATE, SAMPLES):
+            raise ValueError(f"view: networks of sound hear {SAMPLES} samples, {RATE} a second")
+        return self
+
 
 class TextAugmentation(Settings):
     """Chances are drawn anew for every message."""
@@ -102,6 +108,15 @@ class TextRecipe(Schedule):
     augment: TextAugmentation = TextAugmentation()
     balance: float = Field(default=0.5, ge=0, le=1, description="0: each message counts alike; 1: each class does")
     bf16: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.view.length % self.network.multiple:
+            raise ValueError(
+                f"length: {self.view.length} is no multiple of {self.network.multiple}, as a {self.network.backbone}"
+                " of text needs it"
+            )
+        return self
 
 
 AnyRecipe: TypeAlias = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
@@ -30,6 +30,14 @@ class Reader(Protocol):
     def __iter__(self) -> Iterator[Item]: ...
     def close(self) -> None:
         """Let go of everything. Safe without iteration and safe twice."""
+
+
+@runtime_checkable
+class Tracked(Protocol):
+    """A reader that may not find every track that its source has settings for: a camera without a microphone."""
+
+    tracks: Collection[str]
+    """What it found, by the names of `Source.tracks`."""
 
 
 class Source(StreamSettings, ABC):
@@ -61,7 +69,8 @@ class Source(StreamSettings, ABC):
     @property
     def tracks(self) -> Mapping[str, StreamSettings]:
         """Further streams of the same reader, by what stands behind the stream's name and a dot: what is read as
-        `door` gives chunks of `door.sound`, too. What judges them, and how, their settings say."""
+        `door` gives chunks of `door.sound`, too, unless its reader says otherwise (`Tracked`). What judges them, and
+        how, their settings say."""
         return {}
 
     def fitted(self, spec: Spec, track: str = "") -> Self:
@@ -88,6 +97,9 @@ class Gate(Protocol):
 
     def judged(self, sample: Array, pts_ns: int) -> None:
         """The window with this sample got a result of a stage; a shed or failed one never comes here."""
+
+    def forget(self) -> None:
+        """A new connection begins: as when it was started."""
 
 
 class GatePlan(Settings, ABC):

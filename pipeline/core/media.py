@@ -53,6 +53,8 @@ class Payload(ABC):
 
     __slots__ = ()
     medium: ClassVar[Medium]
+    by_end: ClassVar[bool] = False
+    """Whether the arrival of its chunk is that of its last part, and not of its first."""
 
     @abstractmethod
     def view(self, spec: Any, region: Box | None = None) -> Any:
@@ -71,6 +73,9 @@ class Payload(ABC):
         """What it says, equal for payloads that say the same, so that a verdict on one holds for the other; and how it
         is written. None where that cannot be told."""
         return None
+
+    def move(self, by_ns: int) -> None:  # noqa: B027 most know no time
+        """Its media time is later by so much: its reader's clock leapt."""
 
     @abstractmethod
     def release(self) -> None:

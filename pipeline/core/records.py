@@ -1,7 +1,8 @@
 """What flows: Source → Chunk → Window → View → Findings → Outcome → Event, Ruling → Sink.
 
 Records are frozen and slotted. Times are integer nanoseconds: `pts_ns` is media time, `mono_ns` is
-`time.monotonic_ns()` when the first packet arrived (for latency), `wall_ns` is `time.time_ns()` then.
+`time.monotonic_ns()` when the first packet arrived (for latency), `wall_ns` is `time.time_ns()` then. A window of sound
+slides: there it is the packet that brought its newest sample, its end (`Payload.by_end`).
 Boxes are `(x1, y1, x2, y2)` in source pixels, half-open.
 """
 
@@ -74,7 +75,8 @@ Item: TypeAlias = Chunk | Gap | Watermark
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is judged: `[start_ns, end_ns)` of one stream. One frame is a window of one."""
+    """What is judged: `[start_ns, end_ns)` of one stream. One frame is a window of one. `mono_ns` and `wall_ns` are
+    when its start arrived, or `by_end` its end."""
 
     stream: str
     epoch: str
@@ -84,10 +86,25 @@ class Window:
     mono_ns: int
     wall_ns: int
     file: str = ""
+    by_end: bool = False
 
     @property
     def id(self) -> str:
         return f"{self.stream}/{self.epoch}/{self.seq}"
+
+    @property
+    def arrived_ns(self) -> int:
+        """The media time that `mono_ns` and `wall_ns` belong to."""
+        return self.end_ns if self.by_end else self.start_ns
+
+    @property
+    def start_wall_ns(self) -> int:
+        """When it began by the clock on the wall."""
+        return self.wall_ns + self.start_ns - self.arrived_ns
+
+    @property
+    def end_wall_ns(self) -> int:
+        return self.wall_ns + self.end_ns - self.arrived_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +183,7 @@ class Outcome:
 
     @property
     def latency_ns(self) -> int:
-        """From the window's first packet to its verdict."""
+        """From the window's packet (see `Window`) to its verdict."""
         return self.done_ns - self.window.mono_ns
 
 
@@ -299,7 +316,8 @@ def _iso_second(seconds: int) -> str:
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
     """`outcome` as the document that every sink writes: the schema of the JSONL sink (fields may be added, never
-    renamed)."""
+    renamed). `pts_ns` is the media time of the window's start; `time` is when its first packet arrived, of sound the
+    one with its newest sample, which is the window's end."""
     window = outcome.window
     document: dict[str, Any] = {
         "id": window.id,

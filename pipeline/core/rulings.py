@@ -18,7 +18,9 @@ class Evidence:
     score: float
     threshold: float
     decided_by: str
-    model: str  # of that stage; empty where a gate or the feed's state decided
+    model: str
+    """Of the stage that decided. Where a gate, the feed's state or the cache carried a verdict over, the models of its
+    generation, any of which may have been the one; empty where the generation is not known here."""
     generation: str
     certified: bool
 

@@ -67,6 +67,7 @@ class Sound(Payload):
 
     __slots__ = ("_samples", "fresh", "rate", "start_ns")
     medium: ClassVar[Medium] = "sound"
+    by_end: ClassVar[bool] = True  # a window begins long before what is new of it
 
     def __init__(self, samples: Array, rate: int, start_ns: int, fresh: int | None = None) -> None:
         samples.flags.writeable = False
@@ -80,7 +81,10 @@ class Sound(Payload):
         return self._samples
 
     def view(self, spec: SoundSpec, region: Box | None = None) -> SoundView:
-        """The latest `spec.samples` of it, behind silence where it is shorter."""
+        """The latest `spec.samples` of it, behind silence where it is shorter. Raises `StageError`, also for a region:
+        sound has none."""
+        if region is not None:
+            raise StageError("a sound has no regions")
         if spec.rate != self.rate:
             raise StageError(f"the model hears {spec.rate} samples a second and the stream has {self.rate}")
         given, wanted = self._samples, spec.samples
@@ -95,6 +99,9 @@ class Sound(Payload):
     def sample(self) -> Array:
         """What is new: float32 `[fresh]`."""
         return self._samples[len(self._samples) - self.fresh :]
+
+    def move(self, by_ns: int) -> None:
+        self.start_ns += by_ns
 
     def release(self) -> None:
         """There is nothing to let go: it is an array of its own."""

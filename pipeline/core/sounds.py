@@ -32,8 +32,9 @@ def read_sound(file: Path, rate: int) -> Array:
             left = _LONGEST_S * rate
             for frame in container.decode(audio=0):
                 frame.pts = None
-                parts += [one.to_ndarray()[0] for one in resampler.resample(frame)]
-                left -= parts[-1].size if parts else 0
+                new = [one.to_ndarray()[0] for one in resampler.resample(frame)]
+                parts += new
+                left -= sum(part.size for part in new)
                 if left < 0:
                     raise BadSound(f"is longer than {_LONGEST_S} s: cut it up")
             parts += [one.to_ndarray()[0] for one in resampler.resample(None)]

@@ -1,7 +1,8 @@
 """Hands outcomes and events to sinks. One thread and one bounded backlog a sink: a slow one stalls no stage.
 
 When a backlog is full, streams that can wait are held at their intake (`full`); of those that cannot, the oldest
-outcome goes, counted: never another stream's that can wait, and events, audits and rulings last. The items of a batch
+outcome goes, counted: never another stream's that can wait, and events, audits and rulings last. The last end of each
+rule's actions always finds room: a sink that does what is ruled would do it for ever. The items of a batch
 that a sink could not take are written again, in order, until it can; of a batch that it refuses, each is offered by
 itself.
 """
@@ -41,6 +42,12 @@ class _Item:
     def lasts(self) -> bool:
         """Of these there are few, and each one counts."""
         return isinstance(self.delivery, (Event, Audit, Ruling)) or getattr(self.delivery, "audit", None) is not None
+
+    @property
+    def ends(self) -> tuple[str, str] | None:
+        """Whose action it ends: a rule, of a show."""
+        one = self.delivery
+        return (one.show, one.rule) if isinstance(one, Ruling) and one.kind == "end" else None
 
 
 class SinkRunner:
@@ -87,11 +94,15 @@ class SinkRunner:
 
     def _make_room(self, item: _Item) -> bool:
         """Drop the oldest outcome that may go, or, where there is none, the oldest event or this very item; whether
-        there is room for it now."""
-        droppable = (old for old in self._items if not old.can_wait)
+        there is room for it now. Only an end of an action may go beyond what there is room for, one a rule."""
+        droppable = [old for old in self._items if not old.can_wait]
         oldest = next((old for old in droppable if not old.lasts), None)
         if oldest is None and item.lasts:
-            oldest = next((old for old in self._items if not old.can_wait), None)
+            oldest = next((old for old in droppable if old.ends is None), None)
+        if oldest is None and item.ends is not None:
+            oldest = next((old for old in droppable if old.ends == item.ends), None)
+            if oldest is None:
+                return True
         if oldest is None:
             self._drop(item)
             return False

@@ -1,4 +1,4 @@
-"""Watches what a live feed shows of itself: black, frozen, damaged, a clock that leaps.
+"""Watches what a live feed shows of itself: black, frozen, damaged, or that its clock leapt.
 
 A still scene may be bit-identical for minutes after encoding, so `frozen` is no fault: it means that the verdict of the
 first such frame holds for the rest (until the refresh), which the caller sees to.
@@ -13,7 +13,6 @@ from pipeline.core.records import Array, SourceState
 
 BLACK_LEVEL = 24  # limited-range black is 16; a lens cap adds some noise
 FROZEN_AFTER_NS = 2_000_000_000
-JUMP_NS = 5_000_000_000  # media time against arrival
 SHOWN_FOR_NS = 3_000_000_000  # how long a passing trouble stays in sight
 
 
@@ -28,26 +27,17 @@ class FeedWatch:
         self._same_since_ns = 0
         self._trouble: SourceState | None = None
         self._trouble_until_ns = 0
-        self._last_pts_ns: int | None = None
-        self._last_mono_ns = 0
-        self._shift_ns = 0
 
     def damaged(self, mono_ns: int) -> None:
         """A frame arrived that was not whole."""
         self._trouble, self._trouble_until_ns = SourceState.DAMAGED, mono_ns + SHOWN_FOR_NS
 
-    def media_time(self, pts_ns: int, mono_ns: int, duration_ns: int) -> int:
-        """`pts_ns` on a time line without leaps: where the feed's clock jumps, arrival decides how far."""
-        if self._last_pts_ns is not None:
-            step, passed = pts_ns - self._last_pts_ns, mono_ns - self._last_mono_ns
-            if step < 0 or step - passed > JUMP_NS:  # the other way round, the line stood still: no leap of the clock
-                self._shift_ns += max(passed, duration_ns) - step
-                self._trouble, self._trouble_until_ns = SourceState.JUMPING, mono_ns + SHOWN_FOR_NS
-        self._last_pts_ns, self._last_mono_ns = pts_ns, mono_ns
-        return pts_ns + self._shift_ns
+    def leapt(self, mono_ns: int) -> None:
+        """The feed's clock did (see `leaps`)."""
+        self._trouble, self._trouble_until_ns = SourceState.JUMPING, mono_ns + SHOWN_FOR_NS
 
     def see(self, image: Image, pts_ns: int, mono_ns: int) -> SourceState:
-        """The feed's state with this frame in it. `pts_ns` as `media_time` gave it."""
+        """The feed's state with this frame in it. `pts_ns` on a time line without leaps."""
         luma = image.luma()
         same = self._same(image, luma)
         if not same:

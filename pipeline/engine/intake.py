@@ -15,6 +15,7 @@ from pipeline.core.records import Array, Chunk, Failed, Gap, Item, Result, Sourc
 from pipeline.core.secrets import redact
 from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.feed import FeedWatch
+from pipeline.engine.leaps import WOBBLE_NS, Leaps, TrackTime
 from pipeline.engine.stream import Judged, Stream
 from pipeline.engine.ticket import Lease
 
@@ -60,9 +61,11 @@ class Intake:
         watches_feed: bool,
         picture_sinks: int,
         held: Callable[[], bool],
+        leaps: Leaps | None = None,
         passed: Callable[[int], None] | None = None,
     ) -> None:
-        """`passed` is told up to which media time everything has left, where nothing comes that would say so."""
+        """`leaps` is shared by the streams of one reader, where its clock may leap. `passed` is told up to which media
+        time everything has left, where nothing comes that would say so."""
         self._stream = stream
         self._runner = runner
         self._gate = gate
@@ -72,6 +75,8 @@ class Intake:
         self._feed_refresh_ns = int(feed_refresh_s * 1e9)
         self._watches_feed = watches_feed
         self._feed: FeedWatch | None = None
+        self._leaps = leaps
+        self._time: TrackTime | None = None
         self._audit = runner.audit
         self._holders = picture_sinks + 1
         self._keeps = runner.keeps_pictures or picture_sinks > 0
@@ -82,9 +87,13 @@ class Intake:
     def connected(self) -> None:
         """A new connection begins: what was known of the old feed is void."""
         self._feed = FeedWatch() if self._watches_feed else None
+        if self._leaps is not None:
+            self._leaps.shift_ns, self._time = 0, None
         self._sampler = Sampler(self._max_fps)
         self._judged = None
         self._stream.judged.clear()
+        if self._gate is not None:
+            self._gate.forget()
 
     def take(self, item: Item) -> None:
         if isinstance(item, Chunk):
@@ -95,14 +104,14 @@ class Intake:
                 self._feed.damaged(time.monotonic_ns())
                 self._stream.state = SourceState.DAMAGED
         elif isinstance(item, Watermark) and self._passed is not None and self._stream.empty():
-            self._passed(item.pts_ns)  # with windows under way, theirs is the word, and the next one comes soon
+            shift_ns = 0 if self._time is None else self._time.shift_ns
+            self._passed(
+                item.pts_ns + shift_ns
+            )  # with windows under way, theirs is the word, and the next one comes soon
 
     def _chunk(self, chunk: Chunk) -> None:
-        payload, pts_ns = chunk.payload, chunk.pts_ns
-        if self._feed is not None:
-            pts_ns = self._feed.media_time(pts_ns, chunk.mono_ns, chunk.duration_ns)
-        # a window of sound begins with the stream until it is as long as it gets: what moves on is its end
-        if not self._sampler.takes(pts_ns + chunk.duration_ns if payload.medium == "sound" else pts_ns):
+        payload, pts_ns = chunk.payload, chunk.pts_ns + self._correction(chunk)
+        if not self._sampler.takes(pts_ns):
             payload.release()
             self._stream.sampled_out()
             return
@@ -115,6 +124,7 @@ class Intake:
             chunk.mono_ns,
             chunk.wall_ns,
             chunk.file,
+            payload.by_end,
         )
         if self._feed is None:
             self._stream.state = SourceState.LIVE
@@ -144,6 +154,20 @@ class Intake:
             ticket.key = key
             ticket.alone = payload.alone
             self._runner.submit(ticket, view)
+
+    def _correction(self, chunk: Chunk) -> int:
+        """What to add to the media time of `chunk`, so that the leaps of its reader's clock are none."""
+        if self._leaps is None:
+            return 0
+        by_end = chunk.payload.by_end
+        if self._time is None:
+            self._time = TrackTime(self._leaps, wobble_ns=WOBBLE_NS if by_end else 0)
+        at_ns = chunk.pts_ns + chunk.duration_ns if by_end else chunk.pts_ns
+        if self._time.leaps(at_ns, chunk.mono_ns, chunk.duration_ns) and self._feed is not None:
+            self._feed.leapt(chunk.mono_ns)
+        if self._time.shift_ns:
+            chunk.payload.move(self._time.shift_ns)
+        return self._time.shift_ns
 
     def _carried(self, window: Window, payload: Payload, sample: Array) -> Result | None:
         """The verdict of the last judged window, where this one shows nothing new, or that there is nothing in it to

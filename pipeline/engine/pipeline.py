@@ -27,9 +27,10 @@ from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings, EventTracker
 from pipeline.engine.intake import Intake
+from pipeline.engine.leaps import Leaps
 from pipeline.engine.policy import Policy
 from pipeline.engine.policy_settings import PolicySettings
-from pipeline.engine.show import Show, clocked, models_of
+from pipeline.engine.show import Show, clocked, model_of
 from pipeline.engine.stream import LIVE_BUDGET_NS, Stream
 from pipeline.engine.supervisor import Line, SourceRunner
 from pipeline.engine.telemetry import Histogram
@@ -109,14 +110,19 @@ class Pipeline:
             for plan in (reader, *reader.tracks)
             if policy.streams is None or plan.name in policy.streams
         ]
-        models = models_of(plan.generation for reader in streams for plan in (reader, *reader.tracks))
-        return Show(Policy(policy, of_show, models), self._rule)
+        return Show(Policy(policy, of_show, self._model_of), self._rule)
+
+    def _model_of(self, generation: str, decided_by: str) -> str:
+        runner = self._cascades.get(generation)
+        return "" if runner is None else model_of(runner.generation, decided_by)
 
     def _add(self, plan: StreamPlan) -> None:
         source = plan.source
-        lines = [self._line(plan, source, source.medium)]
+        leaps = Leaps() if source.paced and not source.parts and source.medium == "picture" else None
+        lines = [self._line(plan, source, source.medium, leaps)]
         lines += [
-            self._line(track, source.tracks[track.name.removeprefix(f"{plan.name}.")], "sound") for track in plan.tracks
+            self._line(track, source.tracks[track.name.removeprefix(f"{plan.name}.")], "sound", leaps)
+            for track in plan.tracks
         ]
         reads = source
         if source.isolation == "process":
@@ -126,7 +132,7 @@ class Pipeline:
             reads = Isolated.around(source, max(0 if audit is None else audit.auditor.reserve for audit in audits))
         self._runners.append(SourceRunner(reads, lines, self._ready))
 
-    def _line(self, plan: StreamPlan, settings: StreamSettings, medium: Medium) -> Line:
+    def _line(self, plan: StreamPlan, settings: StreamSettings, medium: Medium, leaps: Leaps | None) -> Line:
         """One stream, from where it comes in to where its outcomes leave."""
         source = plan.source
         runner = self._cascades.get(plan.generation.id)
@@ -161,13 +167,15 @@ class Pipeline:
             max_fps=settings.max_fps,
             gate_refresh_s=settings.gate.refresh_s if settings.gate is not None else settings.refresh_s,
             feed_refresh_s=settings.refresh_s,
-            watches_feed=source.paced and not source.parts and medium == "picture",
+            watches_feed=leaps is not None and medium == "picture",
             picture_sinks=len(self._picture_sinks),
             held=self._behind,
+            leaps=leaps,
             passed=None if show is None else partial(show.watermark, plan.name),
         )
         self._streams.append(stream)
-        return Line(stream, intake, lambda: self._broke(stream, tracker, can_wait))
+        absent = (lambda: None) if show is None else partial(show.absent, plan.name)
+        return Line(stream, intake, lambda: self._broke(stream, tracker, can_wait), absent)
 
     def _auditing(self, cascade: str, generation: Generation) -> AuditRunner | None:
         if generation.auditor is None:

@@ -8,9 +8,9 @@ stream longer than `patience_s`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pipeline.core.records import Action, Outcome, Result
 from pipeline.core.rulings import Evidence, Ruling
@@ -20,8 +20,8 @@ from pipeline.engine.policy_settings import Condition, PolicySettings, stronger
 from pipeline.engine.show_clock import ClockedStream, ShowClock
 from pipeline.engine.telemetry import Histogram
 
-Models = Mapping[tuple[str, str], str]
-"""What model a stage is: `(generation, stage)` → its name."""
+ModelOf: TypeAlias = Callable[[str, str], str]
+"""What model decided: the id of a generation, and what its verdict says of who decided → its name (see `Evidence`)."""
 _MOST_TOLD = 16  # windows in one ruling: a raid of five hundred messages is told of by the first few
 _ALWAYS = -(1 << 62)
 
@@ -55,10 +55,10 @@ class Policy:
     """The rules over the streams of one show."""
 
     def __init__(
-        self, settings: PolicySettings, streams: Iterable[ClockedStream], models: Models | None = None
+        self, settings: PolicySettings, streams: Iterable[ClockedStream], model_of: ModelOf | None = None
     ) -> None:
         self._settings = settings
-        self._models = models or {}
+        self._model_of = model_of or (lambda generation, decided_by: "")
         self._window_ns = round(settings.window_s * 1e9)
         self.clock = ShowClock(streams, round((settings.patience_s or settings.window_s) * 1e9))
         self._rules = [
@@ -93,7 +93,7 @@ class Policy:
             return []
         shift_ns = self.clock.shift(window)
         known_ns = self.clock.watermark_ns
-        self.clock.passed(window.stream, window.start_ns + shift_ns)
+        self.clock.passed(window.stream, window.start_ns + shift_ns, now_ns)
         rulings: list[Ruling] = []
         if isinstance(outcome, Result) and outcome.detections:
             late = False
@@ -124,6 +124,12 @@ class Policy:
             return []
         self.clock.ended(stream)
         return self.finish(now_ns) if self.clock.all_ended else self._expire(now_ns)
+
+    def absent(self, stream: str, now_ns: int) -> list[Ruling]:
+        """There is no such stream for now: a track that its camera does not have is not missed."""
+        if stream in self.clock:
+            self.clock.absent(stream)
+        return self.ended(stream, now_ns)
 
     def finish(self, now_ns: int) -> list[Ruling]:
         """The show is over: whatever goes on ends when it would have ended."""
@@ -219,7 +225,7 @@ class Policy:
             score=seen.score,
             threshold=threshold,
             decided_by=seen.decided_by,
-            model=self._models.get((seen.generation, seen.decided_by), ""),
+            model=self._model_of(seen.generation, seen.decided_by),
             generation=seen.generation,
             certified=seen.certified,
         )

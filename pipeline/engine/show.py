@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pipeline.core.contracts import Generation, Source
@@ -46,6 +46,10 @@ class Show:
         with self._lock:
             self._tell(self._policy.ended(stream, time.monotonic_ns()))
 
+    def absent(self, stream: str) -> None:
+        with self._lock:
+            self._tell(self._policy.absent(stream, time.monotonic_ns()))
+
     def keep_time(self, stopping: threading.Event) -> None:
         """Until it stops."""
         while not stopping.wait(TICK_S):
@@ -66,13 +70,10 @@ class Show:
             self._deliver(ruling)
 
 
-def models_of(generations: Iterable[Generation]) -> dict[tuple[str, str], str]:
-    """What model each stage is, as it says itself."""
-    return {
-        (one.id, stage.name): str(stage.describe().get("model", stage.name))
-        for one in generations
-        for stage in one.stages
-    }
+def model_of(generation: Generation, decided_by: str) -> str:
+    """What model the stage `decided_by` is, as it says itself; of what is no stage, all that may have judged."""
+    models = {stage.name: str(stage.describe().get("model", stage.name)) for stage in generation.stages}
+    return models.get(decided_by) or " or ".join(dict.fromkeys(models.values()))
 
 
 def clocked(name: str, reader: str, source: Source, settings: PolicySettings) -> ClockedStream:

@@ -44,6 +44,7 @@ class _Progress:
     plan: ClockedStream
     mark_ns: int = _NEVER  # nothing before that will come
     ended: bool = False
+    absent: bool = False
 
 
 @dataclass(slots=True)
@@ -78,12 +79,12 @@ class ShowClock:
         arrived_ns = self._arrived(window, plan)
         if not plan.live:
             if self._replay_ns is None:
-                self._replay_ns = arrived_ns - window.start_ns
+                self._replay_ns = arrived_ns - window.arrived_ns
             shift = self._replay_ns
             self._connections[plan.reader] = _Connection(window.epoch, shift)
             return shift + plan.offset_ns
         here = self._connections.get(plan.reader)
-        by_arrival = arrived_ns - window.start_ns
+        by_arrival = arrived_ns - window.arrived_ns
         if here is None or here.epoch != window.epoch:
             here = self._connections[plan.reader] = _Connection(window.epoch, by_arrival)
         elif plan.name == plan.reader and abs(by_arrival - here.shift_ns) > DRIFT_NS:
@@ -94,7 +95,7 @@ class ShowClock:
     def _arrived(self, window: Window, plan: ClockedStream) -> int:
         """When it arrived, on the show's clock. The first window of all says where its zero is."""
         if self.zero_wall_ns is None:
-            before_ns = 0 if plan.live else window.start_ns
+            before_ns = 0 if plan.live else window.arrived_ns
             self.zero_wall_ns = window.wall_ns - before_ns
             self._zero_mono_ns = window.mono_ns - before_ns
         # by the monotonic clock: the one on the wall may be set while a show runs
@@ -110,28 +111,32 @@ class ShowClock:
                 out.append(Anchor(name, known.epoch, -known.shift_ns - here.plan.offset_ns))
         return tuple(out)
 
-    def passed(self, stream: str, show_ns: int) -> None:
-        """Nothing of `stream` before `show_ns` will come."""
+    def passed(self, stream: str, show_ns: int, now_ns: int) -> None:
+        """Nothing of `stream` before `show_ns` will come; `now_ns` by the monotonic clock."""
         here = self._progress[stream]
-        here.ended = False
+        if here.plan.live:  # its own clock may have leapt: nothing is promised of what is yet to come
+            show_ns = min(show_ns, now_ns - self._zero_mono_ns)
+        here.ended = here.absent = False
         here.mark_ns = max(here.mark_ns, show_ns)
         self._head_ns = max(self._head_ns, show_ns)
         self._move()
 
     def passed_media(self, stream: str, pts_ns: int, now_ns: int) -> None:
-        """The same in the stream's media time, as its source promises; `now_ns` by the monotonic clock."""
+        """The same in the stream's media time, as its source promises."""
         here = self._progress[stream]
         known = self._connections.get(here.plan.reader)
-        if known is None:
-            return
-        show_ns = pts_ns + known.shift_ns + here.plan.offset_ns
-        # a live source's own clock may have leapt since: nothing is promised of what is yet to come
-        self.passed(stream, min(show_ns, now_ns - self._zero_mono_ns) if here.plan.live else show_ns)
+        if known is not None:
+            self.passed(stream, pts_ns + known.shift_ns + here.plan.offset_ns, now_ns)
 
     def ended(self, stream: str) -> None:
         """For now nothing more of `stream` will come: nobody waits for it."""
         self._progress[stream].ended = True
         self._move()
+
+    def absent(self, stream: str) -> None:
+        """There is no such stream: nobody misses it, until something comes of it after all."""
+        self._progress[stream].absent = True
+        self.ended(stream)
 
     @property
     def all_ended(self) -> bool:
@@ -146,8 +151,8 @@ class ShowClock:
             self._move()
 
     def missing(self, since_ns: int) -> tuple[str, ...]:
-        """The streams of which nothing is known since then."""
-        return tuple(name for name, one in self._progress.items() if one.mark_ns < since_ns)
+        """The streams of which nothing is known since then, and ought to be."""
+        return tuple(name for name, one in self._progress.items() if one.mark_ns < since_ns and not one.absent)
 
     def _move(self) -> None:
         waited_for = [one.mark_ns for one in self._progress.values() if not one.ended]

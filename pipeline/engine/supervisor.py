@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.backoff import backoff
-from pipeline.core.contracts import Reader, Source
+from pipeline.core.contracts import Reader, Source, Tracked
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.records import Chunk, Gap, Item, SourceState
 from pipeline.core.secrets import redact
@@ -28,11 +28,13 @@ _STEADY_NS = 5_000_000_000  # a connection that held this long starts the waits 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One stream of a source. `broke` is called when it ended or broke off."""
+    """One stream of a source. `broke` is called when it ended or broke off, `absent` when it turns out that there is no
+    such track in it."""
 
     stream: Stream
     intake: Intake
     broke: Callable[[], None]
+    absent: Callable[[], None]
 
 
 class SourceRunner:
@@ -44,7 +46,8 @@ class SourceRunner:
         self.problem: InputError | None = None
         self.finished = threading.Event()
         self._lines = lines
-        self._intakes = {line.stream.name: line.intake for line in lines}
+        self._by_name = {line.stream.name: line for line in lines}
+        self._absent: set[str] = set()
         self._ready = ready  # set once windows can be judged: connecting need not wait for that
         self._stop = threading.Event()
         self._attempt: _Attempt | None = None
@@ -107,7 +110,8 @@ class SourceRunner:
     def set_state(self, attempt: _Attempt, state: SourceState, detail: str = "") -> None:
         if self._attempt is attempt:
             for line in self._lines:
-                line.stream.state, line.stream.detail = state, detail
+                if line.stream.name not in self._absent:
+                    line.stream.state, line.stream.detail = state, detail
 
     def run(self, attempt: _Attempt) -> None:
         waits = backoff()
@@ -157,8 +161,9 @@ class SourceRunner:
         attempt.open = False
         reader: Reader = self.source.open(self.stream.name)
         try:
+            self._find_tracks(attempt, reader)
             for line in self._lines:
-                line.stream.connects += 1
+                line.stream.connects += line.stream.name not in self._absent
                 line.intake.connected()
             attempt.sign_ns = attempt.frame_ns = time.monotonic_ns()
             attempt.open = True
@@ -173,6 +178,18 @@ class SourceRunner:
             reader.close()  # watched, too: it may hang
             attempt.open = False
 
+    def _find_tracks(self, attempt: _Attempt, reader: Reader) -> None:
+        """Of tracks that are not there, nothing is to be expected."""
+        self._absent.clear()
+        if not isinstance(reader, Tracked):
+            return
+        there = {f"{self.stream.name}.{track}" for track in reader.tracks}
+        for line in self._lines[1:]:
+            if line.stream.name not in there and self._attempt is attempt:
+                line.stream.state, line.stream.detail = SourceState.ENDED, "there is no such track in it"
+                line.absent()
+                self._absent.add(line.stream.name)
+
     def _take(self, attempt: _Attempt, item: Item) -> bool:
         """Pass `item` on, unless the attempt was abandoned or is to stop. Only one attempt is ever in here."""
         with self._lock:
@@ -180,12 +197,13 @@ class SourceRunner:
                 return False
             attempt.taking = True
         try:
+            line = self._by_name.get(item.stream)
             if isinstance(item, (Chunk, Gap)):
-                self.stream.detail = ""
                 attempt.frame_ns = time.monotonic_ns()
-            intake = self._intakes.get(item.stream)
-            if intake is not None:
-                intake.take(item)
+                if line is not None:
+                    line.stream.detail = ""
+            if line is not None:
+                line.intake.take(item)
         finally:
             attempt.sign_ns = time.monotonic_ns()
             attempt.taking = False

@@ -106,8 +106,8 @@ class Utterances:
 
     def _event(self, sound: Utterance, kind: Literal["new", "update", "end"]) -> Event:
         sound.told = sound.label
-        first, behind = sound.first, sound.start_ns - sound.first.start_ns
-        wall_ns = first.wall_ns - (first.end_ns - first.start_ns) + behind  # a window's clock is that of its end
+        first = sound.first
+        wall_ns = first.start_wall_ns + sound.start_ns - first.start_ns
         return Event(
             id=sound.id,
             kind=kind,

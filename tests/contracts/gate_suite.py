@@ -71,6 +71,15 @@ class GateSuite(AnyGateSuite):
         assert not gate.changed(scene(1), 5)
         assert gate.changed(scene(0), 6)
 
+    def test_it_forgets_what_was_judged(self) -> None:
+        gate = self.plan().start()
+        gate.judged(scene(), 0)
+        assert not gate.changed(scene(), 1)
+        gate.forget()
+        assert gate.changed(scene(), 2)
+        gate.judged(scene(), 3)
+        assert not gate.changed(scene(), 4)
+
     def test_another_size_is_a_change(self) -> None:
         gate = self.plan().start()
         gate.judged(frozen(np.full((90, 160), 90)), 0)
@@ -135,6 +144,13 @@ class SoundGateSuite(AnyGateSuite):
         assert one.changed(sound, 0)
         assert not other.changed(np.zeros(1_600, np.float32), 1)
         assert one.changed(np.zeros(1_600, np.float32), 1), "a word may be going on"
+
+    def test_it_forgets_what_it_heard(self) -> None:
+        gate = self.plan().start()
+        for _ in range(2):
+            assert gate.changed(self.worth_it(), 0)
+            gate.forget()
+            assert not gate.changed(np.zeros(1_600, np.float32), 1), "no word goes on over there"
 
     def test_a_verdict_teaches_it_nothing(self) -> None:
         one, other, sound = self.plan().start(), self.plan().start(), self.worth_it()

@@ -77,6 +77,7 @@ EVERY_KIND: list[Outcome] = [
     result(2, Detection("Straße – 歩行者 🚶", 0.7)),
     result(3, person(), decided_by="motion", carried_from="door/01K0EPOCH/1"),
     result(4, person(), decided_by="resnet", certified=True),
+    result(8, Detection("yes", 0.8, span_ns=(1_234_567_891, 1_734_567_891)), Detection("hate", 0.7, chars=(0, 17))),
     shed(5),
     shed(6, ShedReason.OVERLOAD),
     Failed(window(7), window(7).mono_ns + 1, 'the model said:\n"no" \udcff'),

@@ -41,7 +41,7 @@ def policy(*rules: dict[str, Any], live: bool = False, offsets: dict[str, int] |
     return Policy(
         settings,
         [ClockedStream(name, name.partition(".")[0], live, live, offsets.get(name, 0)) for name in STREAMS],
-        {("g@1", "cheap"): "mobilenet"},
+        lambda generation, decided_by: {("g@1", "cheap"): "mobilenet"}.get((generation, decided_by), ""),
     )
 
 

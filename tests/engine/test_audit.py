@@ -50,6 +50,9 @@ class Echo:
     def judged(self, luma: np.ndarray, pts_ns: int) -> None:
         pass
 
+    def forget(self) -> None:
+        pass
+
 
 def records(collector: Collector) -> list[Audit]:
     return [item for item in collector.items if isinstance(item, Audit)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from pipeline.core.records import Array
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sinks.memory import Collector
 from sinks.memory import Memory as MemorySink
-from sources.memory import LiveMemory, Memory
+from sources.memory import LiveMemory, Lost, Memory
 
 
 def run(source: Memory, gate: Duplicate | Motion, gen: Generation) -> Collector:
@@ -93,3 +94,34 @@ def test_noise_stays_behind_the_motion_gate_and_a_newcomer_does_not() -> None:
     assert sum(r.decided_by == "cheap" for r in still) <= 6
     assert sum(r.decided_by == "cheap" for r in walking) >= 20
     assert walking[0].decided_by == "cheap", "the first frame with somebody in it has to be judged"
+
+
+class Diary:
+    """A gate that writes down what it is told."""
+
+    name = "diary"
+    carries = False
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def changed(self, sample: Array, pts_ns: int) -> bool:
+        self.told.append("changed")
+        return True
+
+    def judged(self, sample: Array, pts_ns: int) -> None: ...
+
+    def forget(self) -> None:
+        self.told.append("forget")
+
+
+def test_a_gate_remembers_nothing_of_another_connection() -> None:
+    gate, sink = Diary(), MemorySink()
+    source = LiveMemory(script=[grey(40), grey(50), Lost(), grey(60)])
+    pipeline = Pipeline([StreamPlan("s", source, "levels", generation(), gate)], {"memory": sink})
+    pipeline.start()
+    end = time.monotonic() + 10
+    while gate.told.count("changed") < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    pipeline.stop(2.0)
+    assert gate.told[:5] == ["forget", "changed", "changed", "forget", "changed"]

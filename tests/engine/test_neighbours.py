@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -14,10 +14,13 @@ from parts import Brightness, Levels, generation, grey
 from pipeline.core.contracts import Escalate, Generation, Sink, Writer
 from pipeline.core.errors import SinkBusy
 from pipeline.core.records import Failed, Region, Result, Shed, SourceState
+from pipeline.core.rulings import Ruling
+from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sinks.memory import Memory as MemorySink
 from sources.memory import LiveMemory, Lost, Memory, Missing, Pause
+from tests.contracts import sink_suite as suite
 
 
 def until(condition: Any, seconds: float = 10.0) -> bool:
@@ -299,3 +302,23 @@ def test_a_live_source_that_must_not_drop_is_not_taken_for_hanging() -> None:
     pipeline.stop(1.0)
     assert connects <= 2, "the script's end reconnects; the wait must not"
     assert len({o.window.epoch for o in sink.collector.outcomes}) == 1
+
+
+def test_the_end_of_an_action_is_never_dropped() -> None:
+    """A sink that blurs until it is told to stop, behind a backlog of nothing but rulings."""
+    plan = MemorySink()
+    runner = SinkRunner("m", plan, lambda: None)  # type: ignore[arg-type,return-value]
+    runner._size = 4
+    for number in range(40):
+        for kind in ("new", "update", "end"):
+            runner.put(suite.ruling(kind, 2, name=f"evening/hate/{number}"), None, False)
+        runner.put(suite.result(number), None, False)
+    kept = [item.delivery for item in runner._items]
+    ends = [one for one in kept if getattr(one, "kind", "") == "end"]
+    assert ends and ends[-1].id == "evening/hate/39"
+    assert len(kept) <= 5
+    for number in range(40):  # rules may be many
+        ruling = replace(suite.ruling("end", name=f"evening/{number}"), rule=f"r{number}")
+        runner.put(ruling, None, False)
+    kept = [item.delivery for item in runner._items]
+    assert {one.rule for one in kept if isinstance(one, Ruling)} >= {f"r{number}" for number in range(40)} | {"hate"}

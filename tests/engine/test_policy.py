@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from policy_parts import NOON, STREAMS, S, moved, play, policy, rule, seen, short
 from pydantic import ValidationError
 
-from pipeline.core.records import Result, Shed, ShedReason
+from pipeline.core.records import Result, Shed, ShedReason, Window
 from pipeline.core.rulings import Ruling, ruling_document
 from pipeline.engine.policy_evidence import MOST_KEPT
 from pipeline.engine.policy_settings import PolicySettings
@@ -349,3 +349,30 @@ def test_a_replay_rules_the_same(outcomes: list[Result]) -> None:
     assert [(o.id, o.kind, o.start_ns, o.end_ns) for o in again] == [
         (o.id, o.kind, o.start_ns, o.end_ns) for o in first
     ]
+
+
+def test_sound_alone_is_put_in_place_by_the_end_of_its_windows() -> None:
+    """They grow at first: what moves on with the clock is their end."""
+    of = policy(HATE, live=True)
+    shifts = set()
+    for end_s in (100.1, 100.5, 101.0, 101.1):
+        end = round(end_s * S)
+        window = Window("cam", "e", 0, max(100 * S, end - S), end, end - 90 * S, NOON + end, by_end=True)
+        shifts.add(of.clock.shift(window))
+        assert window.start_wall_ns - NOON == window.start_ns and window.end_wall_ns - NOON == window.end_ns
+    assert shifts == {-round(100.1 * S)}
+    # with another connection at full length, too
+    later = Window("cam", "f", 0, 7 * S, 8 * S, 13 * S, NOON, by_end=True)
+    assert of.clock.shift(later) + later.end_ns == round(2.9 * S)
+
+
+def test_a_live_stream_does_not_move_time_ahead_of_the_clock() -> None:
+    of = policy(HATE, live=True)
+    for stream in STREAMS:
+        of.see(seen(stream, 5), 5 * S)
+    for stream in STREAMS:
+        of.see(seen(stream, 3605, arrives_s=6) if stream == "cam.sound" else seen(stream, 5.9), 6 * S)
+    of.clock.tick(7 * S)
+    assert of.clock.watermark_ns <= 2 * S
+    (ruling,) = of.see(seen("chat", 6.5, "hate"), 7 * S)
+    assert ruling.kind == "new" and of.snapshot().late == 0

@@ -5,21 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 from parts import Brightness, Levels, generation, grey
 
 from pipeline.core.contracts import Clear, Flag, Generation, Source
 from pipeline.core.media import Medium
-from pipeline.core.records import Chunk, Detection, Findings, Item, Outcome, Result, Watermark
+from pipeline.core.records import Chunk, Detection, Findings, Item, Outcome, Result, SourceState, Watermark
 from pipeline.core.settings import StreamSettings
 from pipeline.core.snapshot import PolicySnapshot
 from pipeline.core.sound import Sound, SoundSpec, SoundView
 from pipeline.core.text import Text, TextSpec, TextView
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from pipeline.engine.policy_settings import PolicySettings
+from pipeline.engine.show import model_of
 from sinks.memory import Collector
 from sinks.memory import Memory as MemorySink
 from sources.memory import LiveMemory, Memory, Pause
@@ -320,3 +322,112 @@ def test_pictures_alone_can_be_a_show_of_their_own() -> None:
     assert [one.kind for one in collector.rulings] == ["new", "end"]
     assert collector.rulings[0].id.endswith("/3")
     assert said.ruled == {"flag": 1}
+
+
+class Leaping(Film):
+    """Live; behind each second the camera's clock leaps by so much, of both tracks one after the other."""
+
+    live: ClassVar[bool] = True
+    leaps_s: tuple[float, ...] = ()
+
+    def open(self, stream: str) -> FilmReader:
+        return LeapingReader(self, stream)
+
+
+class LeapingReader(FilmReader):
+    def __init__(self, plan: Leaping, stream: str) -> None:
+        super().__init__(plan, stream)
+        self._leaps_ns = [round(leap_s * S) for leap_s in plan.leaps_s]
+
+    def __iter__(self) -> Iterator[Item]:
+        began = time.monotonic()
+        for chunk in super().__iter__():
+            assert isinstance(chunk, Chunk)
+            if chunk.payload.medium == "picture":
+                time.sleep(max(0.0, began + chunk.pts_ns / S - time.monotonic()))
+            leap_ns = sum(self._leaps_ns[: chunk.pts_ns // S])
+            chunk.payload.move(leap_ns)
+            now = time.monotonic_ns(), time.time_ns()
+            yield replace(chunk, pts_ns=chunk.pts_ns + leap_ns, mono_ns=now[0], wall_ns=now[1])
+
+
+@pytest.mark.parametrize("leap_s", [3600, -3600])
+def test_a_camera_whose_clock_leaps_is_still_judged_together_with_its_sound(leap_s: float) -> None:
+    both = {**TOGETHER, "when": TOGETHER["when"][:2], "hold_s": 0.1}  # type: ignore[index]
+    levels = tuple((100 if seq in {8, 13} else 10, 0.5 if seq in {8, 13} else 0.0) for seq in range(16))
+    film = Leaping(levels=levels, leaps_s=(leap_s, 0))
+    sound = StreamPlan("cam.sound", film, "ears", listens())
+    plans = [StreamPlan("cam", film, "eyes", sees(), tracks=(sound,))]
+    said, collector = run(plans, rules(both, window_s=0.5), stop_after_s=4.5)
+    assert said.ruled == {"blur": 2} and said.late == 0
+    assert [one.end_ns - one.start_ns < S for one in collector.rulings if one.kind == "end"] == [True, True]
+
+
+class Deaf(Film):
+    """A film of which nobody knew that it has no sound; behind a tenth of a second there is some, or there never is."""
+
+    live: ClassVar[bool] = True
+    found: tuple[str, ...] = ()
+
+    def open(self, stream: str) -> FilmReader:
+        return DeafReader(self, stream)
+
+
+class DeafReader(FilmReader):
+    def __init__(self, plan: Deaf, stream: str) -> None:
+        super().__init__(plan, stream)
+        self.tracks = plan.found
+        self._name = stream
+
+    def __iter__(self) -> Iterator[Item]:
+        for chunk in super().__iter__():
+            time.sleep(0.02)
+            if self.tracks or chunk.stream == self._name:
+                yield chunk
+        for _ in range(100):
+            time.sleep(0.02)
+            yield Watermark(self._name, 0)
+
+
+@pytest.mark.parametrize("found", [(), ("sound",)])
+def test_a_track_that_is_not_there_is_neither_waited_for_nor_missing(found: tuple[str, ...]) -> None:
+    bright = {"name": "bright", "when": [{"stream": "cam", "label": "bright", "at_least": 0.3}], "action": "flag"}
+    film = Deaf(levels=((100, 0.0), (40, 0.0), (40, 0.0)), found=found)
+    plan = StreamPlan("cam", film, "eyes", sees(), tracks=(StreamPlan("cam.sound", film, "ears", listens()),))
+    sink = MemorySink()
+    pipeline = Pipeline([plan], {"memory": sink}, policy=rules(bright))
+    pipeline.start()
+    pipeline.wait(1.0)
+    told = {one.stream: (one.state, one.detail) for one in pipeline.snapshot().streams}
+    pipeline.stop(2)
+    assert told["cam"] == (SourceState.LIVE, "")
+    assert told["cam.sound"] == (
+        (SourceState.LIVE, "") if found else (SourceState.ENDED, "there is no such track in it")
+    )
+    assert sink.collector.rulings[0].missing == (("cam.sound",) if found else ())
+
+
+def test_what_was_wrong_with_a_stream_is_over_when_it_comes_again() -> None:
+    film = Leaping(levels=((100, 0.5),) * 2)
+    sound = StreamPlan("cam.sound", film, "ears", listens())
+    pipeline = Pipeline([StreamPlan("cam", film, "eyes", sees(), tracks=(sound,))], {"memory": MemorySink()})
+    details = [stream.detail for stream in pipeline._streams]
+    assert details == ["", ""]
+    for stream in pipeline._streams:
+        stream.detail = "it broke off"
+    pipeline.start()
+    end = time.monotonic() + 5
+    while any(stream.detail for stream in pipeline._streams) and time.monotonic() < end:
+        time.sleep(0.002)
+    assert not any(stream.detail for stream in pipeline._streams)
+    pipeline.stop(2)
+
+
+def test_evidence_from_the_cache_names_the_models_that_may_have_judged() -> None:
+    chat = Chat(messages=tuple((at_s, "i hate it") for at_s in (0.1, 20.0, 40.0)))
+    words = replace(reads(), remembers=8)
+    _, collector = run([StreamPlan("chat", chat.model_copy(update={"in_flight": 1}), "words", words)], rules(HATE))
+    seen = [one.evidence[0] for one in collector.rulings if one.kind == "new"]
+    assert [(one.decided_by, one.model) for one in seen] == [("words", "words-v1"), *[("cache", "words-v1")] * 2]
+    both = Generation("two@1", Brightness("cheap"), Brightness("heavy"), Levels())
+    assert [model_of(both, by) for by in ("cheap", "heavy", "cache")] == ["cheap", "heavy", "cheap or heavy"]

@@ -24,7 +24,7 @@ def heard(sounds: list[tuple[str, int, int]], hop: int = 100, until: int = 4000,
             for label, first, last in sounds
             if min(last, end) - max(first, start) > 80
         )
-        window = Window("mic", "E", seq, start * MS, end * MS, end * MS, end * MS)
+        window = Window("mic", "E", seq, start * MS, end * MS, end * MS, end * MS, by_end=True)
         events += tracker.see(Result(window, end * MS, "cheap", "g@1", found, bool(found)))
     return [*events, *tracker.end()]
 
@@ -45,7 +45,7 @@ def test_it_ends_as_soon_as_it_was_heard_whole() -> None:
         found = ()
         if min(1600, end) - max(1250, start) > 80:
             found = (Detection("yes", 0.9, span_ns=(max(1250, start) * MS, min(1600, end) * MS)),)
-        window = Window("mic", "E", seq, start * MS, end * MS, end * MS, end * MS)
+        window = Window("mic", "E", seq, start * MS, end * MS, end * MS, end * MS, by_end=True)
         for event in tracker.see(Result(window, end * MS, "cheap", "g@1", found, bool(found))):
             if event.kind == "end":
                 told = end

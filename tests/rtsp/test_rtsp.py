@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import pytest
 
+from pipeline.core.contracts import Tracked
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.records import Chunk, Item
 from pipeline.engine.isolation import Isolated
@@ -354,6 +355,7 @@ def test_pictures_and_sound_of_a_camera_on_one_clock(caplog: pytest.LogCaptureFi
         assert sorted(c.mono_ns for c in sounds) == [c.mono_ns for c in sounds]
         with caplog.at_level(logging.WARNING):
             reader = Rtsp(url=server.url("mute"), sound=SoundTrack()).open(suite.STREAM)
+        assert isinstance(reader, Tracked) and not reader.tracks
         assert len(chunks(iter(reader), 5)) == 5, "one without sound goes on without"
         reader.close()
         assert "it has no sound track; only its pictures are judged" in caplog.text

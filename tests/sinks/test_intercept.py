@@ -162,3 +162,18 @@ def test_an_end_has_the_last_word_however_often_things_come(tmp_path: Path) -> N
     writer.write([picture(replace(result(0), window=window), grey()), begun, over, begun, over])
     writer.close()
     assert frames(tmp_path / "cam.mp4")[0].mean() > 60
+
+
+def test_another_action_of_a_rule_ends_the_one_before_whose_end_was_lost(tmp_path: Path) -> None:
+    shots = film(12)
+    items: list[Any] = [ruling("block", 0, 0.2, "new"), *(shot for shot, _ in shots)]
+    items += [ruling("block", 0.6, 0.7, "new"), ruling("block", 0.6, 0.8)]
+    shown = written(tmp_path, items, delay_s=5)
+    assert [out[100:].max() < 24 for out in shown] == [n < 2 or 6 <= n < 8 for n in range(12)]
+    holding = intercept.Interceptor(1)
+    for number in range(1000):
+        holding.ruled(ruling("block", number, number + 1, "new"))
+    assert len(holding._going) == 1
+    holding.ruled(ruling("block", 998, 998.5))
+    assert len(holding._going) == 1, "the end of an older one is not that of the last"
+    assert holding._ended["show/block/998000000000"].end_ns == 998.5 * S

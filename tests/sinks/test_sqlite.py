@@ -36,7 +36,11 @@ def rows(path: Path, table: str) -> list[dict[str, Any]]:
 
 def found(row: dict[str, Any], score: str) -> dict[str, Any]:
     document = {"label": row["label"], "score": round(row[score], 4)}
-    return document if row["x1"] is None else document | {"box": [row[side] for side in ("x1", "y1", "x2", "y2")]}
+    places = {"box": ("x1", "y1", "x2", "y2"), "span_ns": ("start_ns", "end_ns"), "chars": ("first_char", "last_char")}
+    for place, columns in places.items():
+        if row.get(columns[0]) is not None:
+            document[place] = [row[column] for column in columns]
+    return document
 
 
 class TestContract(SinkSuite):
@@ -265,7 +269,7 @@ def test_a_newer_database_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
     assert mistakes(path) == (
-        f"{path}: its tables are of version 7, this program writes version 3; update thresher or give another file"
+        f"{path}: its tables are of version 7, this program writes version 4; update thresher or give another file"
     )
 
 
@@ -291,6 +295,11 @@ INSERT INTO results VALUES
     ('old/e/0', 'old', 'e', 0, 0.0, '2025', 'result', 'm', 'g', 0, 0, 1.0, NULL, NULL, NULL),
     ('old/e/1', 'old', 'e', 1, 0.0, '2025', 'result', 'm', 'g', 0, 1, 1.0, NULL, NULL, NULL),
     ('old/e/2', 'old', 'e', 2, 0.0, '2025', 'shed', NULL, NULL, NULL, 0, 1.0, 'deadline', NULL, NULL);
+CREATE TABLE detections (
+    result_id TEXT NOT NULL REFERENCES results (id) ON DELETE CASCADE, n INTEGER NOT NULL, label TEXT NOT NULL,
+    score REAL NOT NULL, x1 REAL, y1 REAL, x2 REAL, y2 REAL, PRIMARY KEY (result_id, n)
+) STRICT, WITHOUT ROWID;
+INSERT INTO detections VALUES ('old/e/1', 0, 'old', 0.9, NULL, NULL, NULL, NULL);
 PRAGMA application_id = 0x54485253; PRAGMA user_version = 1;
 """
 
@@ -308,7 +317,8 @@ def test_a_database_of_an_older_version_gets_verdicts(path: Path) -> None:
             *[("door", verdict) for verdict in ("accept", "reject", "unknown")],
             *[("old", verdict) for verdict in ("accept", "reject", "unknown")],
         ]
-    assert query(path, "PRAGMA user_version") == [(3,)]
+    assert query(path, "PRAGMA user_version") == [(4,)]
+    assert query(path, "SELECT label, start_ns FROM detections ORDER BY label") == [("old", None), ("person", None)]
     assert {share for *_, share in query(path, "SELECT * FROM verdict_share")} == {1 / 3}
 
 

@@ -16,6 +16,7 @@ from pipeline.core.contracts import Picture
 from pipeline.core.errors import InputError, MissingPart, SinkRefused
 from pipeline.core.payloads import FrameImage
 from pipeline.core.records import Array, Detection, Outcome, Result, ShedReason, Window
+from pipeline.core.sound import Sound
 from sinks.video import Video
 from tests.contracts.sink_suite import NOON, person, result, shed
 
@@ -235,3 +236,20 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     script = "import sys, sinks.video; print([name for name in ('cv2', 'torch') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+def test_sound_and_text_are_no_pictures_that_are_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    heard = Sound(np.zeros(10, np.float32), 8000, 0)
+    for lost in (0, 2):
+        writer = plan(tmp_path, overwrite=True).open()
+        items = [Picture(result(seq, stream="door.sound"), heard) for seq in range(5)]
+        items += [Picture(result(seq, stream="chat"), None) for seq in range(5)]
+        items += [picture(result(seq)) for seq in range(3)]
+        items += [Picture(result(3 + seq), None) for seq in range(lost)]
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            writer.write(items)
+            writer.close()
+        assert [record.getMessage() for record in caplog.records] == (
+            ["2 pictures were gone before they could be drawn"] if lost else []
+        )

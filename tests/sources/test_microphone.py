@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,21 @@ def test_what_nobody_takes_in_time_is_counted_and_no_window_spans_it(monkeypatch
     )
     ends = [c.pts_ns + c.duration_ns for c in suite.chunks(items)]
     assert ends[-1] == pytest.approx(3.5e9, abs=1.1e8)
+
+
+def test_what_the_device_lost_is_a_damaged_hop_and_no_window_spans_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = PortAudio()
+    monkeypatch.setattr("sources.microphone.sounddevice", lambda: device)
+    reader = Microphone(window_s=0.5).open(suite.STREAM)
+    fine, lost = (SimpleNamespace(input_overflow=over) for over in (False, True))
+    block = np.full((160, 1), 0.25, np.float32)
+    for n in range(60):
+        device.callback(block if n < 25 else -block, 160, None, lost if n == 25 else fine)
+    items = list(suite.until(reader, 6))
+    reader.close()
+    suite.check_items(items, intact=False)
+    assert (suite.gaps(items, "damaged"), suite.gaps(items, "undecoded")) == (1, 0)
+    assert all(len(set(np.sign(c.payload.samples))) == 1 for c in suite.chunks(items))
 
 
 def test_settings() -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipeline.core.records import Array, Chunk, Gap, Item
 from pipeline.core.resampling import Resampler
 from pipeline.core.sound import Sound
-from sources.hearing import HearingSettings
+from sources.hearing import HearingSettings, SoundTrack
+from sources.sound_file import SoundFile
 from sources.sound_windows import SoundWindows, as_float
 from tests.contracts import source_suite as suite
 
@@ -230,3 +232,10 @@ def test_a_rate_that_nobody_means_is_damage(rate: int, caplog: pytest.LogCapture
     items = heard([(noise(1600), 16_000), (noise(60_000), rate), (noise(1600), 16_000)], rate=16_000)
     assert suite.gaps(items, "damaged") == 1 and len(suite.chunks(items)) == 2
     assert f"it claims {rate} samples" in caplog.text
+
+
+@pytest.mark.parametrize("settings", [HearingSettings, SoundTrack, SoundFile])
+def test_no_hop_is_left_out(settings: type[HearingSettings]) -> None:
+    told = {"path": "a.wav"} if settings is SoundFile else {}
+    with pytest.raises(ValidationError, match="`hop_s` says how often"):
+        settings.model_validate(told | {"max_fps": 5})
