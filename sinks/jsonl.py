@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, PositiveFloat
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
-from pipeline.core.errors import InputError, SinkBusy, SinkRefused
+from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
 from pipeline.core.records import Audit, Event, Result, audit_document, event_document, outcome_document
 from pipeline.core.rulings import Ruling, ruling_document
 from sinks.paths import check_file, expanded, make_parents, same_file
@@ -51,6 +51,8 @@ class Jsonl(Sink):
     def check(self) -> None:
         if self.path != STDOUT:
             check_file(expanded(self.path))
+        elif sys.__stdout__ is None:
+            raise InputError("standard output is closed, and the results were to go there: give them a file", "path")
 
     def open(self) -> Writer:
         return _Writer(self, _Stdout() if self.path == STDOUT else _File(self))
@@ -211,6 +213,8 @@ class _Stdout:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT) and done == 0:
                 raise SinkBusy(f"standard output: {error.strerror or error}") from error
+            if error.errno == errno.EPIPE:
+                raise SinkGone("nobody reads standard output any more") from error
             raise SinkRefused(f"standard output: {error.strerror or error}") from error
 
     def close(self) -> None:

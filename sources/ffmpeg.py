@@ -82,7 +82,7 @@ def first_video(container: InputContainer) -> VideoStream:
 def first_sound(container: InputContainer) -> AudioStream:
     """The first stream of sound. Raises `InputError`."""
     if not container.streams.audio:
-        raise InputError("it has no sound track")
+        raise InputError("it has no sound track: take away `sound:`")
     if container.streams.audio[0].codec_context is None:
         raise InputError("its sound is in a format that this FFmpeg cannot decode")
     return container.streams.audio[0]

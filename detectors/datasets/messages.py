@@ -38,7 +38,12 @@ def _header(file: Path) -> set[str]:
 def read_messages(folder: Path) -> DataSet:
     """Raises `InputError` where no such file is there, or one cannot be read."""
     reading = Reading(folder)
-    rows = [row for file in sorted(folder.glob("*.csv")) if _header(file) >= _COLUMNS for row in _rows(reading, file)]
+    files = sorted(folder.glob("*.csv"))
+    able = [file for file in files if _header(file) >= _COLUMNS]
+    if not able:
+        there = f": {files[0].name} has {', '.join(sorted(_header(files[0]))) or 'none'}" if files else ""
+        raise InputError(f"holds no CSV file whose first line names the columns class and text{there}", str(folder))
+    rows = [row for file in able for row in _rows(reading, file)]
     kinds: dict[str, set[str]] = defaultdict(set)
     for _, kind, said, _ in rows:
         kinds[said].add(kind)
@@ -65,7 +70,8 @@ def _rows(reading: Reading, file: Path) -> list[tuple[Sample, str, str, str]]:
     rows = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            for number, row in enumerate(csv.DictReader(stream, restval=""), 2):
+            table = csv.DictReader(stream, restval="", strict=True)
+            for number, row in enumerate(table, 2):
                 fields = {(name or "").strip().lower(): value for name, value in row.items()}
                 kind, text = str(fields.get("class", "")).strip(), str(fields.get("text", ""))
                 said = plain(text)
@@ -75,7 +81,8 @@ def _rows(reading: Reading, file: Path) -> list[tuple[Sample, str, str, str]]:
                     continue
                 rows.append((Sample(name, file, text=text), kind, said, str(fields.get("group", "")).strip()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read as CSV in UTF-8: {error}", str(file)) from None
+        where = f" behind line {table.line_num}" if isinstance(error, csv.Error) else ""
+        raise InputError(f"cannot be read as CSV in UTF-8{where}: {error}", str(file)) from None
     return rows
 
 

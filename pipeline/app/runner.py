@@ -116,7 +116,7 @@ def _watch(running: Pipeline, stopping: Callable[[], bool], options: RunOptions)
         if stopping():
             click.echo("finishing what has begun; once more leaves at once", err=True)
             break
-        if options.seconds is not None and age >= options.seconds:
+        if running.unwanted or (options.seconds is not None and age >= options.seconds):
             break
         if waited_for is not None:
             absent = [one for one in running.snapshot().streams if not one.connects]

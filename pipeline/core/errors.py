@@ -8,6 +8,7 @@
     ├── StageError            a model could not judge a view
     ├── SinkBusy              a sink cannot take it now; the engine tries again
     └── SinkRefused           a sink will never take it; the engine counts it and goes on
+        └── SinkGone          nor anything else: whoever read it has left
 
 No message of these holds a secret: text from outside (a library's error, a URL) goes through `secrets.redact`.
 """
@@ -70,3 +71,7 @@ class SinkBusy(ThresherError):
 
 class SinkRefused(ThresherError):
     """Never: the engine counts the items as refused and goes on."""
+
+
+class SinkGone(SinkRefused):
+    """Nobody wants this sink's items any more: the engine says so once, and counts all that follow as refused."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Delivery, Observer, Sink, Writer
-from pipeline.core.errors import InputError, SinkBusy, SinkRefused
+from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
 from pipeline.core.records import Audit, Event
 from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
@@ -68,6 +68,8 @@ class SinkRunner:
         self._state, self._detail = "ok", ""
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._writer: Writer | None = None
+        self.gone = False
+        """Whether nobody wants what it writes any more."""
 
     def open(self) -> None:
         """Raises `InputError` where the sink can never work; one that is merely busy is opened again later."""
@@ -217,6 +219,11 @@ class SinkRunner:
         try:
             if self._write(batch):
                 yield len(batch)
+        except SinkGone as error:
+            if not self.gone:
+                log.error("sink %s: %s", self.name, redact(error))
+            self.gone, self._detail = True, redact(error)
+            yield from [None] * len(batch)
         except SinkRefused as error:
             if len(batch) > 1:  # what the sink minds may be one of them
                 for item in batch:

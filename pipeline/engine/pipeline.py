@@ -354,6 +354,11 @@ class Pipeline:
         return tuple(runner.problem for runner in self._runners if runner.problem is not None)
 
     @property
+    def unwanted(self) -> bool:
+        """Whether nobody reads what some sink wrote for somebody who did: there is little point in going on."""
+        return any(sink.gone for sink in self._sinks)
+
+    @property
     def states(self) -> dict[str, SourceState]:
         return {stream.name: stream.state for stream in self._streams}
 

@@ -83,3 +83,15 @@ def test_bytes_that_are_no_text_are_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"class,text\nfine,\xff\xfe\n")
     with pytest.raises(InputError, match="cannot be read as CSV in UTF-8"):
         read_dataset(tmp_path, "messages")
+
+
+def test_a_quote_that_never_ends_swallows_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('class,text\nfine,"hello\nrude,go away\nfine,see you\n', encoding="utf-8")
+    with pytest.raises(InputError, match="behind line 1"):
+        read_dataset(tmp_path, "messages")
+
+
+def test_columns_of_other_names_are_told(tmp_path: Path) -> None:
+    table(tmp_path / "a.csv", [("x", "y")], ("label", "message"))
+    with pytest.raises(InputError, match="a.csv has label, message"):
+        read_dataset(tmp_path, "messages")
