@@ -9,8 +9,8 @@ CREATE TABLE IF NOT EXISTS results (                -- one row a window: its ver
     stream       TEXT NOT NULL,
     epoch        TEXT NOT NULL,
     seq          INTEGER NOT NULL,
-    pts_s        REAL NOT NULL,       -- media time
-    time         TEXT NOT NULL,       -- when its first packet arrived
+    pts_s        REAL NOT NULL,       -- media time at which it begins
+    time         TEXT NOT NULL,       -- when its first packet arrived, of sound the one with its newest sample
     outcome      TEXT NOT NULL CHECK (outcome IN ('result', 'shed', 'failed')),
     decided_by   TEXT,                -- stage, gate or feed state
     generation   TEXT,
