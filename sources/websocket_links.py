@@ -11,6 +11,8 @@ import hmac
 import http
 import json
 import logging
+import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -42,6 +44,8 @@ _library.setLevel(logging.CRITICAL)
 _FRAMES = 4  # that wait at a connection
 _MOST_UNTOLD = 1024  # answers that wait at one before it has to wait, too
 _DEAF_S = 10.0  # for so long nothing could be sent to one
+_UNSENT = 1 << 16  # bytes of answers that the system holds for one
+_AT_ONCE = struct.pack("ii", 1, 0)
 _PING_S = 20.0
 _CLOSE_S = 2.0
 
@@ -90,9 +94,15 @@ class Guest:
             pass
         except TimeoutError:
             log.warning("a client did not read what it was told, and was put out")
-            self._connection.transport.abort()
+            self._put_out()
         finally:
             self.leave()
+
+    def _put_out(self) -> None:
+        """At once: the system would keep what it did not take, and try for minutes."""
+        transport = self._connection.transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        transport.abort()
 
     async def keeps_up(self) -> None:
         """Wait until little is left to tell it, or it is gone."""
@@ -168,6 +178,8 @@ class Listening:
         class Bounded(ServerConnection):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 super().connection_made(transport)
+                line = transport.get_extra_info("socket")
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT)  # else megabytes wait for who is deaf
                 if len(self.server.all_connections) > most:  # those that have not said yet what they want among them
                     self.transport.abort()
 

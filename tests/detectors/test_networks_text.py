@@ -32,6 +32,16 @@ def test_room_that_is_left_changes_nothing(backbone: str) -> None:
     torch.testing.assert_close(short, long, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("backbone", ["mobilenet", "resnet"])
+def test_all_that_finds_room_is_heard(backbone: str) -> None:
+    torch.manual_seed(0)
+    network = text_network(TextArchitecture(backbone=backbone, classes=3)).eval()  # type: ignore[arg-type]
+    words = ("ab cd " * 22)[: TextSpec(128).room - 1]
+    with torch.inference_mode():
+        one, other = network(codes([words + "x", words + "y"], 128))
+    assert float((one - other).abs().max()) > 0
+
+
 def test_context_reaches_the_answer_and_only_of_one_that_reads_it() -> None:
     torch.manual_seed(0)
     network = text_network(TextArchitecture(backbone="resnet", classes=3)).eval()

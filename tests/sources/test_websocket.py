@@ -39,7 +39,13 @@ def taking(**options: Any) -> Iterator[tuple[Reading, str]]:
 
 
 def client(url: str, **options: Any) -> ClientConnection:
-    return connect(url, proxy=None, compression=None, open_timeout=5, **options)
+    end = time.monotonic() + 5
+    while True:
+        try:
+            return connect(url, proxy=None, compression=None, open_timeout=5, **options)
+        except ConnectionRefusedError:  # a pipeline that starts opens its sources a moment later
+            assert time.monotonic() < end
+            time.sleep(0.02)
 
 
 def test_contract() -> None:
@@ -153,7 +159,9 @@ def test_clients_are_told_what_became_of_their_messages() -> None:
         assert len([one for one in rest if "error" in one]) == 2
 
 
-def test_a_client_that_never_reads_is_put_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_never_reads_is_put_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(websocket_links, "_DEAF_S", 1.0)
     port = free_port()
     with running(listening(listen=port, verdicts=True)) as (pipeline, _), client(f"ws://127.0.0.1:{port}") as good:
@@ -163,17 +171,23 @@ def test_a_client_that_never_reads_is_put_out(monkeypatch: pytest.MonkeyPatch) -
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
-        frame = b"\x81\x85\0\0\0\0hello"
+        deaf.setblocking(False)
+        left = b""
 
         def put_out() -> bool:
+            nonlocal left
             try:
-                deaf.sendall(frame * 1000)
+                while True:
+                    left = left or b"\x81\x85\0\0\0\0hello" * 1000
+                    left = left[deaf.send(left) :]
+            except BlockingIOError:
+                return False
             except OSError:
                 return True
-            return False
 
         until(put_out, 20)
         deaf.close()
+        assert "did not read" in caplog.text
         good.send("a bad word")
         assert json.loads(good.recv(timeout=20))["flagged"] is True
         stream = pipeline.snapshot().streams[0]
