@@ -93,5 +93,5 @@ def test_a_quote_that_never_ends_swallows_no_rows(tmp_path: Path) -> None:
 
 def test_columns_of_other_names_are_told(tmp_path: Path) -> None:
     table(tmp_path / "a.csv", [("x", "y")], ("label", "message"))
-    with pytest.raises(InputError, match="a.csv has label, message"):
+    with pytest.raises(InputError, match=r"a\.csv has label, message"):
         read_dataset(tmp_path, "messages")
