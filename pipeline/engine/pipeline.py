@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
 LIVE_LINGER_NS = 1_000_000
 WAITING_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 1024}
+PROMPT_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 64}
+"""Where somebody waits for each verdict: a crowd in one stream is not to hold up a question in another for long."""
 SHORT_IN_FLIGHT: dict[Medium, int] = {"picture": 8, "sound": 16, "text": 256}
 """For live streams: half a second at 15 frames a second, what waits longer is better judged anew. And behind a gate,
 which learns from verdicts: the sooner they come back, the more it can hold back. Messages are small, and come in
@@ -143,7 +145,8 @@ class Pipeline:
             runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation, audit)
         tracker = EventTracker(self._events)
         can_wait = _can_wait(source)
-        in_flight = (WAITING_IN_FLIGHT if can_wait and plan.gate is None else SHORT_IN_FLIGHT)[medium]
+        roomy = PROMPT_IN_FLIGHT if settings.latency_budget_ms else WAITING_IN_FLIGHT
+        in_flight = (roomy if can_wait and plan.gate is None else SHORT_IN_FLIGHT)[medium]
         budget_ns = int(settings.latency_budget_ms * 1e6) if settings.latency_budget_ms else None
         if budget_ns is None and not can_wait:
             budget_ns = LIVE_BUDGET_NS
