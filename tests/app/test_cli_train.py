@@ -20,11 +20,15 @@ from tiny_models import brightness
 from training_parts import folders
 
 from detectors.choice import ModelChoice, find_model
+from detectors.networks.audio import sound_network
 from detectors.networks.pyramid import Network
+from detectors.networks.text import text_network
 from detectors.training.project import Made
+from detectors.training.recipe import SoundRecipe, TextRecipe
 from pipeline.app import training
 from pipeline.app.commands import train as command
 
+TRAINED = ("pcb", "magnetic-tiles", "own-stream", "chat", "words")
 SHORT = (
     "heavy.recipe.network.backbone=mobilenet-v3-small",
     *(f"{stage}.recipe.{said}" for stage in ("heavy", "cheap") for said in ("steps=4", "batch=4", "evaluate_every=2")),
@@ -308,13 +312,19 @@ def test_the_config_looks_as_far_as_the_tile_shows(project: Path, tile: int, rea
     assert YAML(typ="safe").load(text)["cascade"]["rule"]["reach"] == reach
 
 
-@pytest.mark.parametrize("name", ["pcb", "magnetic-tiles", "own-stream"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_configs_that_ship_can_be_trained(project: Path, name: str) -> None:
     folder = project / "configs" / "train"
-    assert {file.stem for file in folder.iterdir()} == {"pcb", "magnetic-tiles", "own-stream"}
+    assert {file.stem for file in folder.iterdir()} == set(TRAINED)
     plan = command.project_from(str(folder / f"{name}.yaml"), None, None, ())
     for part in filter(None, (plan.heavy, plan.cheap)):
-        Network(part.recipe.network)
+        recipe = part.recipe
+        if isinstance(recipe, SoundRecipe):
+            sound_network(recipe.network)
+        elif isinstance(recipe, TextRecipe):
+            text_network(recipe.network)
+        else:
+            Network(recipe.network)
     assert plan.teacher is None or find_model(plan.teacher)
 
 

@@ -218,6 +218,8 @@ def test_a_sound_file_as_a_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     sound_file(tmp_path / "talk.wav", tone(0.2, 16_000), 16_000)
     assert assemble(["talk.wav"]).data["sources"] == {"talk": {"kind": "sound", "path": "talk.wav"}}
+    document = assemble(["talk.wav"])
+    assert load(document, Mistakes(document)).watches == {"talk": "words"}
     monkeypatch.setattr("pipeline.app.wiring.build_stage", build_stage)
     with pytest.raises(InputError, match="judges picture, and this is sound: name another one"):
-        prepare(assemble(["talk.wav"]))
+        prepare(assemble(["talk.wav"], detect="people"))

@@ -285,6 +285,8 @@ def test_each_format_is_found_by_what_lies_there(tmp_path: Path) -> None:
     text(tmp_path / "deeppcb" / "group1" / "1.txt", "1 2 30 40 1\n")
     text(tmp_path / "deeppcb" / "test.txt", "group1/1.jpg group1/1.txt\n")
     picture(tmp_path / "unlabelled" / "1.png")
+    text(tmp_path / "messages" / "a.csv", "class,text\nfine,hello\nrude,you fool\n")
+    text(tmp_path / "spoken" / "yes_anna_0.wav", "RIFF")
     for kind in FORMATS.table:
         if kind == "unlabelled":  # which is never guessed
             with pytest.raises(InputError, match="holds no data set that is known"):

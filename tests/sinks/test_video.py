@@ -247,7 +247,7 @@ def test_sound_and_text_are_no_pictures_that_are_gone(tmp_path: Path, caplog: py
         items += [picture(result(seq)) for seq in range(3)]
         items += [Picture(result(3 + seq), None) for seq in range(lost)]
         caplog.clear()
-        with caplog.at_level("INFO"):
+        with caplog.at_level("INFO", logger="sinks.video"):
             writer.write(items)
             writer.close()
         assert [record.getMessage() for record in caplog.records] == (

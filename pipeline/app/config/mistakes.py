@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Tag, TypeAdapter, ValidationError
 
 from pipeline.app.config.document import Document, Key
 from pipeline.core.catalogue import nearest
@@ -82,7 +82,7 @@ class Mistakes:
             return kind.model_validate(section)
         except ValidationError as error:
             for detail in error.errors(include_url=False, include_context=True):
-                path = (*key, *(str(part) for part in detail["loc"]))
+                path = (*key, *(str(part) for part in _as_written(kind, detail["loc"])))
                 if path not in self._unresolved:
                     self.add(_told(kind, detail), path)
             return None
@@ -122,13 +122,45 @@ def _fields_at(kind: type[BaseModel], loc: Sequence[object]) -> list[str]:
     """The keys that are known at `loc` inside `kind`, as far as its annotations say."""
     here: type[BaseModel] | None = kind
     inside = False  # an entry of a list or a mapping: its number or name is no field
+    annotation: Any = None
     for part in loc:
         if inside or here is None:
             inside = False
             continue
+        if (one := _tagged(annotation, part)) is not None:
+            here, annotation = one, None
+            continue
         field = here.model_fields.get(str(part))
-        here, inside = _model_in(None if field is None else field.annotation)
+        annotation = None if field is None else field.annotation
+        here, inside = _model_in(annotation)
     return list(here.model_fields) if here is not None else []
+
+
+def _as_written(kind: type[BaseModel], loc: Sequence[int | str]) -> list[int | str]:
+    """`loc` without the names of variants, which pydantic puts between a key and what is in it, and nobody wrote."""
+    written: list[int | str] = []
+    here: type[BaseModel] | None = kind
+    annotation: Any = None
+    for part in loc:
+        if (one := _tagged(annotation, part)) is not None:
+            here, annotation = one, None
+            continue
+        written.append(part)
+        field = None if here is None else here.model_fields.get(str(part))
+        annotation = None if field is None else field.annotation
+        if field is not None:
+            here = _model_in(annotation)[0]
+    return written
+
+
+def _tagged(annotation: Any, tag: object) -> type[BaseModel] | None:
+    """The settings of a union that go by that tag."""
+    for one in get_args(annotation):
+        if any(isinstance(said, Tag) and said.tag == tag for said in get_args(one)[1:]):
+            return _model_in(one)[0]
+        if (found := _tagged(one, tag)) is not None:
+            return found
+    return None
 
 
 def _model_in(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
