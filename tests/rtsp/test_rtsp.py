@@ -358,4 +358,4 @@ def test_pictures_and_sound_of_a_camera_on_one_clock(caplog: pytest.LogCaptureFi
         assert isinstance(reader, Tracked) and not reader.tracks
         assert len(chunks(iter(reader), 5)) == 5, "one without sound goes on without"
         reader.close()
-        assert "it has no sound track; only its pictures are judged" in caplog.text
+        assert "it has no sound track: take away `sound:`; only its pictures are judged" in caplog.text
