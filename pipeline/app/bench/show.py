@@ -98,7 +98,16 @@ def _policy(words: Sequence[str]) -> PolicySettings:
         }
         for word in words
     ]
-    rules.append({"name": "rude", "when": [{"stream": "chat", "label": "offensive"}], "action": "mute", "hold_s": 0.1})
+    rules += [
+        {
+            "name": f"rude-{label}",
+            "when": [{"stream": "chat", "label": label}],
+            "within_s": 0.1,
+            "action": "mute",
+            "hold_s": 0.05,
+        }
+        for label in ("hate", "offensive")
+    ]
     return PolicySettings.model_validate({"show": "bench", "window_s": 2, "rules": rules})
 
 

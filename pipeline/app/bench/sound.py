@@ -17,6 +17,7 @@ from pipeline.app.bench.models import cascade
 from pipeline.app.bench.report import Report, Row, Scale, paired
 from pipeline.app.bench.speech import save, talk
 from pipeline.app.bench.subject import Counting
+from pipeline.app.bench.text import Alone
 from pipeline.core.contracts import Delivery, Generation, Sink, Writer
 from pipeline.core.errors import ThresherError
 from pipeline.core.records import Event, Outcome
@@ -35,13 +36,13 @@ def bench(scale: Scale) -> Report:
         folder = Path(there)
         seconds = float(scale.of(60, 6))
         files = [save(talk(folder, seconds, _SHARE, seed), folder / f"talk-{seed}.wav") for seed in range(_STREAMS)]
-        cheap = Generation("bench-cheap", judged_by.cheap, None, judged_by.rule)
+        cheap = Generation("bench-cheap", judged_by.cheap, None, Alone())
 
         def streams_a_core(gated: bool) -> float:
             done = core_seconds(lambda: _run(files, cheap, gated))
             return _STREAMS * seconds / (done * _STREAMS * round(seconds / _HOP_S))
 
-        pairs = in_turns(lambda: streams_a_core(True), lambda: streams_a_core(False), scale.of(5, 1))
+        pairs = in_turns(lambda: streams_a_core(True), lambda: streams_a_core(False), scale.of(3, 1))
         rows = [
             paired(
                 "sound: streams in real time a core, voice gate and MobileNet", "streams", pairs,
@@ -109,7 +110,7 @@ class _Listener:
 
 def _soon(judged_by: Generation, folder: Path, scale: Scale) -> list[Row]:
     """From the end of a word, as it was made, to its event."""
-    said = talk(folder, float(scale.of(120, 8)), _SHARE, seed=99)
+    said = talk(folder, float(scale.of(60, 8)), _SHARE, seed=99)
     sink = Listening()
     pipeline = Pipeline([_plan(save(said, folder / "live.wav"), judged_by, gated=True, realtime=True)], {"hear": sink})
     try:
