@@ -63,16 +63,15 @@ class ModelStage(Stage):
     def _stacked(self, views: Sequence[Any], size: int) -> Array:
         """`[size, …]`, the last view again and again where there are fewer; of text no longer than it has to be."""
         given = [view.data for view in views]
-        stacked = np.stack(given + [given[-1]] * (size - len(given)))
-        if isinstance(self.spec, TextSpec) and len(self.spec.lengths) > 1:
-            return stacked[:, : self.spec.long_enough(views)]
-        return stacked
+        if isinstance(self.spec, TextSpec):
+            length = self.spec.long_enough(views)
+            given = [codes[:length] for codes in given]
+        return np.stack(given + [given[-1]] * (size - len(given)))
 
     def warm(self) -> None:
-        for length in self.spec.lengths if isinstance(self.spec, TextSpec) else ():
-            _warm(self.session, (length,), self.spec.dtype)
-        if not isinstance(self.spec, TextSpec):
-            _warm(self.session, self.spec.shape, self.spec.dtype)
+        spec = self.spec
+        for shape in [(length,) for length in spec.lengths] if isinstance(spec, TextSpec) else [spec.shape]:
+            _warm(self.session, shape, spec.dtype)
         if self._tiles is not None and (tile := tile_of(self.spec)) is not None:
             _warm(self._tiles, (tile, tile, 3), self.spec.dtype)
 

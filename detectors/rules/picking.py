@@ -33,7 +33,7 @@ def detection(findings: Findings, index: int, score: float | None = None) -> Det
     if findings.spans is not None:
         start, end = findings.spans[index].tolist()
         return Detection(label, score, span_ns=(start, end))
-    return Detection(label, score, chars=None if findings.chars is None else findings.chars[index])
+    return Detection(label, score, chars=None if findings.chars is None else findings.chars(index))
 
 
 def unknown_labels(key: str, labels: Iterable[str], known: Sequence[str], whose: str) -> list[str]:

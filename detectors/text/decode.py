@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from detectors.datasets.base import says_good
 from detectors.decode import Classification
-from detectors.manifest import Manifest
 from detectors.runtimes.base import Tensors
 from pipeline.core.plain import positions
-from pipeline.core.records import Findings, Span
+from pipeline.core.records import Array, Findings, Span
 from pipeline.core.text import OF_THE_AUTHOR, OF_THE_ROOM, Text, TextView
 
 PLACES = "places"
@@ -18,12 +17,7 @@ _ENDS = frozenset(b" " + OF_THE_AUTHOR + OF_THE_ROOM + b"\0")
 
 class Passages(Classification):
     """Scores `[N, C]` of the message, as `classification` has them; and, where there is an output `places` `[N, C]`,
-    for each label the byte that speaks most for it. Its word is looked up for the likeliest label, unless that says
-    that nothing is wrong."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        super().__init__(manifest)
-        self._good = [says_good(label) for label in manifest.labels]
+    for each label the byte that speaks most for it. Its word is looked up when somebody asks."""
 
     def read(self, tensors: Tensors, views: Sequence[TextView]) -> list[Findings]:
         rest = dict(tensors)
@@ -31,16 +25,14 @@ class Passages(Classification):
         found = super().read(rest, views)
         if places is None:
             return found
-        likeliest = [int(one.scores.argmax()) for one in found]
         return [
-            one if self._good[kind] else self._told(one, kind, int(row[kind]), view)
-            for one, kind, row, view in zip(found, likeliest, places, views, strict=False)
+            Findings(one.labels, one.scores, one.classes, chars=partial(_told, view.text, row))
+            for one, row, view in zip(found, places, views, strict=False)
         ]
 
-    def _told(self, found: Findings, kind: int, byte: int, view: TextView) -> Findings:
-        chars: list[Span | None] = [None] * len(self.labels)
-        chars[kind] = passage(view.text, byte)
-        return Findings(found.labels, found.scores, found.classes, chars=chars)
+
+def _told(text: Text, places: Array, kind: int) -> Span | None:
+    return passage(text, int(places[kind]))
 
 
 def passage(text: Text, byte: int) -> Span | None:

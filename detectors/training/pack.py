@@ -24,6 +24,7 @@ from detectors.manifest import (
 )
 from detectors.training.recipe import Recipe
 from pipeline.core.errors import InputError
+from pipeline.core.media import Medium
 from pipeline.core.payloads import ViewSpec
 from pipeline.core.pictures import BadPicture, encode
 from pipeline.core.sounds import SUFFIXES
@@ -43,13 +44,18 @@ def manifest_of(name: str, recipe: Recipe, labels: Sequence[str], tile: int | No
     return Manifest(
         name=name,
         task="classification" if head == "classification" else "detection",
-        weights=Weights(file="model.xml", sha256=_UNKNOWN, format="ir", companions={"model.bin": _UNKNOWN}),
+        weights=no_weights(),
         view=recipe.view.model_copy(update={"tile": tile}),
         input=Input(layout="nhwc", dtype="uint8"),
         output=output,
         labels=tuple(labels),
         licence="yours",
     )
+
+
+def no_weights() -> Weights:
+    """Of a network that was not written yet."""
+    return Weights(file="model.xml", sha256=_UNKNOWN, format="ir", companions={"model.bin": _UNKNOWN})
 
 
 def packed(
@@ -87,15 +93,17 @@ def _ir(network: Any, manifest: Manifest, folder: Path) -> Weights:
     if isinstance(spec, ViewSpec):
         save_openvino(Reading(network).eval(), spec.height, spec.width, file, any_size=spec.tile is not None)
     else:
-        save_signal(_reading(network, spec.medium), spec, _OUTPUTS[spec.medium], file)
+        save_signal(reading_of(network, spec.medium), spec, OUTPUTS[spec.medium], file)
     companions = {beside.name: digest(beside)}
     return Weights(file=file.name, sha256=digest(file), format="ir", companions=companions, precision="f16")
 
 
-_OUTPUTS = {"sound": ("frames",), "text": ("scores", "places")}
+OUTPUTS: dict[Medium, tuple[str, ...]] = {"sound": ("frames",), "text": ("scores", "places")}
+"""What the exported networks answer, in order."""
 
 
-def _reading(network: Any, medium: str) -> Any:
+def reading_of(network: Any, medium: Medium) -> Any:
+    """A network of sound or text in the form in which it is exported."""
     if medium == "sound":
         from detectors.networks import audio
 

@@ -270,7 +270,7 @@ class Maker:
             speaker = teacher() if part.recipe.distill else None
             if speaker is not None:
                 self.tell("teacher", {"samples": len(self.learned)})
-            heard = {} if speaker is None else trade.taught(speaker, self.learned.samples, part.recipe)
+            heard = {} if speaker is None else trade.taught(speaker, self.learned.samples, part.recipe, labels)
             return self._make(part, self.project.cheap_name, labels, heard, "" if speaker is None else speaker.name)
         who, taught = processes.by_the_first(lambda: self._taught(part, labels, teacher))
         return self._make(part, self.project.cheap_name, labels, taught, who)

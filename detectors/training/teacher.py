@@ -6,9 +6,10 @@ with a share of 1 a cheap stage learns nothing but the teacher's word, on a stre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from detectors.datasets.base import NO_BOXES, DataSet, Reading, Sample, says_goo
 from detectors.image.boxes import between
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
-from pipeline.core.media import Payload
 from pipeline.core.pictures import BadPicture
 from pipeline.core.records import Array, Findings
 
@@ -57,10 +57,11 @@ def lessons(
     Pictures that cannot be read are left out. Raises `InputError` for a teacher who speaks of something else."""
     taught: dict[str, Lesson] = {}
     kinds = _translation(teacher.labels, labels)
+    known = dict(said or {})
+    words = known | dict(_words(teacher, [sample for sample in samples if sample.name not in known]))
     for sample in samples:
-        try:
-            found = (said or {}).get(sample.name) or _word(teacher, sample)
-        except BadPicture:
+        found = words.get(sample.name)
+        if found is None:
             continue
         if (found.boxes is None) != whole:
             says, learns = ("places", "whole pictures") if whole else ("whole pictures", "places")
@@ -70,8 +71,21 @@ def lessons(
 
 
 def _word(teacher: Stage, sample: Sample) -> Findings:
-    payload: Payload = sample.image()
-    return teacher.score([payload.view(teacher.spec)])[0]
+    return teacher.score([sample.payload(teacher.spec).view(teacher.spec)])[0]
+
+
+def _words(teacher: Stage, samples: Sequence[Sample]) -> Iterator[tuple[str, Findings]]:
+    """By the sample's name, in batches; those that cannot be read are left out."""
+    for start in range(0, len(samples), teacher.max_batch):
+        names: list[str] = []
+        views: list[Any] = []
+        for sample in samples[start : start + teacher.max_batch]:
+            try:
+                views.append(sample.payload(teacher.spec).view(teacher.spec))
+            except BadPicture:
+                continue
+            names.append(sample.name)
+        yield from zip(names, teacher.score(views) if views else (), strict=True)
 
 
 def labelled(teacher: Stage, data: DataSet, place: Path) -> tuple[DataSet, dict[str, Findings]]:

@@ -4,28 +4,27 @@ how a teacher speaks, and what is exported."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
+from detectors.compression.parity import answers
 from detectors.datasets.base import BadPicture, DataSet, Sample
 from detectors.decode import decoder
 from detectors.evaluation.classes import accuracy, confusion, f1_weighted
 from detectors.evaluation.judged import likeliest
-from detectors.manifest import Manifest, Output, Weights
-from detectors.runtimes.base import Tensors
+from detectors.manifest import Manifest, Output
 from detectors.stage import ModelStage
+from detectors.training.pack import OUTPUTS, no_weights, reading_of
 from detectors.training.recipe import Recipe, Schedule, SoundRecipe, TextRecipe
-from detectors.training.teacher import Lesson
+from detectors.training.teacher import lessons
 from pipeline.core.contracts import Stage
 from pipeline.core.errors import InputError
 from pipeline.core.media import View
-from pipeline.core.records import Array, Findings
-
-UNKNOWN = "0" * 64
+from pipeline.core.records import Findings
 
 
 class Judge(Protocol):
@@ -44,15 +43,8 @@ class Trade(ABC):
     def manifest(self, name: str, recipe: Any, labels: Sequence[str]) -> Manifest: ...
 
     @abstractmethod
-    def exported(self, network: nn.Module) -> nn.Module:
-        """What begins at a view and ends at what the manifest says."""
-
-    @abstractmethod
-    def tensors(self, answer: Any) -> Tensors:
-        """What `exported` answers, by the names that its outputs get."""
-
-    @abstractmethod
-    def taught(self, teacher: Stage, samples: Sequence[Sample], recipe: Any) -> dict[str, Any]: ...
+    def taught(self, teacher: Stage, samples: Sequence[Sample], recipe: Any, labels: Sequence[str]) -> dict[str, Any]:
+        """What a teacher says to a learner of `labels`. Raises `InputError` for one who speaks of something else."""
 
     def labels(self, recipe: Any, data: DataSet, key: str) -> tuple[str, ...]:
         """Raises `InputError` where the network tells apart more or less than there is."""
@@ -69,7 +61,7 @@ class WholeJudge:
 
     def __init__(self, held: DataSet, manifest: Manifest, trade: Trade, most: int = 2000) -> None:
         spec = manifest.view.spec()
-        self._decoder, self._trade, self._labels = decoder(manifest), trade, manifest.labels
+        self._decoder, self._trade, self._labels, self._medium = decoder(manifest), trade, manifest.labels, spec.medium
         self._views: list[Any] = []
         kinds: list[int] = []
         for sample in held.samples[:: max(1, -(-len(held) // most))]:
@@ -84,13 +76,15 @@ class WholeJudge:
         self._kinds = np.array(kinds, np.int64)
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        exported = self._trade.exported(network).eval()
+        exported = reading_of(network, self._medium)
         found: list[Findings] = []
         with torch.inference_mode():
             for start in range(0, len(self._views), 64):
                 some = self._views[start : start + 64]
                 answer = exported(torch.from_numpy(np.stack([view.data for view in some])))
-                found += self._decoder.read(self._trade.tensors(answer), some)
+                answers = answer if isinstance(answer, tuple) else (answer,)
+                named = zip(OUTPUTS[self._medium], (one.numpy() for one in answers), strict=True)
+                found += self._decoder.read(dict(named), some)
         return self._figures(found)
 
     def figures(self, score: Callable[[View], Findings]) -> dict[str, float]:
@@ -108,40 +102,22 @@ class SoundTrade(Trade):
 
     def manifest(self, name: str, recipe: SoundRecipe, labels: Sequence[str]) -> Manifest:
         return Manifest(
-            name=name, task="detection", weights=_no_weights(), view=recipe.view,
+            name=name, task="detection", weights=no_weights(), view=recipe.view,
             output=Output(kind="frames", score_floor=0.1), labels=tuple(labels), licence="yours",
         )  # fmt: skip
 
-    def exported(self, network: nn.Module) -> nn.Module:
-        from detectors.networks.audio import Reading
-
-        return Reading(network)
-
-    def tensors(self, answer: Any) -> Tensors:
-        return {"frames": answer.float().numpy()}
-
-    def taught(self, teacher: Stage, samples: Sequence[Sample], recipe: SoundRecipe) -> dict[str, Any]:
+    def taught(
+        self, teacher: Stage, samples: Sequence[Sample], recipe: SoundRecipe, labels: Sequence[str]
+    ) -> dict[str, Any]:
         """It is asked about the very sounds that are learned from, which are composed anew each time."""
         if not isinstance(teacher, ModelStage) or teacher.model.manifest.output.kind != "frames":
             raise InputError(f"{teacher.name} gives no answer a frame", "teacher")
-        session = teacher.session
-
-        def ask(sounds: Array) -> Array:
-            size = max(session.batches)
-            parts = [sounds[start : start + size] for start in range(0, len(sounds), size)]
-            filled = [
-                np.concatenate([part, np.repeat(part[-1:], _filling(part, session.batches), 0)]) for part in parts
-            ]
-            answers = [
-                next(iter(session.infer(one).values()))[: len(part)] for one, part in zip(filled, parts, strict=True)
-            ]
-            return np.concatenate(answers)
-
-        return {teacher.name: ask}
-
-
-def _filling(part: Array, batches: Sequence[int]) -> int:
-    return min(size for size in batches if size >= len(part)) - len(part)
+        if tuple(teacher.labels) != tuple(labels):
+            raise InputError(
+                f"knows {', '.join(teacher.labels)}, and this stage is to learn {', '.join(labels)}", "teacher"
+            )
+        session, frame = teacher.session, 1 + len(labels)
+        return {teacher.name: lambda sounds: answers(session, sounds).reshape(len(sounds), -1, frame)}
 
 
 class TextTrade(Trade):
@@ -149,38 +125,15 @@ class TextTrade(Trade):
 
     def manifest(self, name: str, recipe: TextRecipe, labels: Sequence[str]) -> Manifest:
         return Manifest(
-            name=name, task="classification", weights=_no_weights(), view=recipe.view,
+            name=name, task="classification", weights=no_weights(), view=recipe.view,
             output=Output(kind="passages", scores="scores"), labels=tuple(labels), licence="yours",
         )  # fmt: skip
 
-    def exported(self, network: nn.Module) -> nn.Module:
-        from detectors.networks.text import Reading
-
-        return Reading(network)
-
-    def tensors(self, answer: Any) -> Tensors:
-        scores, places = answer
-        return {"scores": scores.float().numpy(), "places": places.numpy()}
-
-    def taught(self, teacher: Stage, samples: Sequence[Sample], recipe: TextRecipe) -> dict[str, Any]:
+    def taught(
+        self, teacher: Stage, samples: Sequence[Sample], recipe: TextRecipe, labels: Sequence[str]
+    ) -> dict[str, Any]:
         """It reads every message once."""
-        if tuple(teacher.labels) == () or len(teacher.labels) != recipe.network.classes:
-            raise InputError(f"{teacher.name} knows {', '.join(teacher.labels)}", "teacher")
-        out: dict[str, Any] = {}
-        share, classes = recipe.distill, recipe.network.classes
-        for start in range(0, len(samples), teacher.max_batch):
-            some = samples[start : start + teacher.max_batch]
-            payloads: list[Any] = [sample.payload(teacher.spec) for sample in some]
-            for sample, found in zip(some, teacher.score([one.view(teacher.spec) for one in payloads]), strict=True):
-                known = np.eye(classes, dtype=np.float32)[int(sample.classes[0])]
-                none = np.zeros((0, 4), np.float32)
-                shares = share * found.scores + (1 - share) * known
-                out[sample.name] = Lesson(none, sample.classes, np.zeros(0, np.float32), shares=shares)
-        return out
-
-
-def _no_weights() -> Weights:
-    return Weights(file="model.xml", sha256=UNKNOWN, format="ir", companions={"model.bin": UNKNOWN})
+        return {**lessons(teacher, samples, recipe.distill, labels, whole=True)}
 
 
 def trade_of(recipe: Schedule) -> Trade | None:
@@ -188,6 +141,3 @@ def trade_of(recipe: Schedule) -> Trade | None:
     if isinstance(recipe, Recipe):
         return None
     return SoundTrade() if isinstance(recipe, SoundRecipe) else TextTrade()
-
-
-Taught = Mapping[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,24 +122,12 @@ def _run_config(project: Project, cheap: Made, heavy: Made) -> str:
         rule = {"kind": "scores", "watch": watch, "clear_below": 0.05, "confirm": confirm}
     parts = cheap.model.weights.parent / SAMPLES
     line = {"kind": "line", "path": str(parts), "fps": _PARTS_A_SECOND, "deadline_ms": _DEADLINE_MS}
-    document = {
-        "sources": {project.name: line},
-        "cascade": {
-            "cheap": {"model": str(cheap.model.weights.parent), "name": "mobilenet"},
-            "heavy": {"model": str(heavy.model.weights.parent), "name": "resnet"},
-            "rule": rule,
-        },
-        "sinks": {
-            "table": {"kind": "console"},
-            "log": {"kind": "jsonl", "path": f"results/{project.name}.jsonl"},
-            "rejects": {"kind": "rejects", "path": f"results/{project.name}-rejects"},
-        },
-    }
-    return (
-        f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate` has proved it; then\n"
-        "# name the certificate under `cascade`. The line carries a few held-out pictures: set its path to where\n"
-        "# parts come from, and fps and deadline_ms to its pace.\n"
-    ) + yaml_text(document)
+    note = (
+        "# The line carries a few held-out pictures: set its path to where parts come from, and fps and\n"
+        "# deadline_ms to its pace.\n"
+    )
+    rejects = {"rejects": {"kind": "rejects", "path": f"results/{project.name}-rejects"}}
+    return _config(project, (cheap, heavy), line, rule, sinks=rejects, note=note)
 
 
 def _signal_config(project: Project, cheap: Made, heavy: Made) -> str:
@@ -150,18 +139,35 @@ def _signal_config(project: Project, cheap: Made, heavy: Made) -> str:
     source: dict[str, Any] = {"kind": "lines", "path": "-"} if text else {"kind": "microphone", "gate": "voice"}
     if not text:
         rule |= {"clear_below": 0.3, "flag_at": 0.85, "confirm": dict.fromkeys(bad, 0.4)}
+    return _config(project, (cheap, heavy), source, rule)
+
+
+def _config(
+    project: Project,
+    stages: tuple[Made, Made],
+    source: Mapping[str, Any],
+    rule: Mapping[str, Any],
+    *,
+    sinks: Mapping[str, Any] | None = None,
+    note: str = "",
+) -> str:
+    cheap, heavy = (str(made.model.weights.parent) for made in stages)
     document = {
         "sources": {project.name: source},
         "cascade": {
-            "cheap": {"model": str(cheap.model.weights.parent), "name": "mobilenet"},
-            "heavy": {"model": str(heavy.model.weights.parent), "name": "resnet"},
+            "cheap": {"model": cheap, "name": "mobilenet"},
+            "heavy": {"model": heavy, "name": "resnet"},
             "rule": rule,
         },
-        "sinks": {"table": {"kind": "console"}, "log": {"kind": "jsonl", "path": f"results/{project.name}.jsonl"}},
+        "sinks": {
+            "table": {"kind": "console"},
+            "log": {"kind": "jsonl", "path": f"results/{project.name}.jsonl"},
+            **(sinks or {}),
+        },
     }
     return (
         f"# Made by `thresher train {project.data.path}`. Uncertified until `thresher calibrate` has proved it; then\n"
-        "# name the certificate under `cascade`.\n"
+        f"# name the certificate under `cascade`.\n{note}"
     ) + yaml_text(document)
 
 

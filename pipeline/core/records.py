@@ -121,7 +121,8 @@ class Findings:
 
     `scores` float32 `[N]`; `classes` int `[N]`, indices into `labels`; `boxes` float32 `[N, 4]` in *source* pixels,
     `spans` int64 `[N, 2]` (nanoseconds of media time, half-open), or neither where a score speaks of the whole view.
-    `chars` holds for each score of a whole message the characters that speak most for it, or None where nobody looked.
+    `chars` tells, for the score with an index, the characters of a message that speak most for it, or None. It is asked
+    only of what is reported: looking costs more than judging.
     """
 
     labels: tuple[str, ...]
@@ -129,7 +130,7 @@ class Findings:
     classes: Array
     boxes: Array | None = None
     spans: Array | None = None
-    chars: Sequence[Span | None] | None = None
+    chars: Callable[[int], Span | None] | None = None
 
     @property
     def placed(self) -> bool:

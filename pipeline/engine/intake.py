@@ -104,10 +104,8 @@ class Intake:
                 self._feed.damaged(time.monotonic_ns())
                 self._stream.state = SourceState.DAMAGED
         elif isinstance(item, Watermark) and self._passed is not None and self._stream.empty():
-            shift_ns = 0 if self._time is None else self._time.shift_ns
-            self._passed(
-                item.pts_ns + shift_ns
-            )  # with windows under way, theirs is the word, and the next one comes soon
+            # with windows under way, theirs is the word, and the next one comes soon
+            self._passed(item.pts_ns + (0 if self._time is None else self._time.shift_ns))
 
     def _chunk(self, chunk: Chunk) -> None:
         payload, pts_ns = chunk.payload, chunk.pts_ns + self._correction(chunk)
@@ -131,12 +129,13 @@ class Intake:
         toss = None if self._audit is None else self._audit.toss(window.id)  # before anything has a say in it
         if self._stream.block:
             self._wait(toss)
-        key = None if self._runner.cache is None or self._runner.opened_ns else payload.key()
+        cache = None if self._runner.opened_ns else self._runner.cache
+        key = None
         try:
             sample = payload.sample() if self._gate is not None or self._feed is not None else None
             carried = None if sample is None else self._carried(window, payload, sample)
-            if key is not None and carried is None and self._runner.cache is not None:
-                carried = self._runner.cache.recall(key, window, time.monotonic_ns(), alone=payload.alone)
+            if cache is not None and carried is None and (key := payload.key()) is not None:
+                carried = cache.recall(key, window, time.monotonic_ns(), alone=payload.alone)
             view = payload.view(self._runner.generation.cheap.spec) if carried is None else None
         except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
             payload.release()

@@ -9,6 +9,7 @@ import pytest
 
 from detectors.decode import decoder
 from detectors.manifest import Manifest
+from detectors.rules.picking import above
 from detectors.text.decode import passage
 from pipeline.core.errors import InputError, StageError
 from pipeline.core.sound import Sound, SoundSpec
@@ -101,13 +102,12 @@ def test_what_was_said_before_is_not_in_this_message() -> None:
     assert passage(Text("a b"), 1) == (0, 1)  # where a word ended
 
 
-def test_only_the_likeliest_label_that_says_anything_is_placed() -> None:
+def test_where_a_message_says_so_is_looked_up_when_it_is_asked_for() -> None:
     found = decoder(manifest({"length": 32}, "passages", ["neither", "rude"]))
-    views = [Text(one).view(TextSpec(32)) for one in ("you fool", "you fool")]
-    tensors = {
-        "scores": np.array([[0.1, 0.9], [0.9, 0.1]], np.float32),
-        "places": np.array([[0, 5], [0, 5]], np.int32),
-    }
-    rude, fine = found.read(tensors, views)
-    assert rude.chars == [None, (4, 8)] and fine.chars is None
+    text = Text("you fool")
+    tensors = {"scores": np.array([[0.1, 0.9]], np.float32), "places": np.array([[0, 5]], np.int32)}
+    (rude,) = found.read(tensors, [text.view(TextSpec(32))])
     assert not rude.placed and rude.score([0, 1]) == pytest.approx(1.0)
+    assert [one.chars for one in above(rude, {"rude": 0.5, "neither": 0.05})] == [(4, 8), (0, 3)]
+    (bare,) = found.read({"scores": tensors["scores"]}, [text.view(TextSpec(32))])
+    assert [one.chars for one in above(bare, {"rude": 0.5})] == [None]

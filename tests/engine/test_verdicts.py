@@ -63,7 +63,7 @@ class Shouting:
     def _one(self, raw: str) -> Findings:
         at = raw.lower().find("no")
         scores = np.array([at < 0, at >= 0], np.float32)
-        return Findings(self.labels, scores, np.arange(2), chars=(None, None if at < 0 else (at, at + 2)))
+        return Findings(self.labels, scores, np.arange(2), chars=lambda kind: None if at < 0 else (at, at + 2))
 
     def warm(self) -> None: ...
     def describe(self) -> dict[str, object]:
@@ -76,7 +76,7 @@ class Loud:
 
     def decide(self, cheap: Findings) -> Decision:
         assert cheap.chars is not None
-        return Flag((Detection("rude", 1.0, chars=cheap.chars[1]),)) if cheap.scores[1] > 0.5 else Clear()
+        return Flag((Detection("rude", 1.0, chars=cheap.chars(1)),)) if cheap.scores[1] > 0.5 else Clear()
 
     def merge(self, cheap: Findings, heavy: Sequence[Findings]) -> Clear | Flag:
         raise AssertionError("there is no heavy stage")

@@ -14,8 +14,8 @@ from pipeline.app.bench.measure import core_seconds, in_turns, rate
 from pipeline.app.bench.models import cascade
 from pipeline.app.bench.report import Report, Row, Scale, paired
 from pipeline.app.bench.subject import run_through
-from pipeline.core.contracts import Clear, Decision, Flag, Generation, Source
-from pipeline.core.media import Medium
+from pipeline.core.contracts import Clear, Decision, Escalate, Flag, Generation, Source
+from pipeline.core.media import Medium, Payload
 from pipeline.core.plain import plain
 from pipeline.core.records import Chunk, Findings, Item
 from pipeline.core.text import Text
@@ -95,14 +95,24 @@ def bench(scale: Scale) -> Report:
         ),
         paired(
             "text: cascade, messages from memory", "messages/s",
-            in_turns(rate(lambda: run_through(whole, judged_by)), heavy_rate, pairs),
-            note="baseline: the heavy stage alone",
+            in_turns(rate(lambda: run_through(few, judged_by)), heavy_rate, pairs),
+            note=f"{_escalated(judged_by, some):.0%} of them go to the heavy stage; baseline: that alone",
         ),
         Row("text: normalisation, of one core", 1e6 * core_seconds(lambda: sum(map(bool, map(plain, said)))), "µs"),
     ]  # fmt: skip
     rows += _alone(judged_by, scale)
     rows += _attention(scale)
     return Report(rows, {"cheap": judged_by.cheap.describe(), "heavy": judged_by.heavy.describe()})
+
+
+def _escalated(judged_by: Generation, said: Sequence[str]) -> float:
+    """The share of messages that the heavy stage sees."""
+    stage = judged_by.cheap
+    payloads: list[Payload] = [Text(one) for one in said]
+    views = [payload.view(stage.spec) for payload in payloads]
+    size = stage.max_batch
+    found = [one for start in range(0, len(views), size) for one in stage.score(views[start : start + size])]
+    return sum(isinstance(judged_by.rule.decide(one), Escalate) for one in found) / len(found)
 
 
 def _alone(judged_by: Generation, scale: Scale) -> list[Row]:
