@@ -52,7 +52,8 @@ class Sample:
     text: str | None = None
 
     def payload(self, spec: Spec) -> Payload:
-        """As a source hands it over to a model of `spec`. Raises `BadPicture` where it cannot be read."""
+        """As one thing to judge for a model of `spec`: a recording lies in the middle of its window, a message stands
+        alone. Raises `BadPicture` where it cannot be read."""
         if isinstance(spec, SoundSpec):
             return Sound(centred(read_sound(self.file, spec.rate), spec.samples), spec.rate, 0)
         if isinstance(spec, TextSpec):

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detectors.networks.module import Module
 from pipeline.core.settings import Settings
 
 RATE = 8000  # Hz
@@ -37,7 +38,7 @@ class SoundArchitecture(Settings):
     channels: int = Field(default=24, ge=8, le=256, description="of the first convolution; the others follow from it")
 
 
-class MelPower(nn.Module):  # type: ignore[misc]  # torch is untyped to the checker
+class MelPower(Module):
     """float32 `[N, S]` samples → mel power `[N, MELS, (S - 256) // 80 + 1]`.
 
     Equal to `torchaudio.transforms.MelSpectrogram(8000, n_fft=256, hop_length=80, n_mels=48, center=False)`: the
@@ -65,7 +66,7 @@ class MelPower(nn.Module):  # type: ignore[misc]  # torch is untyped to the chec
         return F.conv1d(real * real + imaginary * imaginary, self.bank)
 
 
-class LogMel(nn.Module):  # type: ignore[misc]
+class LogMel(Module):
     """float32 `[N, S]` samples → log-mel picture `[N, 1, MELS, T]`, measured from the window's own mean power and cut
     off 7 nepers below it: how loud somebody speaks tells no word."""
 
@@ -84,7 +85,7 @@ def _norm(conv: nn.Module, channels: int, relu: bool = True) -> list[nn.Module]:
     return [conv, nn.BatchNorm2d(channels)] + ([nn.ReLU()] if relu else [])
 
 
-class Basic(nn.Module):  # type: ignore[misc]
+class Basic(Module):
     """Residual block of two 3×3 convolutions (He et al. 2015, arXiv 1512.03385); where the shape changes, the way past
     it is average pooling and a 1×1 convolution (ResNet-D, He et al. 2018, arXiv 1812.01187)."""
 
@@ -106,7 +107,7 @@ class Basic(nn.Module):  # type: ignore[misc]
         return F.relu(self.body(x) + self.past(x))
 
 
-class Separable(nn.Module):  # type: ignore[misc]
+class Separable(Module):
     """Depthwise 3×k, then 1×1 (MobileNet, Howard et al. 2017, arXiv 1704.04861), with a way past where shapes allow."""
 
     def __init__(self, inputs: int, outputs: int, stride: tuple[int, int], kernel: tuple[int, int] = (3, 3)) -> None:
@@ -123,7 +124,7 @@ class Separable(nn.Module):  # type: ignore[misc]
         return F.relu(x + y) if self.residual else F.relu(y)
 
 
-class Tail(nn.Module):  # type: ignore[misc]
+class Tail(Module):
     """What is left of the frequency axis is folded into channels; then depthwise-separable convolutions over time with
     wide kernels (as MatchboxNet, Majumdar & Ginsburg 2020, arXiv 2004.08531), so that a frame's answer knows the whole
     word; then one linear layer a frame. `[N, channels, height, T]` → logits `[N, T, 1 + classes]`."""
@@ -145,7 +146,7 @@ class Tail(nn.Module):  # type: ignore[misc]
         return self.answer(self.hidden(x)).squeeze(2).transpose(1, 2)
 
 
-class SoundNetwork(nn.Module):  # type: ignore[misc]
+class SoundNetwork(Module):
     """`features`: `[N, S]` → `[N, 1, MELS, 4 T]`; `judge`: that → logits `[N, T, 1 + C]`; `forward` is both. Training
     masks and warps the picture between the two."""
 
@@ -197,7 +198,7 @@ class Cheap(SoundNetwork):
         self.tail = Tail(3 * w, 6, 80, classes, layers=4, kernel=9, drop=0.1)
 
 
-class Reading(nn.Module):  # type: ignore[misc]
+class Reading(Module):
     """As exported: `[N, 8192]` samples → probabilities `[N, 25, 1 + C]`."""
 
     def __init__(self, network: SoundNetwork) -> None:
@@ -214,7 +215,6 @@ def sound_network(architecture: SoundArchitecture) -> SoundNetwork:
     return kind(architecture.classes, architecture.channels)
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
 def disturbed(pictures: Tensor, warp: float) -> Tensor:
     """Log-mel pictures `[N, 1, M, T]` of another vocal tract (its length perturbed by up to `warp`: Jaitly & Hinton
     2013), with up to two bands of 10 mels and two of 10 frames blotted out (SpecAugment, Park et al. 2019,

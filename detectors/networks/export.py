@@ -94,9 +94,9 @@ def _exported(network: Any, height: int, width: int, any_size: bool) -> Any:
 
 def _from_bytes(network: Any) -> Any:
     """`network` behind the step from uint8 `[N, H, W, 3]`."""
-    import torch
+    from detectors.networks.module import Module
 
-    class FromBytes(torch.nn.Module):  # type: ignore[misc]  # torch's classes are untyped to the checker
+    class FromBytes(Module):
         def __init__(self) -> None:
             super().__init__()
             self.network = network

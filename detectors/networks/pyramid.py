@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from detectors.networks.classifiers import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD
+from detectors.networks.module import Module
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.secrets import redact
 from pipeline.core.settings import Settings
@@ -46,7 +47,7 @@ class Architecture(Settings):
     )
 
 
-class Pyramid(nn.Module):  # type: ignore[misc]  # torch is untyped to the checker
+class Pyramid(Module):
     """Feature pyramid (Lin et al. 2017, arXiv 1612.03144), merged down to its finest level: what is small is seen
     there, and what is large has come down from above."""
 
@@ -64,7 +65,7 @@ class Pyramid(nn.Module):  # type: ignore[misc]  # torch is untyped to the check
         return top
 
 
-class Network(nn.Module):  # type: ignore[misc]
+class Network(Module):
     """float32 `[N, 3, H, W]` in 0…1 →
 
     - `classification`: logits `[N, classes]`
@@ -117,7 +118,7 @@ class Network(nn.Module):  # type: ignore[misc]
         return features
 
 
-class Reading(nn.Module):  # type: ignore[misc]
+class Reading(Module):
     """A network as it is exported: float32 `[N, 3, H, W]` in 0…1 → probabilities `[N, classes]`, or maps
     `[N, classes (+ 4), h, w]` in which only local maxima are left of the scores (a 3×3 maximum filter takes the place
     of suppressing boxes: Zhou et al. 2019, arXiv 1904.07850)."""

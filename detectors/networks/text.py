@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detectors.networks.module import Module
 from pipeline.core.settings import Settings
 
 AUTHOR, ROOM = 1, 2  # begin an earlier message of the author's, of the room's; the author's come first
@@ -36,7 +37,7 @@ class TextArchitecture(Settings):
         return 8 if self.backbone == "mobilenet" else 64
 
 
-class NgramHashes(nn.Module):  # type: ignore[misc]  # torch is untyped to the checker
+class NgramHashes(Module):
     """int32 `[N, L]` bytes, the last of each row 0 → for every kind of n-gram int32 `[N, L]`: its row in one table, 0
     where there is none.
 
@@ -95,7 +96,7 @@ class NgramHashes(nn.Module):  # type: ignore[misc]  # torch is untyped to the c
         return [codes, *placed]
 
 
-class HashedNgrams(nn.Module):  # type: ignore[misc]
+class HashedNgrams(Module):
     """int32 `[N, L]` → float `[N, L, width]`: the sum of the vectors of every n-gram that ends there.
 
     `fused` reads the table and adds in one operator, which OpenVINO has and does in less time; ONNX has none: set it
@@ -126,7 +127,7 @@ class HashedNgrams(nn.Module):  # type: ignore[misc]
         return summed.reshape(count, length, -1)
 
 
-class Separable(nn.Module):  # type: ignore[misc]
+class Separable(Module):
     """Depthwise, then pointwise convolution (MobileNet, Howard et al. 2017, arXiv 1704.04861), in one dimension:
     `[N, width, T]` → `[N, out, T / stride]`. Nothing is added to it where it changes neither width nor length."""
 
@@ -147,7 +148,7 @@ class Separable(nn.Module):  # type: ignore[misc]
         return x + y if self.residual else y
 
 
-class CheapText(nn.Module):  # type: ignore[misc]
+class CheapText(Module):
     """A 1-D MobileNet over hashed n-grams: integers `[N, L]`, L a multiple of 8 → logits `[N, classes]`.
 
     The head sees the bag of n-grams (fastText, Joulin et al. 2016, arXiv 1607.01759) beside the mean and the maximum
@@ -193,7 +194,7 @@ class CheapText(nn.Module):  # type: ignore[misc]
         return self.head(torch.cat([bag, mean, maps.amax(2)], 1)), grams
 
 
-class Residual(nn.Module):  # type: ignore[misc]
+class Residual(Module):
     """Pre-activation residual block (He et al. 2016, arXiv 1603.05027) of two convolutions: `[N, T, width]` → the
     same. Layer norm, not batch norm: it does not care how much context a batch happens to have. `there` `[N, T, 1]`
     is 1 where there is text. Begins as the identity (Zhang et al. 2019, Fixup, arXiv 1901.09321)."""
@@ -213,7 +214,7 @@ class Residual(nn.Module):  # type: ignore[misc]
         return (x + y) * there
 
 
-class LocalGlobalAttention(nn.Module):  # type: ignore[misc]
+class LocalGlobalAttention(Module):
     """Attention in windows and to global tokens (Longformer, Beltagy et al. 2020, arXiv 2004.05150; tokens of their
     own as in ETC, Ainslie et al. 2020, arXiv 2004.08483): linear in length.
 
@@ -270,7 +271,7 @@ class LocalGlobalAttention(nn.Module):  # type: ignore[misc]
         return torch.cat([padded[:, :, :-2], x, padded[:, :, 2:]], 3)
 
 
-class HeavyText(nn.Module):  # type: ignore[misc]
+class HeavyText(Module):
     """A 1-D ResNet over hashed n-grams that attends to its context: integers `[N, L]`, L a multiple of 64 → logits
     `[N, classes]`.
 
@@ -357,7 +358,7 @@ def text_network(architecture: TextArchitecture) -> CheapText | HeavyText:
     return (CheapText if architecture.backbone == "mobilenet" else HeavyText)(architecture.classes)
 
 
-class Reading(nn.Module):  # type: ignore[misc]
+class Reading(Module):
     """A network as it is exported: uint8 `[N, L]` → probabilities `[N, C]`, and for each label the byte whose n-grams
     speak most for it, int32 `[N, C]`: the head is linear in the bag of n-grams, so that each has its own part in the
     logit."""
