@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
+from pipeline.core.outages import Outage, outage_document
 from pipeline.core.records import Audit, Event, Result, audit_document, event_document, outcome_document
 from pipeline.core.rulings import Ruling, ruling_document
 from sinks.paths import check_file, expanded, make_parents, same_file
@@ -33,7 +34,7 @@ class Jsonl(Sink):
     (audits); where a recording is run twice, the last line with an id is the one that counts.
     """
 
-    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits", "rulings"})
+    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits", "rulings", "outages"})
 
     path: str = Field(default="results.jsonl", min_length=1, description="file to append to; - is standard output")
     outcomes: Literal["all", "flagged", "none"] = Field(
@@ -65,6 +66,8 @@ class Jsonl(Sink):
             return _encode(ruling_document(item)) + "\n" if self.rulings else None
         if isinstance(item, Audit):
             return _encode(audit_document(item)) + "\n"
+        if isinstance(item, Outage):
+            return _encode(outage_document(item)) + "\n"
         outcome = item.outcome if isinstance(item, Picture) else item
         if self.outcomes == "none" or (
             self.outcomes == "flagged" and not (isinstance(outcome, Result) and outcome.flagged)

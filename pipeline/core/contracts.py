@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
+
+from pydantic import Field
 
 from pipeline.core.errors import InputError
+from pipeline.core.letters import Letter
 from pipeline.core.media import Medium, Payload, Spec
+from pipeline.core.outages import Outage
 from pipeline.core.payloads import Image
-from pipeline.core.records import Array, Audit, Detection, Event, Findings, Item, Outcome, Region
+from pipeline.core.records import Array, Audit, Detection, Event, Findings, Item, Outcome, Region, Result
 from pipeline.core.rulings import Ruling
 from pipeline.core.settings import Settings, StreamSettings
 from pipeline.core.snapshot import AuditReport, Snapshot
@@ -275,7 +279,7 @@ class Picture:
         return self.payload if isinstance(self.payload, Image) else None
 
 
-Delivery: TypeAlias = Outcome | Event | Picture | Audit | Ruling
+Delivery: TypeAlias = Outcome | Event | Picture | Audit | Ruling | Outage
 
 
 class Sink(Settings, ABC):
@@ -283,7 +287,7 @@ class Sink(Settings, ABC):
 
     takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events"})
     """Any of `outcomes`, `events`, `pictures` (an outcome with its picture, instead of the bare outcome), `audits`
-    (to those that take pictures, too, an audit comes as a picture with its `audit`), `rulings`."""
+    (to those that take pictures, too, an audit comes as a picture with its `audit`), `rulings`, `outages`."""
     backlog: ClassVar[int] = 4096
     """How many items may wait for this sink."""
 
@@ -312,3 +316,70 @@ class Observer(Protocol):
     the writer's own thread."""
 
     def observe(self, snapshot: Snapshot) -> None: ...
+
+
+class OutboxSettings(Settings):
+    """What waits for a receiver elsewhere, on this machine's disk. Whatever is accepted is there before it counts as
+    accepted; it goes once the receiver has it."""
+
+    path: str = Field(default="", description="its folder (default: outbox/NAME, by the sink's name)")
+    max_mb: float = Field(default=1024.0, ge=1, le=1e6, description="how much may wait")
+    max_age_h: float = Field(default=168.0, gt=0, le=1e5, description="what has waited longer is dropped, and counted")
+    when_full: Literal["wait", "drop_oldest"] = Field(
+        default="wait",
+        description="wait: what was accepted stays; streams that can wait are held, those that cannot lose their"
+        " oldest, counted. drop_oldest: what has waited longest goes, counted",
+    )
+    sync: bool = Field(
+        default=True,
+        description="wait for the disk before accepting: survives a loss of power; else the death of the program only",
+    )
+
+
+class Remote(Sink, ABC):
+    """A sink on the network. What it takes is written to an outbox first, by the engine, and sent from there, in order,
+    by a `Courier`: for as long as it takes, across restarts."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits", "rulings", "outages"})
+
+    outcomes: Literal["all", "flagged", "none"] = Field(
+        default="all", description="which outcomes are sent: every one, only results with something to act on, or none"
+    )
+    events: bool = Field(default=True, description="send events as well")
+    rulings: bool = Field(default=True, description="send what the policy rules as well")
+    outbox: OutboxSettings = OutboxSettings()
+
+    @abstractmethod
+    def connect(self, name: str) -> Courier:
+        """The running part, for the sink of that name. It need not be connected yet. Raises `InputError` where it can
+        never work, `SinkBusy` where it may later."""
+
+    def wants(self, item: Delivery) -> bool:
+        """Whether this item is to be sent."""
+        if isinstance(item, Event):
+            return self.events
+        if isinstance(item, Ruling):
+            return self.rulings
+        if isinstance(item, Outcome):
+            flagged = isinstance(item, Result) and item.flagged
+            return self.outcomes == "all" or (self.outcomes == "flagged" and flagged)
+        return True
+
+    def open(self) -> Writer:
+        raise TypeError("a Remote is opened by the engine, behind its outbox: call connect")
+
+
+class Courier(Protocol):
+    """The running part of a `Remote`, used by one thread. It may be an `Observer`, too."""
+
+    most: int
+    """How many letters it likes to be given at once."""
+
+    def send(self, letters: Sequence[Letter]) -> int:
+        """How many of them, from the first, have arrived for good: one at least. The others come again, and any may
+        come twice. Raises `SinkBusy` where none did (all come again, after a pause that grows), `SinkRefused` where the
+        first never will (it is put aside, with the reason). A receiver that does not answer within ten seconds is
+        `SinkBusy`."""
+
+    def close(self) -> None:
+        """Let go. Safe twice."""
