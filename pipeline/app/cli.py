@@ -33,6 +33,7 @@ COMMANDS = {
     "calibrate": "pipeline.app.commands.calibrate:calibrate",
     "eval": "pipeline.app.commands.evaluate:evaluate",
     "replay": "pipeline.app.commands.replay:replay",
+    "outbox": "pipeline.app.commands.outbox:outbox",
     "bench": "pipeline.app.commands.bench:bench",
     "completion": "pipeline.app.commands.about:completion",
     "version": "pipeline.app.commands.about:version",

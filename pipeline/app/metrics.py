@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, get_args
 
@@ -19,7 +19,15 @@ from prometheus_client.registry import Collector
 from pipeline.app.about import VERSION
 from pipeline.core.errors import InputError
 from pipeline.core.records import ACTIONS, SourceState, Verdict
-from pipeline.core.snapshot import AuditSnapshot, Latency, PolicySnapshot, Snapshot, StageSnapshot, StreamSnapshot
+from pipeline.core.snapshot import (
+    AuditSnapshot,
+    Latency,
+    OutboxSnapshot,
+    PolicySnapshot,
+    Snapshot,
+    StageSnapshot,
+    StreamSnapshot,
+)
 
 _EVERY = 3  # the engine keeps 12 buckets to a decade; 4 are enough on a chart
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -126,6 +134,25 @@ def _sink_metrics(now: Snapshot) -> Iterator[Metric]:
         retries.add_metric([one.sink], one.retries)
         waiting.add_metric([one.sink], one.waiting)
     yield from (written, lost, retries, waiting)
+    yield from _outbox_metrics([(one.sink, one.outbox) for one in now.sinks if one.outbox is not None])
+
+
+def _outbox_metrics(outboxes: Sequence[tuple[str, OutboxSnapshot]]) -> Iterator[Metric]:
+    if not outboxes:
+        return
+    settled = _counter(
+        "outbox_letters", "Letters that an outbox accepted, over all runs, by what became of them.", ["sink", "fate"]
+    )
+    waiting = GaugeMetricFamily("thresher_outbox_waiting_letters", "Letters on the disk, to be sent.", labels=["sink"])
+    size = GaugeMetricFamily("thresher_outbox_bytes", "What they take on the disk.", labels=["sink"])
+    oldest = GaugeMetricFamily("thresher_outbox_oldest_seconds", "How long the next one has waited.", labels=["sink"])
+    for sink, outbox in outboxes:
+        for fate in ("delivered", "refused", "expired", "dropped", "damaged"):
+            settled.add_metric([sink, fate], getattr(outbox, fate))
+        waiting.add_metric([sink], outbox.waiting)
+        size.add_metric([sink], outbox.bytes)
+        oldest.add_metric([sink], outbox.oldest_s)
+    yield from (settled, waiting, size, oldest)
 
 
 _AUDIT = ["cascade", "generation"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, get_args
 
 from pipeline.core.contracts import Generation
@@ -51,6 +52,7 @@ def document(
                 "refused": one.refused,
                 "waiting": one.waiting,
                 "retries": one.retries,
+                **({} if one.outbox is None else {"outbox": asdict(one.outbox)}),
             }
             for one in snapshot.sinks
         },
@@ -68,6 +70,22 @@ def document(
         "rss_mib": round(snapshot.rss_bytes / 2**20, 1),
         "problems": [redact(problem) for problem in problems],
     }
+
+
+def _sink_lines(sink: str, one: Mapping[str, Any]) -> Iterator[str]:
+    bad = [f"{one[name]} {name}" for name in ("dropped", "refused", "waiting") if one[name]]
+    if bad:
+        yield _line("sink", f"{sink}: {one['written']} written", *bad)
+    if (outbox := one.get("outbox")) is not None:
+        yield outbox_line(sink, outbox)
+
+
+def outbox_line(sink: str, outbox: Mapping[str, Any]) -> str:
+    """How things stand between a sink and its receiver, over all runs."""
+    fates = ("refused", "expired", "dropped", "damaged", "waiting")
+    told = [f"{outbox[fate]} {fate}" for fate in fates if outbox[fate]]
+    where = f" in {redact(outbox['path'])}" if outbox["waiting"] else ""
+    return _line("outbox", f"{sink}: {outbox['delivered']} delivered", *told) + where
 
 
 def lines(doc: Mapping[str, Any]) -> list[str]:
@@ -95,9 +113,7 @@ def lines(doc: Mapping[str, Any]) -> list[str]:
     if latency["count"]:
         out.append(_line("latency", *(f"p{p} {latency[f'p{p}']:.1f} ms" for p in (50, 90, 99))))
     for sink, one in doc["sinks"].items():
-        bad = [f"{one[name]} {name}" for name in ("dropped", "refused", "waiting") if one[name]]
-        if bad:
-            out.append(_line("sink", f"{sink}: {one['written']} written", *bad))
+        out += _sink_lines(sink, one)
     for name, one in doc["streams"].items():
         if not one["connects"]:
             out.append(

@@ -71,6 +71,25 @@ class StageSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxSnapshot:
+    """What waits for a receiver elsewhere. Counts are over all runs, and add up in every snapshot:
+
+    accepted = delivered + refused + expired + dropped + damaged + waiting
+    """
+
+    path: str
+    accepted: int  # on the disk, before anybody was told so
+    delivered: int
+    refused: int  # by the receiver, for good: with the dead letters
+    expired: int  # waited for longer than `max_age_h`
+    dropped: int  # no room: `when_full: drop_oldest`
+    damaged: int  # on the disk
+    waiting: int
+    bytes: int
+    oldest_s: float  # how long the next one has waited
+
+
+@dataclass(frozen=True, slots=True)
 class SinkSnapshot:
     sink: str
     state: str  # "ok", "busy" (it is being retried), "closed"
@@ -80,6 +99,7 @@ class SinkSnapshot:
     dropped: int  # no room: the oldest went
     refused: int  # the sink will never take them
     retries: int
+    outbox: OutboxSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.core.backoff import backoff
-from pipeline.core.contracts import Delivery, Observer, Sink, Writer
+from pipeline.core.contracts import Delivery, Observer, Remote, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
 from pipeline.core.records import Audit, Event
 from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import SinkSnapshot, Snapshot
+from pipeline.engine.dispatch import Dispatch
 from pipeline.engine.ticket import Lease
 
 log = logging.getLogger(__name__)
@@ -56,12 +57,14 @@ class SinkRunner:
     def __init__(self, name: str, sink: Sink, snapshot: Callable[[], Snapshot]) -> None:
         self.name = name
         self.takes = sink.takes
-        self._sink = sink
+        self._dispatch = Dispatch(name, sink, snapshot) if isinstance(sink, Remote) else None
+        self._open_writer = sink.open if self._dispatch is None else self._dispatch.open
         self._snapshot = snapshot
         self._size = sink.backlog
         self._items: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._end_s = 0.0
         self._give_up = False
         self._writing = 0
         self._written = self._dropped = self._refused = self._retries = 0
@@ -74,7 +77,7 @@ class SinkRunner:
     def open(self) -> None:
         """Raises `InputError` where the sink can never work; one that is merely busy is opened again later."""
         try:
-            self._writer = self._sink.open()
+            self._writer = self._open_writer()
         except SinkBusy as error:
             self._trouble(error)
         except InputError as error:
@@ -117,11 +120,14 @@ class SinkRunner:
 
     def drained(self) -> bool:
         with self._changed:
-            return not self._items and not self._writing
+            if self._items or self._writing:
+                return False
+        return self._dispatch is None or self._dispatch.settled()
 
-    def finish(self) -> None:
-        """Nothing more will be put; returns at once."""
+    def finish(self, end_s: float) -> None:
+        """Nothing more will be put; returns at once. What waits is written until `end_s` by the monotonic clock."""
         with self._changed:
+            self._end_s = end_s
             self._closing = True
             self._changed.notify()
 
@@ -129,6 +135,8 @@ class SinkRunner:
         """Wait until all is written and the sink is closed, until `end_s` by the monotonic clock."""
         if self._thread.is_alive():
             self._thread.join(max(0.0, end_s - time.monotonic()))
+        if self._dispatch is not None:
+            self._dispatch.join(end_s)
 
     def give_up(self) -> None:
         """What is still waiting counts as dropped."""
@@ -140,7 +148,7 @@ class SinkRunner:
 
     def snapshot(self) -> SinkSnapshot:
         with self._changed:
-            return SinkSnapshot(
+            said = SinkSnapshot(
                 sink=self.name,
                 state=self._state,
                 detail=self._detail,
@@ -150,6 +158,21 @@ class SinkRunner:
                 refused=self._refused,
                 retries=self._retries,
             )
+        return self._with_outbox(said)
+
+    def _with_outbox(self, said: SinkSnapshot) -> SinkSnapshot:
+        """What waits for the receiver itself, and why."""
+        if self._dispatch is None:
+            return said
+        trouble = self._dispatch.detail
+        return replace(
+            said,
+            state="busy" if trouble and said.state == "ok" else said.state,
+            detail=said.detail or trouble,
+            retries=said.retries + self._dispatch.retries,
+            refused=said.refused + self._dispatch.refused,
+            outbox=self._dispatch.snapshot(),
+        )
 
     def _drop(self, item: _Item) -> None:
         self._dropped += 1
@@ -175,6 +198,8 @@ class SinkRunner:
                     self._writer.close()
                 except Exception as error:  # noqa: BLE001 closing is the last thing; say what went wrong and go
                     log.error("sink %s: it could not be closed: %s", self.name, redact(error))
+            if self._dispatch is not None:
+                self._dispatch.finish(self._end_s)
             with self._changed:
                 self._state = "closed"
 
@@ -238,7 +263,7 @@ class SinkRunner:
         while not self._give_up:
             try:
                 if self._writer is None:
-                    self._writer = self._sink.open()
+                    self._writer = self._open_writer()
                 self._writer.write([item.delivery for item in batch])
                 return True
             except SinkBusy as error:

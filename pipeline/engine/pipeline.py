@@ -341,7 +341,7 @@ class Pipeline:
             if self._show is not None:
                 self._show.finish()
             for sink in self._sinks:
-                sink.finish()
+                sink.finish(began + drain_s * 0.95)
             for sink in self._sinks:
                 sink.join(began + drain_s * 0.95)
                 sink.give_up()
