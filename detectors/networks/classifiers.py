@@ -17,6 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _BRANCH = 0.25  # gain of a residual branch
 
 ARCHITECTURES: Mapping[str, str] = {
+    "mobilenet-v2": "mobilenet_v2",
     "mobilenet-v3-small": "mobilenet_v3_small",
     "resnet-18": "resnet18",
     "resnet-34": "resnet34",

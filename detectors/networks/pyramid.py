@@ -7,7 +7,7 @@ distances in pixels. `Reading` turns those into what a runtime answers: probabil
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,7 +26,12 @@ from pipeline.core.secrets import redact
 from pipeline.core.settings import Settings
 
 Head = Literal["classification", "heatmap", "boxes"]
-Backbone = Literal["mobilenet-v3-small", "resnet-18", "resnet-34", "resnet-50"]
+Backbone = Literal["mobilenet-v2", "mobilenet-v3-small", "resnet-18", "resnet-34", "resnet-50"]
+_CUTS: Mapping[str, tuple[tuple[int, int, int], list[int]]] = {
+    "mobilenet-v2": ((4, 7, 14), [24, 32, 96, 1280]),
+    "mobilenet-v3-small": ((2, 4, 9), [16, 24, 48, 576]),
+}
+"""Before which layers a MobileNet is cut, and how wide the stages are."""
 _RARE = -4.6  # the logit of 1 %: what a map says before it has learned anything
 _MOMENTUM = 0.1  # of batch norms; torchvision's MobileNet is made for epochs of ImageNet and follows ten times slower
 _REACH = 16.0  # pixels: how far a box reaches before anything was learned
@@ -174,26 +179,25 @@ def _backbone(architecture: Architecture) -> tuple[nn.ModuleList, list[int]]:
     for norm in whole.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = _MOMENTUM
-    if architecture.backbone == "mobilenet-v3-small":
+    if architecture.backbone in _CUTS:
+        cuts, widths = _CUTS[architecture.backbone]
         layers = list(whole.features)
-        return nn.ModuleList(
-            [
-                nn.Sequential(*layers[:2]),
-                nn.Sequential(*layers[2:4]),
-                nn.Sequential(*layers[4:9]),
-                nn.Sequential(*layers[9:]),
-            ]
-        ), [16, 24, 48, 576]
+        stages = zip((0, *cuts), (*cuts, len(layers)), strict=True)
+        return nn.ModuleList(nn.Sequential(*layers[begin:end]) for begin, end in stages), widths
     stem = nn.Sequential(whole.conv1, whole.bn1, whole.relu, whole.maxpool, whole.layer1)
     widths = [64, 128, 256, 512] if architecture.backbone != "resnet-50" else [256, 512, 1024, 2048]
     return nn.ModuleList([stem, whole.layer2, whole.layer3, whole.layer4]), widths
 
 
 def _pretrained(name: str) -> nn.Module:
-    """torchvision's network with its best ImageNet weights, from torch's cache or the net. Raises `MissingPart`."""
+    """torchvision's network with its ImageNet weights: the best, unless only others are in torch's cache; from there or
+    the net. Raises `MissingPart`."""
     import torchvision
 
-    weights = torchvision.models.get_model_weights(name).DEFAULT
+    known = torchvision.models.get_model_weights(name)
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    there = [one for one in known if (cache / Path(one.url).name).is_file()]
+    weights = known.DEFAULT if known.DEFAULT in there or not there else there[0]
     try:
         return torchvision.models.get_model(name, weights=weights)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:  # no network, no room; a damaged file

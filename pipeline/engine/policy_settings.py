@@ -110,8 +110,8 @@ class PolicySettings(Settings):
         max_length=64, description="what calls for an action", json_schema_extra={"minItems": 1}
     )
     otherwise: Action = Field(default="allow", description="the action for a window that no rule speaks of by itself")
-    update_every_s: PositiveFloat = Field(
-        default=5.0, le=LONGEST_S, description="an action that goes on is told of again this often"
+    update_every_s: float = Field(
+        default=5.0, ge=0.01, le=LONGEST_S, description="an action that goes on is told of again this often"
     )
 
     @model_validator(mode="after")

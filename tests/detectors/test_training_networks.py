@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import urllib.request
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -11,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from detectors.networks.export import save_onnx, save_openvino
@@ -46,9 +48,10 @@ def test_every_backbone_with_every_head_has_the_shape_that_is_written_down(backb
             assert (answer[:, 3:] > 0).all()
 
 
+@pytest.mark.parametrize("backbone", ["mobilenet-v2", "mobilenet-v3-small"])
 @pytest.mark.parametrize("stride", [4, 8, 16, 32])
-def test_a_cell_is_as_large_as_the_stride_says(stride: int) -> None:
-    answer = network(stride=stride, backbone="mobilenet-v3-small").eval()(planar(pictures(1)))
+def test_a_cell_is_as_large_as_the_stride_says(stride: int, backbone: str) -> None:
+    answer = network(stride=stride, backbone=backbone).eval()(planar(pictures(1)))
     assert answer.shape == (1, 1, SIDE // stride, SIDE // stride)
     assert torch.sigmoid(answer).mean() < 0.2  # it begins with next to nothing
 
@@ -159,6 +162,24 @@ def test_pretrained_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, mo
     said = str(caught.value)
     for words in ("no route to host", "resnet18-", str(tmp_path / "torch"), "TORCH_HOME", "pretrained: false"):
         assert words in said
+
+
+def test_older_pretrained_weights_do_where_they_are_the_ones_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    place = tmp_path / "hub" / "checkpoints"
+    place.mkdir(parents=True)
+    weights = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    weights["features.0.0.weight"].fill_(0.25)
+    file = place / "old.pth"
+    torch.save(weights, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]  # torchvision checks what the name says
+    file.rename(place / f"mobilenet_v2-{digest}.pth")
+    old = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.value
+    monkeypatch.setattr(old, "url", f"https://nowhere.invalid/mobilenet_v2-{digest}.pth", raising=False)
+    begun = network(backbone="mobilenet-v2", pretrained=True)
+    assert bool((begun.stages[0][0][0].weight == 0.25).all())
 
 
 def test_pretrained_weights_that_are_damaged_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ BENCHES = Catalogue(
         "text": "pipeline.app.bench.text:bench",
         "sound": "pipeline.app.bench.sound:bench",
         "show": "pipeline.app.bench.show:bench",
+        "durable": "pipeline.app.bench.durable:bench",
         "start": "pipeline.app.bench.processes:start_bench",
         "memory": "pipeline.app.bench.processes:memory_bench",
         "rtsp": "pipeline.app.bench.rtsp:rtsp_bench",
