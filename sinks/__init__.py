@@ -14,5 +14,6 @@ CATALOGUE = Catalogue(
         "rejects": "sinks.rejects:Rejects",
         "sqlite": "sinks.sqlite:Sqlite",
         "video": "sinks.video:Video",
+        "webhook": "sinks.webhook:Webhook",
     },
 )
