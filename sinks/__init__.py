@@ -11,6 +11,7 @@ CATALOGUE = Catalogue(
         "doubts": "sinks.doubts:Doubts",
         "jsonl": "sinks.jsonl:Jsonl",
         "memory": "sinks.memory:Memory",
+        "redis": "sinks.redis:Redis",
         "rejects": "sinks.rejects:Rejects",
         "sqlite": "sinks.sqlite:Sqlite",
         "video": "sinks.video:Video",

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
+from pipeline.core.errors import InputError
 from pipeline.core.letters import Kind, Letter
 
 ANSWER_S: Final = 7.0
@@ -49,3 +50,11 @@ class Arrivals:
         count = next((n for n, letter in enumerate(letters) if letter.id not in done), len(letters))
         self._ahead = done.intersection(letter.id for letter in letters[count:])
         return count
+
+
+def filled(template: str, place: str, letter: Letter) -> str:
+    """`template` with its {kind} and {stream} filled in. Raises `InputError` where it holds anything else in braces."""
+    try:
+        return template.format(kind=FOLDERS[letter.kind], stream=letter.stream)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise InputError("may hold {kind} and {stream}, and no other braces", place) from None

@@ -81,6 +81,8 @@ class RemoteSuite(ABC):
     server: Server
     secrets: tuple[str, ...] = ()
     """What must not surface."""
+    kinds_apart = False
+    """Whether each kind of letter has an order of its own."""
 
     @pytest.fixture(autouse=True)
     def _space(self) -> None:
@@ -102,12 +104,18 @@ class RemoteSuite(ABC):
         """They are all there, in order, once a reader has left repeats aside."""
         sent: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         for letter in letters:
-            sent[letter.stream].setdefault(self.name_of(letter), letter.document)
+            line = self._line(letter.stream, letter.document)
+            sent[line].setdefault(self.name_of(letter), letter.document)
         found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         for word in self.words():
-            assert found[word.stream].setdefault(word.id, word.document) == word.document
-        assert {stream: list(words) for stream, words in found.items()} == {s: list(w) for s, w in sent.items()}
+            line = self._line(word.stream, word.document)
+            assert found[line].setdefault(word.id, word.document) == word.document
+        assert {line: list(words) for line, words in found.items()} == {s: list(w) for s, w in sent.items()}
         assert found == sent
+
+    def _line(self, stream: str, document: dict[str, Any]) -> str:
+        kind = next((kind for kind in ("event", "ruling", "audit", "outage") if kind in document), "outcome")
+        return f"{stream} {kind}" if self.kinds_apart else stream
 
     def name_of(self, letter: Letter) -> str:
         """By what the receiver tells a repeat."""
