@@ -11,8 +11,10 @@ CATALOGUE = Catalogue(
         "doubts": "sinks.doubts:Doubts",
         "jsonl": "sinks.jsonl:Jsonl",
         "memory": "sinks.memory:Memory",
+        "redis": "sinks.redis:Redis",
         "rejects": "sinks.rejects:Rejects",
         "sqlite": "sinks.sqlite:Sqlite",
         "video": "sinks.video:Video",
+        "webhook": "sinks.webhook:Webhook",
     },
 )

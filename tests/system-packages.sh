@@ -16,9 +16,13 @@ packages="
     libgl1
     libglib2.0-0
     libportaudio2
+    mosquitto
+    openssl
+    postgresql
     prometheus
     pulseaudio
     python3-gi
+    redis-server
 "
 
 installed() {

@@ -56,6 +56,11 @@ OPTIONAL = (
     Part("onnxruntime", "a second runtime", "pip install 'thresher[onnxruntime]'", _is_there("onnxruntime")),
     Part("torch", "torchvision detectors, CUDA", "pip install 'thresher[torch]'", _is_there("torch")),
     Part("websockets", "messages over WebSockets", "pip install 'thresher[chat]'", _is_there("websockets")),
+    Part("aiohttp", "webhooks", "pip install 'thresher[webhook]'", _is_there("aiohttp")),
+    Part("paho-mqtt", "MQTT", "pip install 'thresher[mqtt]'", _is_there("paho")),
+    Part("confluent-kafka", "Kafka", "pip install 'thresher[kafka]'", _is_there("confluent_kafka")),
+    Part("redis", "Redis streams", "pip install 'thresher[redis]'", _is_there("redis")),
+    Part("psycopg", "PostgreSQL", "pip install 'thresher[postgres]'", _is_there("psycopg")),
     Part("nncf", "int8 compression", "pip install 'thresher[compress]'", _is_there("nncf")),
 )
 
