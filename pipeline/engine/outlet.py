@@ -43,7 +43,10 @@ class Outlet:
             elif "outcomes" in sink.takes:
                 sink.put(outcome, None, self._can_wait)
         if self.progress is None or self.progress.counts(outcome):
-            self.tell(self.tracker.see(outcome))
+            events = list(self.tracker.see(outcome))
+            if self.progress is not None and any(event.kind == "new" for event in events):
+                self.progress.began()
+            self.tell(events)
         if self._show is not None:
             self._show.see(outcome)
         if self.progress is not None:

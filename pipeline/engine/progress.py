@@ -104,6 +104,14 @@ class Progress:
             self._interrupted = True
         return not self._interrupted
 
+    def began(self) -> None:
+        """An event begins, and is about to be told. Where nothing can be judged again, a restart would know nothing of
+        it: that it is open counts at once, whatever the sinks do, for only then is its end sure to be told."""
+        if not self.resumable:
+            self._watched_ns = time.time_ns()
+            self._checkpoints.commit(self._checkpoint())
+            self._under_way, self._marked_ns = None, 0  # what is under way knows less
+
     def left(self, place: Place | None) -> None:
         """An outcome left, and all that it brought about."""
         if self._interrupted:
@@ -134,7 +142,7 @@ class Progress:
     def _mark(self) -> None:
         if not self._watched_ns and self._place is None:
             return  # nothing ever came
-        checkpoint = Checkpoint(self._stream, self._generation, self._watched_ns, self._place, self._tracker.state())
+        checkpoint = self._checkpoint()
         barrier = Barrier(len(self._sinks), lambda: self._passed(barrier, checkpoint))
         self._under_way = barrier
         self._windows, self._marked_ns = 0, time.monotonic_ns()
@@ -142,7 +150,11 @@ class Progress:
             sink.mark(barrier)
         barrier.put()
 
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(self._stream, self._generation, self._watched_ns, self._place, self._tracker.state())
+
     def _passed(self, barrier: Barrier, checkpoint: Checkpoint) -> None:
-        self._checkpoints.commit(checkpoint)
+        if self.resumable or self._under_way is barrier:
+            self._checkpoints.commit(checkpoint)
         if self._under_way is barrier:
             self._under_way = None
