@@ -13,11 +13,12 @@ from rich.live import Live
 
 from pipeline.core.contracts import Delivery, Sink, Writer
 from pipeline.core.errors import SinkRefused
+from pipeline.core.outages import Outage
 from pipeline.core.records import Event
 from pipeline.core.rulings import Ruling
 from pipeline.core.snapshot import Snapshot
 from sinks.console_view import render, status_line
-from sinks.wording import printable, ruled, sentence
+from sinks.wording import Happening, told
 
 _SHARE: Final = 0.03  # of a processor is what the table may cost: fifty streams are drawn less often than one
 
@@ -26,7 +27,7 @@ class Console(Sink):
     """On a terminal a table that is drawn anew in place. Elsewhere lines: events on `stream`, and every `every_s`
     seconds the state of things on standard error, so that the output of a pipe is events alone."""
 
-    takes: ClassVar[frozenset[str]] = frozenset({"events", "rulings"})
+    takes: ClassVar[frozenset[str]] = frozenset({"events", "rulings", "outages"})
 
     mode: Literal["auto", "table", "lines"] = Field(
         default="auto", description="table or lines; auto: a table where the stream is a terminal"
@@ -47,7 +48,7 @@ class Console(Sink):
 class _Table:
     def __init__(self, plan: Console, terminal: Terminal) -> None:
         self._keep = plan.events
-        self._events: dict[str, Event | Ruling] = {}  # by id, the latest last
+        self._events: dict[str, Happening] = {}  # by id, the latest last
         self._terminal = terminal
         # drawn when there is something new, by the one thread that knows; a table too high for the terminal is cut
         self._live = Live(console=terminal, auto_refresh=False, vertical_overflow="crop")
@@ -96,12 +97,8 @@ class _Lines:
     def write(self, items: Sequence[Delivery]) -> None:
         try:
             for event in _events(items):
-                if event.kind == "update":
-                    continue
-                if isinstance(event, Ruling):
-                    print(f"{printable(event.show)}: {ruled(event)}", file=self._file)
-                else:
-                    print(f"{printable(event.stream)}: {sentence(event)}", file=self._file)
+                if isinstance(event, Outage) or event.kind != "update":
+                    print(": ".join(told(event)), file=self._file)
             self._file.flush()
         except (OSError, ValueError) as error:  # nobody reads it any more, or it was closed
             raise SinkRefused(f"the console cannot be written: {error}") from error
@@ -122,5 +119,5 @@ class _Lines:
         self._say()
 
 
-def _events(items: Sequence[Delivery]) -> list[Event | Ruling]:
-    return [item for item in items if isinstance(item, (Event, Ruling))]
+def _events(items: Sequence[Delivery]) -> list[Happening]:
+    return [item for item in items if isinstance(item, (Event, Ruling, Outage))]

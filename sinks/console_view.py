@@ -10,10 +10,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.core.records import Event, SourceState
+from pipeline.core.outages import Outage
+from pipeline.core.records import SourceState
 from pipeline.core.rulings import Ruling
 from pipeline.core.snapshot import AuditSnapshot, PolicySnapshot, SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
-from sinks.wording import clock, counted, duration, mebibytes, milliseconds, printable, ruled, sentence, shares
+from sinks.wording import Happening, clock, counted, duration, mebibytes, milliseconds, printable, shares, told
 
 WIDE: Final = 110  # columns from which on there is room for more
 _LEAST_STREAMS: Final = 3  # are shown, however low the terminal is
@@ -37,7 +38,7 @@ def lost(stream: StreamSnapshot) -> dict[str, int]:
     return {reason: count for reason, count in (*stream.shed.items(), *others.items()) if count}
 
 
-def render(snapshot: Snapshot, events: Sequence[Event | Ruling], width: int, height: int) -> RenderableType:
+def render(snapshot: Snapshot, events: Sequence[Happening], width: int, height: int) -> RenderableType:
     """The whole table, no higher than `height` lines where that can be helped."""
     wide = width >= WIDE
     below: list[RenderableType] = []
@@ -248,12 +249,14 @@ def _sink_trouble(sink: SinkSnapshot) -> str:
     return ", ".join(part for part in (why, f"{sink.waiting:,} waiting", numbers) if part)
 
 
-def _event(event: Event | Ruling) -> Text:
+def _event(event: Happening) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
+    over = isinstance(event, Outage) or event.kind == "end"
     going = "red" if isinstance(event, Ruling) else "green"
-    line.append("● " if event.kind != "end" else "○ ", style=going if event.kind != "end" else "dim")
-    at_ns = event.start_wall_ns if isinstance(event, Ruling) and event.kind != "end" else event.end_wall_ns
+    line.append("○ " if over else "● ", style="dim" if over else going)
+    at_ns = event.start_wall_ns if isinstance(event, Ruling) and not over else event.end_wall_ns
     line.append(f"{clock(at_ns)} ", style="dim")
-    line.append(f"{printable(event.show if isinstance(event, Ruling) else event.stream)}: ", style="bold")
-    line.append(ruled(event) if isinstance(event, Ruling) else sentence(event))
+    who, what = told(event)
+    line.append(f"{who}: ", style="bold")
+    line.append(what)
     return line

@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
+from pipeline.core.files import sync_folder
 from pipeline.core.outages import Outage, outage_document
 from pipeline.core.records import Audit, Event, Result, audit_document, event_document, outcome_document
 from pipeline.core.rulings import Ruling, ruling_document
@@ -114,7 +115,7 @@ class _File:
             # what a crash left half-written must not swallow the next line
             lead = b"\n" if regular and not _ends_whole(self._path) else b""
             if self._sync and regular:
-                _sync_folder(self._path.parent)
+                sync_folder(self._path.parent)
         except BaseException:
             os.close(fd)
             raise
@@ -188,15 +189,6 @@ def _ends_whole(path: Path) -> bool:
             return True
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"
-
-
-def _sync_folder(folder: Path) -> None:
-    """The name of a new file survives a loss of power only once its folder is on the disk."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class _Stdout:

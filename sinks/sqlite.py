@@ -1,10 +1,10 @@
-"""A SQLite database that is pleasant to query: results, detections, events, rulings, audits (see `sqlite_schema`)."""
+"""A SQLite database that is pleasant to query: what was seen, ruled, audited and missed (see `sqlite_schema`)."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
-from pipeline.core.outages import Outage
+from pipeline.core.outages import Outage, outage_document
 from pipeline.core.records import (
     Audit,
     Box,
@@ -50,7 +50,7 @@ class Sqlite(Sink):
     """One transaction a batch, in WAL mode with synchronous=FULL: what was acknowledged survives `kill -9` and a loss
     of power, and readers never wait. Writing the same window again replaces its row."""
 
-    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits", "rulings"})
+    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits", "rulings", "outages"})
 
     path: str = Field(default="results.db", min_length=1, description="the database file; made if it is not there")
 
@@ -107,6 +107,7 @@ class _Writer:
         events: list[Row] = []
         rulings: list[Row] = []
         audits: list[Row] = []
+        outages: list[Row] = []
         for item in items:
             if isinstance(item, Event):
                 events.append(_event_row(item))
@@ -114,15 +115,19 @@ class _Writer:
                 rulings.append(_ruling_row(item))
             elif isinstance(item, Audit):
                 audits.append(_audit_row(item))
-            elif not isinstance(item, Outage):
+            elif isinstance(item, Outage):
+                outages.append(tuple(outage_document(item).values()))
+            else:
                 outcome = item.outcome if isinstance(item, Picture) else item
                 results.append(_result_row(outcome))
                 if isinstance(outcome, Result):
                     detections[outcome.window.id] = _detection_rows(outcome)
-        if not (results or events or rulings or audits):
+        if not (results or events or rulings or audits or outages):
             return
+        told = {schema.PUT_RESULT: results, schema.PUT_EVENT: events, schema.PUT_RULING: rulings}
+        told[schema.PUT_OUTAGE] = outages
         try:
-            self._commit(results, detections, events, rulings, audits)
+            self._commit(told, detections, audits)
         except sqlite3.Error as error:
             if _passes(error):
                 raise SinkBusy(f"{self._path}: {error}") from error
@@ -130,14 +135,7 @@ class _Writer:
         except (InputError, OSError) as error:  # somebody put something else in its place
             raise SinkBusy(str(error)) from error
 
-    def _commit(
-        self,
-        results: list[Row],
-        detections: dict[str, list[Row]],
-        events: list[Row],
-        rulings: list[Row],
-        audits: list[Row],
-    ) -> None:
+    def _commit(self, told: Mapping[str, list[Row]], detections: Mapping[str, list[Row]], audits: list[Row]) -> None:
         connection = self._connection
         if connection is not None and not same_file(self._path, self._known):
             self.close()  # the file was moved or deleted: go on in a new one, not in one that nobody can find
@@ -147,11 +145,10 @@ class _Writer:
             connection = self._connect()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.executemany(schema.PUT_RESULT, results)
+            for put, rows in told.items():
+                connection.executemany(put, rows)
             connection.executemany(schema.DROP_DETECTIONS, [(window_id,) for window_id in detections])
             connection.executemany(schema.PUT_DETECTION, chain.from_iterable(detections.values()))
-            connection.executemany(schema.PUT_EVENT, events)
-            connection.executemany(schema.PUT_RULING, rulings)
             if audits:  # most files never hold one, and those of older programs lack the table
                 connection.execute(schema.AUDITS)
                 connection.executemany(schema.PUT_AUDIT, audits)

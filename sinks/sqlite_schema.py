@@ -1,7 +1,7 @@
 """The tables that people query. Times are ISO 8601 in UTC, which sorts and which SQLite's date functions read."""
 
 APPLICATION_ID = 0x54485253  # "THRS": how a database of ours is told from anybody else's
-VERSION = 4
+VERSION = 5
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (                -- one row a window: its verdict, or why it has none
@@ -77,6 +77,16 @@ CREATE TABLE IF NOT EXISTS rulings (                -- one row an action of a po
 ) STRICT;
 CREATE INDEX IF NOT EXISTS rulings_by_time ON rulings (start_time);
 
+CREATE TABLE IF NOT EXISTS outages (                -- when nothing of a live stream was received: what came is gone
+    id         TEXT PRIMARY KEY,
+    stream     TEXT NOT NULL,
+    reason     TEXT NOT NULL,         -- lost: the connection, down: the program was not running
+    start_time TEXT NOT NULL,
+    end_time   TEXT NOT NULL,
+    seconds    REAL NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS outages_by_time ON outages (start_time);
+
 CREATE VIEW IF NOT EXISTS rulings_by_rule AS
 SELECT show, rule, action, count(*) AS rulings, sum(open) AS open, sum(seconds) AS seconds,
        max(latency_ms) AS worst_latency_ms
@@ -132,6 +142,7 @@ ALTER TABLE detections ADD COLUMN end_ns INTEGER;
 ALTER TABLE detections ADD COLUMN first_char INTEGER;
 ALTER TABLE detections ADD COLUMN last_char INTEGER;
 """,
+    4: "",  # outages are a table of their own
 }
 """By the version they start from: what makes tables of the next one of it. What only adds tables and views needs no
 step here: the schema is run behind these once more."""
@@ -168,6 +179,7 @@ _RULING = (
     "id, show, action, rule, targets, start_time, end_time, start_s, end_s, seconds, open, latency_ms, evidence, "
     "missing"
 )
+_OUTAGE = "id, stream, reason, start_time, end_time, seconds"
 _OF_THE_DECISION = frozenset({"latency_ms", "evidence"})  # which later words on the ruling do not change
 
 
@@ -187,6 +199,7 @@ def _upsert(table: str, columns: str) -> str:
 PUT_RESULT = _upsert("results", _RESULT) + " WHERE excluded.outcome = 'result' OR results.outcome <> 'result'"
 PUT_EVENT = _upsert("events", _EVENT)
 PUT_RULING = _upsert("rulings", _RULING)
+PUT_OUTAGE = _upsert("outages", _OUTAGE)
 PUT_AUDIT = _upsert("audits", _AUDIT)
 DROP_DETECTIONS = "DELETE FROM detections WHERE result_id = ?"
 PUT_DETECTION = (

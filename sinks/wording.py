@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeAlias
 
+from pipeline.core.outages import Outage
 from pipeline.core.records import Event
 from pipeline.core.rulings import Ruling
 
+Happening: TypeAlias = Event | Ruling | Outage
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -41,6 +44,21 @@ def ruled(ruling: Ruling) -> str:
     seen = ", ".join(f"{printable(one.label)} {one.score:.2f} in {one.stream}" for one in ruling.evidence[:3])
     more = len(ruling.evidence) - 3
     return f"{what} since {start} ({printable(ruling.rule)}: {seen}{f' and {more} more' if more > 0 else ''})"
+
+
+def told(what: Happening) -> tuple[str, str]:
+    """Of whom it tells, and the sentence."""
+    if isinstance(what, Ruling):
+        return printable(what.show), ruled(what)
+    return printable(what.stream), missed(what) if isinstance(what, Outage) else sentence(what)
+
+
+def missed(outage: Outage) -> str:
+    """`nothing received, 12:00:04 to 12:00:31 (0:27): the connection was lost`."""
+    start, end = clock(outage.start_wall_ns), clock(outage.end_wall_ns)
+    for_long = duration((outage.end_wall_ns - outage.start_wall_ns) / 1e9)
+    why = "the connection was lost" if outage.reason == "lost" else "the program was not running"
+    return f"nothing received, {start} to {end} ({for_long}): {why}"
 
 
 _REAL_TIME_NS = 2_000_000_000  # by so much may a stream's clock and the one on the wall differ over an event

@@ -89,6 +89,8 @@ class Talk:
 
     def __init__(self, plan: Conversation, stream: str, epoch: str) -> None:
         self.seq = 0
+        self.position = ""
+        """What chunks say of where they stood, for a source that goes on from there after a restart."""
         self._stream, self._epoch = stream, epoch
         self._longest = plan.longest or DEFAULT_LONGEST
         self._largest = plan.largest_bytes
@@ -111,6 +113,13 @@ class Talk:
                 yield self.damaged()
             elif text:
                 yield from self.text(text, clock())
+
+    def recall(self, block: bytes) -> None:
+        """Whole lines that were judged before a restart: what they said may be read as context once more."""
+        seq, last_ns = self.seq, self._last_ns
+        for _ in self.lines(block, lambda: (0, 0, 0)):
+            pass
+        self.seq, self._last_ns = seq, last_ns
 
     def data(self, data: bytes, moment: Moment) -> list[Item]:
         """Of one message, or several as a JSON array."""
@@ -182,7 +191,7 @@ class Talk:
         mono_ns, wall_ns, pts_ns = moment
         seq, self.seq = self.seq, self.seq + 1
         self._last_ns = pts_ns = pts_ns if pts_ns > self._last_ns else self._last_ns + 1
-        return Chunk(self._stream, self._epoch, seq, pts_ns, 0, mono_ns, wall_ns, text, "", answer)
+        return Chunk(self._stream, self._epoch, seq, pts_ns, 0, mono_ns, wall_ns, text, "", answer, self.position)
 
     def damaged(self, count: int = 1) -> Gap:
         self.seq += count

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from base64 import b32hexencode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from av.audio.stream import AudioStream
@@ -23,6 +23,7 @@ from sources.decoding import Decoder
 from sources.ffmpeg import first_sound, open_video, plain
 from sources.hearing import FilmSource
 from sources.pace import Pace
+from sources.resuming import PassedOver, Resumable
 from sources.sound_decoding import SoundDecoder
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _BLOCKS = 16
 LOCAL_ONLY = "file"  # nor a playlist nor a concat script may lead anywhere else
 
 
-class File(FilmSource):
+class File(FilmSource, Resumable):
     """A video file, read to its end as fast as the pipeline takes it, or in real time.
 
     Windows are named after the content: the same file gives the same ids wherever it lies.
@@ -106,6 +107,8 @@ class FileReader:
         self.sound: SoundDecoder | None = None
         if plan.sound is not None:
             self.sound = SoundDecoder(plan.sound, f"{stream}.sound", self.epoch, self._clock)
+        self._passed = PassedOver(stream, plan._behind.get(""))
+        self._heard = PassedOver(f"{stream}.sound", plan._behind.get("sound"))
         self._attach()
 
     def _attach(self) -> None:
@@ -147,7 +150,7 @@ class FileReader:
             self._let_go()
             self._attach()
 
-    def _round(self, pace: Pace | None, begin_ns: int) -> Iterator[list[Item]]:
+    def _round(self, pace: Pace | None, begin_ns: int) -> Iterator[Iterable[Item]]:
         """From the beginning of the file to its end."""
         assert self._container is not None
         decoder, sound = self.decoder, self.sound
@@ -157,19 +160,20 @@ class FileReader:
                 if packet.dts is None and packet.size == 0:
                     break  # PyAV's mark of the end
                 sent_ns = ns(packet.dts, packet.stream.time_base) if pace is not None else None
-                if pace is not None and sent_ns is not None:
+                if pace is not None and sent_ns is not None and not self._passed.passing:
                     first_ns = sent_ns if first_ns is None else first_ns
                     for _ in pace.until(begin_ns + sent_ns - first_ns):
                         yield [Watermark(self._stream, decoder.last_pts_ns)]
-                takes = decoder if sound is None or packet.stream.index == self._video.index else sound
-                yield takes.feed(packet, time.monotonic_ns(), time.time_ns())  # type: ignore[arg-type]  # by its stream
+                seen = sound is None or packet.stream.index == self._video.index
+                takes, passed = (decoder, self._passed) if seen else (sound, self._heard)
+                yield passed(takes.feed(packet, time.monotonic_ns(), time.time_ns()))  # type: ignore
         except FFmpegError as error:
             log.warning("%s: broken off at frame %d: %s", self._place, decoder.received, plain(error))
-        yield decoder.flush()
+        yield self._passed(decoder.flush())
         self._compare((decoder.next_pts_ns - begin_ns) / 1e9)
         if sound is not None:
             before = sound.windows.chunks
-            yield sound.flush(time.monotonic_ns(), time.time_ns())
+            yield self._heard(sound.flush(time.monotonic_ns(), time.time_ns()))
             if before == sound.windows.chunks == 0:
                 log.warning("%s: its sound track is empty", self._place)
 

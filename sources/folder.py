@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pydantic import Field, PositiveFloat
 
-from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import MAX_PIXELS, SUFFIXES, BadPicture, read_picture
 from pipeline.core.records import Chunk, Gap, Item, Watermark
 from sources.ffmpeg import new_epoch
+from sources.resuming import Resumable
 from sources.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _ENDS = 4096  # bytes
 
 
-class Folder(Source):
+class Folder(Resumable):
     """Every JPEG, PNG, BMP, WebP and TIFF picture of a folder (not of the folders in it), sorted by name.
 
     With `watch` it never ends: pictures are taken as they arrive. It is neither live nor paced for all that: the files
@@ -83,12 +83,12 @@ def digest_of(paths: Sequence[Path]) -> str:
 class _Shelf:
     """Makes records of pictures, one after the other."""
 
-    def __init__(self, plan: Folder, stream: str, epoch: str) -> None:
+    def __init__(self, plan: Folder, stream: str, epoch: str, seq: int = 0) -> None:
         self.judged = 0
         self._plan = plan
         self._stream = stream
         self._epoch = epoch
-        self._seq = 0
+        self._seq = seq
 
     def item(self, path: Path, pts_ns: int, duration_ns: int) -> Chunk | Gap:
         mono_ns, wall_ns = time.monotonic_ns(), time.time_ns()
@@ -111,16 +111,18 @@ class FolderReader:
         self._plan = plan
         self._paths = plan.pictures()
         self.epoch = digest_of(self._paths)
-        self._shelf = _Shelf(plan, stream, self.epoch)
+        place = plan._behind.get("")
+        self._done = 0 if place is None else place.seq + 1
+        self._shelf = _Shelf(plan, stream, self.epoch, self._done)
         self._closed = False
 
     def __iter__(self) -> Iterator[Item]:
         period_ns = int(1e9 / self._plan.fps)
-        for n, path in enumerate(self._paths):
+        for n, path in enumerate(self._paths[self._done :], self._done):
             if self._closed:
                 return
             yield self._shelf.item(path, n * period_ns, period_ns)
-        if not self._shelf.judged:
+        if not self._shelf.judged and not self._done:
             raise InputError("holds no picture that can be decoded", str(self._plan.path))
 
     def close(self) -> None:

@@ -10,18 +10,19 @@ class LineSplitter:
     def __init__(self, largest: int) -> None:
         self._largest = largest
         self._rest = bytearray()
-        self._skipping = False
+        self.skipping = False
+        """Whether the rest of a line that is too long is still to come."""
         self.lost = b""
 
     def feed(self, block: bytes) -> tuple[bytes, int]:
         """The lines that are whole now, with their ends, and how many behind them are too long (one at most; those that
         came whole are among the lines)."""
-        if self._skipping:
+        if self.skipping:
             end = block.find(b"\n")
             if end < 0:
                 return b"", 0
             block = block[end + 1 :]
-            self._skipping = False
+            self.skipping = False
         end = block.rfind(b"\n") + 1
         whole = b""
         if end:
@@ -32,12 +33,12 @@ class LineSplitter:
             return whole, 0
         self.lost = bytes(self._rest[: self._largest])
         self._rest.clear()
-        self._skipping = True
+        self.skipping = True
         return whole, 1
 
     def end(self) -> bytes:
         """The last line, if its end is missing."""
         last = bytes(self._rest)
         self._rest.clear()
-        self._skipping = False
+        self.skipping = False
         return last

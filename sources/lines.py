@@ -7,34 +7,38 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 from pydantic import Field, PositiveFloat
 
 from pipeline.core.errors import InputError
+from pipeline.core.places import Place
 from pipeline.core.records import Chunk, Gap, Item, Watermark
 from sources.conversation import Conversation, Moment, Talk
 from sources.ffmpeg import new_epoch
 from sources.file import content_digest
 from sources.line_splitter import LineSplitter
+from sources.resuming import PassedOver, Resumable
 
 STDIN = "-"
-_BLOCK = 1 << 16
-_TICK_S = 0.5
-_LOOK_S = 0.05  # how often a followed file is looked at: no system tells of a rotation on every kind of disk
+BLOCK = 1 << 16
+TICK_S = 0.5
 _BOM = b"\xef\xbb\xbf"
 
 
-class Lines(Conversation):
+class Lines(Conversation, Resumable):
     """One message a line, in UTF-8: as it is, or a JSON object.
 
     A file is replayable: its windows are named after what it holds. With `follow` it never ends: lines are taken as
     they are written, also when the file is truncated, moved away and begun anew, or not there yet (`tail -F`). Standard
     input and pipes end when their writer closes them. None of them is live: what is written waits, in the file or with
     its writer, and no line is ever dropped; say `overflow: drop_oldest` where a late verdict is none.
+
+    With a folder for `state`, a followed file is taken up where it was left, also where it was rotated meanwhile (to
+    PATH.1, PATH-20260131 and the like); what was rotated away and is not found is logged, and counted as undecoded.
     """
 
     path: str = Field(STDIN, min_length=1, description="a file or a pipe; - is standard input")
@@ -55,12 +59,22 @@ class Lines(Conversation):
         if not path.exists() and not self.follow:
             raise InputError("there is no such file (`follow: true` waits for one)", self.path)
 
-    def open(self, stream: str) -> _Reader:
+    @property
+    def endless(self) -> bool:
+        return self.follow
+
+    def resumed(self, places: Mapping[str, Place]) -> Self | None:
+        waits = self.follow or (self.path != STDIN and Path(self.path).is_file())  # a pipe keeps nothing
+        return super().resumed(places) if waits else None
+
+    def open(self, stream: str) -> LineReader:
         self.check()
         if self.path == STDIN:
             return PipeReader(self, stream, _stdin())
         try:
             if self.follow:
+                from sources.lines_followed import FollowReader
+
                 return FollowReader(self, stream)
             if stat.S_ISREG(os.stat(self.path).st_mode):
                 return FileReader(self, stream)
@@ -77,7 +91,7 @@ def _stdin() -> int:
         raise InputError("standard input is closed: there is nothing to read", STDIN) from None
 
 
-class _Reader:
+class LineReader:
     """What readers of lines share."""
 
     epoch: str
@@ -122,7 +136,7 @@ class _Reader:
         self._closed = True
 
 
-class FileReader(_Reader):
+class FileReader(LineReader):
     """A file as it lies there."""
 
     def __init__(self, plan: Lines, stream: str) -> None:
@@ -130,15 +144,19 @@ class FileReader(_Reader):
         self._fd = os.open(plan.path, os.O_RDONLY)
         self._numbers = count()
         self._period_ns = 1e9 / plan.per_second
+        self._passed = PassedOver(stream, plan._behind.get(""))  # all of it: earlier messages are context of later ones
 
     def _clock(self) -> Moment:
         """A line that waits on the disk arrives when it is taken."""
         return time.monotonic_ns(), time.time_ns(), int(next(self._numbers) * self._period_ns)
 
     def __iter__(self) -> Iterator[Item]:
+        yield from self._passed(self._all())
+
+    def _all(self) -> Iterator[Item]:
         judged = damaged = False
         first = True
-        while not self._closed and (block := os.read(self._fd, _BLOCK)):
+        while not self._closed and (block := os.read(self._fd, BLOCK)):
             for item in self._items(block.removeprefix(_BOM) if first else block):
                 judged, damaged = judged or isinstance(item, Chunk), damaged or isinstance(item, Gap)
                 yield item
@@ -155,7 +173,7 @@ class FileReader(_Reader):
             os.close(self._fd)
 
 
-class PipeReader(_Reader):
+class PipeReader(LineReader):
     """Standard input, or a pipe that somebody writes to. Takes the descriptor over."""
 
     def __init__(self, plan: Lines, stream: str, fd: int) -> None:
@@ -166,11 +184,11 @@ class PipeReader(_Reader):
 
     def __iter__(self) -> Iterator[Item]:
         while not self._closed:
-            if not self._poll.poll(_TICK_S * 1000):
+            if not self._poll.poll(TICK_S * 1000):
                 yield self._watermark()
                 continue
             try:
-                block = os.read(self._fd, _BLOCK)
+                block = os.read(self._fd, BLOCK)
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -185,68 +203,3 @@ class PipeReader(_Reader):
         if not self._closed:
             super().close()
             os.close(self._fd)
-
-
-class FollowReader(_Reader):
-    """A file that grows, by name: whatever lies there."""
-
-    def __init__(self, plan: Lines, stream: str) -> None:
-        super().__init__(plan, stream, new_epoch())
-        self._fd: int | None = None
-        self._known: os.stat_result | None = None
-        fd = self._attach()
-        if fd is not None and not plan.from_start:
-            os.lseek(fd, 0, os.SEEK_END)
-
-    def _attach(self) -> int | None:
-        with suppress(FileNotFoundError):
-            self._fd = os.open(self._plan.path, os.O_RDONLY)
-            self._known = os.fstat(self._fd)
-        return self._fd
-
-    def _read(self) -> bytes:
-        fd = self._attach() if self._fd is None else self._fd
-        return b"" if fd is None else os.read(fd, _BLOCK)
-
-    def __iter__(self) -> Iterator[Item]:
-        told_s = time.monotonic()
-        while not self._closed:
-            block = self._read()
-            if block:
-                self._arrived()
-                yield from self._items(block)
-                told_s = time.monotonic()
-                continue
-            yield from self._look()
-            if time.monotonic() - told_s >= _TICK_S:
-                yield self._watermark()
-                told_s = time.monotonic()
-            time.sleep(_LOOK_S)
-
-    def _look(self) -> Iterator[Item]:
-        """All of it is read: is it still the file of that name, and did it shrink?"""
-        if self._fd is None or self._known is None:
-            return
-        try:
-            there = os.stat(self._plan.path)
-        except OSError:
-            return  # moved away, and nothing in its place yet: its writer may still write to it
-        if (there.st_dev, there.st_ino) != (self._known.st_dev, self._known.st_ino):
-            if block := os.read(self._fd, _BLOCK):  # written between the last look and the move
-                self._arrived()
-                yield from self._items(block)
-                return
-            yield from self._last()
-            self._detach()
-        elif there.st_size < os.lseek(self._fd, 0, os.SEEK_CUR):
-            self._splitter.end()  # what was cut away is no line
-            os.lseek(self._fd, 0, os.SEEK_SET)
-
-    def _detach(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def close(self) -> None:
-        super().close()
-        self._detach()

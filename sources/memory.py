@@ -13,12 +13,12 @@ import numpy as np
 from av.video.frame import VideoFrame
 from pydantic import ConfigDict, Field, PositiveFloat, PrivateAttr
 
-from pipeline.core.contracts import Source
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.payloads import FrameImage, Image
 from pipeline.core.records import Array, Chunk, Gap, Item, Watermark
 from sources.ffmpeg import new_epoch
 from sources.pace import Pace
+from sources.resuming import PassedOver, Resumable
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Leap:
 Step: TypeAlias = Array | VideoFrame | Image | Lost | Refused | Missing | Pause | Stall | Leap
 
 
-class Memory(Source):
+class Memory(Resumable):
     """Plays `script`: pictures (uint8 RGB `[h, w, 3]`, decoder frames, images) and faults, one after the other.
 
     Arrays and frames may be played any number of times; an `Image` only until somebody releases it.
@@ -119,9 +119,13 @@ class MemoryReader:
         self._stream = stream
         self._position = [start] if position is None else position
         self._frames = [_ready(step) for step in plan.script]
+        self._passed = PassedOver(stream, plan._behind.get(""))
         self._closed = False
 
     def __iter__(self) -> Iterator[Item]:
+        yield from self._passed(self._items())
+
+    def _items(self) -> Iterator[Item]:
         plan, stream = self._plan, self._stream
         period_ns = int(1e9 / plan.fps)
         pace = Pace() if plan.realtime else None

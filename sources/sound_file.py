@@ -18,12 +18,13 @@ from sources.ffmpeg import first_sound, open_container, plain
 from sources.file import LOCAL_ONLY, check_file, content_digest
 from sources.hearing import SoundSource
 from sources.pace import Pace
+from sources.resuming import PassedOver, Resumable
 from sources.sound_decoding import SoundDecoder
 
 log = logging.getLogger(__name__)
 
 
-class SoundFile(SoundSource):
+class SoundFile(SoundSource, Resumable):
     """A file's first sound track, read to its end as fast as the pipeline takes it, or in real time. Pictures in it
     are passed over.
 
@@ -56,6 +57,7 @@ class SoundFileReader:
         self.epoch = content_digest(plan.path)
         self._clock = Clock()
         self.decoder = SoundDecoder(plan, stream, self.epoch, self._clock)
+        self._passed = PassedOver(stream, plan._behind.get(""))
         self._attach()
 
     def _attach(self) -> None:
@@ -74,7 +76,7 @@ class SoundFileReader:
         pace = Pace() if self._plan.realtime else None
         while self._container is not None:
             before = self.decoder.windows.chunks
-            yield from self._round(self._container, pace)
+            yield from self._passed(self._round(self._container, pace))
             if self.decoder.windows.chunks == before and self._container is not None:
                 raise InputError("holds no sound that can be decoded", self._place)
             if not self._plan.loop or self._container is None:
@@ -90,7 +92,7 @@ class SoundFileReader:
                 if packet.dts is None and packet.size == 0:
                     break  # PyAV's mark of the end
                 sent_ns = ns(packet.dts, self._sound.time_base)
-                if pace is not None and sent_ns is not None:
+                if pace is not None and sent_ns is not None and not self._passed.passing:
                     first_ns = sent_ns if first_ns is None else first_ns
                     for _ in pace.until(begin_ns + sent_ns - first_ns):
                         yield Watermark(self._stream, self._clock.end_ns)

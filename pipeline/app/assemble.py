@@ -21,6 +21,7 @@ def assemble(  # each argument is one option of `thresher run`
     assignments: Sequence[str] = (),
     results: Path | None = None,
     metrics: str | None = None,
+    state: Path | None = None,
     as_json: bool = False,
 ) -> Document:
     """`targets` are at most one config and any number of sources that are added to it. What an option says wins over
@@ -37,6 +38,9 @@ def assemble(  # each argument is one option of `thresher run`
     if metrics is not None:
         data["metrics"] = {"listen": metrics}
         document.names["metrics", "listen"] = "--metrics"
+    if state is not None:
+        data["state"] = str(state)
+        document.names[("state",)] = "--state"
     if results is not None and results.exists() and not results.is_dir():
         raise InputError(f"{results} is no folder", "--out")
     if data.get("sinks") is None:

@@ -68,6 +68,8 @@ def _stream_metrics(streams: tuple[StreamSnapshot, ...]) -> Iterator[Metric]:
     failed = _counter("failed_windows", "Windows that were not judged, by a fault.", ["stream"])
     verdicts = _counter("verdicts", "Frames by what was said of them: accept, reject, unknown.", ["stream", "verdict"])
     connects = _counter("source_connects", "How often the source was opened with success.", ["stream"])
+    outages = _counter("source_outages", "How often nothing was received: connection lost or program down.", ["stream"])
+    outage_s = _counter("source_outage_seconds", "How long nothing was received, all outages.", ["stream"])
     in_flight = GaugeMetricFamily("thresher_in_flight_windows", "Windows without a verdict yet.", labels=["stream"])
     state = GaugeMetricFamily("thresher_source_state", "1 for the state the source is in.", labels=["stream", "state"])
     latency = HistogramMetricFamily(
@@ -93,11 +95,14 @@ def _stream_metrics(streams: tuple[StreamSnapshot, ...]) -> Iterator[Metric]:
         flagged.add_metric([name], one.flagged)
         failed.add_metric([name], one.failed)
         connects.add_metric([name], one.connects)
+        outages.add_metric([name], one.outages)
+        outage_s.add_metric([name], one.outage_s)
         in_flight.add_metric([name], one.in_flight)
         for known in SourceState:
             state.add_metric([name, known.value], float(known is one.state))
         latency.add_metric([name], *_histogram(one.latency))
-    yield from (received, windows, results, flagged, shed, failed, verdicts, connects, in_flight, state, latency)
+    yield from (received, windows, results, flagged, shed, failed, verdicts, connects, outages, outage_s)
+    yield from (in_flight, state, latency)
 
 
 _STREAM_STAGE = ["stream", "stage"]

@@ -128,7 +128,7 @@ def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
         stream(name, source, tuple(stream(full, source) for full, (of, _) in plan.tracks.items() if of == name))
         for name, source in plan.sources.items()
     ]
-    return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy)
+    return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy, state=plan.state)
 
 
 class _Builder:

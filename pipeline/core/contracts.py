@@ -14,6 +14,7 @@ from pipeline.core.letters import Letter
 from pipeline.core.media import Medium, Payload, Spec
 from pipeline.core.outages import Outage
 from pipeline.core.payloads import Image
+from pipeline.core.places import Place
 from pipeline.core.records import Array, Audit, Detection, Event, Findings, Item, Outcome, Region, Result
 from pipeline.core.rulings import Ruling
 from pipeline.core.settings import Settings, StreamSettings
@@ -55,6 +56,17 @@ class Source(StreamSettings, ABC):
     @abstractmethod
     def open(self, stream: str) -> Reader:
         """Open it as the stream of that name. Raises `SourceLost` (try again) or `InputError` (don't)."""
+
+    def resumed(self, places: Mapping[str, Place]) -> Self | None:
+        """The same source, to be opened behind `places`: its own stream's is under the empty name, those of its tracks
+        under theirs; what has none begins at the beginning. It hands over what an uninterrupted reading would have, to
+        the id. A reader of another epoch says that this is not what was read before. None: it always begins anew."""
+        return None
+
+    @property
+    def endless(self) -> bool:
+        """A log without end: another cascade goes on where the one before stood, and judges nothing old anew."""
+        return False
 
     def check(self) -> None:
         """Find mistakes that need no connection: a missing file, a malformed URL. Raises `InputError`."""

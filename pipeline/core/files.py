@@ -27,6 +27,15 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """The name of a new file survives a loss of power only once its folder is on the disk. Raises `OSError`."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def save_text(path: Path, text: str) -> None:
     """The same for a file that a person asked for. Raises `InputError`."""
     try:

@@ -38,6 +38,7 @@ class Chunk:
 
     `answer` is told the outcome once that leaves, by whoever is about to deliver it: at once, and without raising.
     `seq` counts the received frames of the epoch, damaged ones included, so that a replay gives the same ids.
+    `position` is for the source itself, should it go on behind this chunk one day and need more than `seq` for that.
     """
 
     stream: str
@@ -50,6 +51,7 @@ class Chunk:
     payload: Payload
     file: str = ""  # the name of the picture, where each has one of its own
     answer: Callable[[Outcome], None] | None = None
+    position: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ class StreamSnapshot:
     decided_by: Mapping[str, int] = field(default_factory=dict)
     verdicts: Mapping[str, int] = field(default_factory=dict)
     latency: Latency = field(default_factory=Latency)
+    outages: int = 0  # how often nothing was received for a while: the connection was lost, or the program was down
+    outage_s: float = 0.0  # for how long, all in all
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ outcome goes, counted: never another stream's that can wait, and events, audits 
 rule's actions always finds room: a sink that does what is ruled would do it for ever. The items of a batch
 that a sink could not take are written again, in order, until it can; of a batch that it refuses, each is offered by
 itself.
+
+Barriers stand between the items and take no room: one is passed once all before it were written, refused for good, or
+dropped as said above. What is dropped because the program ends is not done with, and nothing behind it is passed.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pipeline.core.records import Audit, Event
 from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import SinkSnapshot, Snapshot
+from pipeline.engine.checkpoints import Barrier
 from pipeline.engine.dispatch import Dispatch
 from pipeline.engine.ticket import Lease
 
@@ -38,6 +42,7 @@ class _Item:
     delivery: Delivery
     lease: Lease | None
     can_wait: bool  # its stream is held while this sink is behind, so it need not go for want of room
+    number: int  # among all that was ever put
 
     @property
     def lasts(self) -> bool:
@@ -67,6 +72,9 @@ class SinkRunner:
         self._end_s = 0.0
         self._give_up = False
         self._writing = 0
+        self._put = 0
+        self._barriers: deque[tuple[int, Barrier]] = deque()  # each with the number of the item before it
+        self._abandoned: int | None = None  # the first item for which there was no time at the end
         self._written = self._dropped = self._refused = self._retries = 0
         self._state, self._detail = "ok", ""
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
@@ -86,16 +94,23 @@ class SinkRunner:
 
     def put(self, delivery: Delivery, lease: Lease | None, can_wait: bool) -> None:
         """Never blocks."""
-        item = _Item(delivery, lease, can_wait)
         with self._changed:
+            self._put += 1
+            item = _Item(delivery, lease, can_wait, self._put)
             if self._give_up:
-                self._drop(item)
+                self._abandon(item)
                 return
             if len(self._items) >= self._size and not can_wait and not self._make_room(item):
                 return
             self._items.append(item)
             if len(self._items) == 1:
                 self._changed.notify()
+
+    def mark(self, barrier: Barrier) -> None:
+        """Put `barrier` behind all that was put so far. Never blocks."""
+        with self._changed:
+            self._barriers.append((self._put, barrier))
+            self._changed.notify()
 
     def _make_room(self, item: _Item) -> bool:
         """Drop the oldest outcome that may go, or, where there is none, the oldest event or this very item; whether
@@ -143,7 +158,7 @@ class SinkRunner:
         with self._changed:
             self._give_up = True
             while self._items:
-                self._drop(self._items.popleft())
+                self._abandon(self._items.popleft())
             self._changed.notify()
 
     def snapshot(self) -> SinkSnapshot:
@@ -174,6 +189,10 @@ class SinkRunner:
             outbox=self._dispatch.snapshot(),
         )
 
+    def _abandon(self, item: _Item) -> None:
+        self._abandoned = min(self._abandoned or item.number, item.number)
+        self._drop(item)
+
     def _drop(self, item: _Item) -> None:
         self._dropped += 1
         if item.lease is not None:
@@ -186,7 +205,8 @@ class SinkRunner:
                 batch = self._next()
                 if batch:
                     self._deliver(batch)
-                elif self._closing:
+                self._pass_barriers()
+                if not batch and self._closing:
                     break
                 if time.monotonic() - observed >= OBSERVE_S:
                     observed = time.monotonic()
@@ -232,12 +252,25 @@ class SinkRunner:
             self._written += written
             self._refused += refused
             self._dropped += len(batch) - written - refused
+            if written + refused < len(batch):
+                self._abandoned = min(self._abandoned or batch[0].number, batch[0].number)
             self._writing = 0
             if written:
                 self._state, self._detail = "ok", ""
         for item in batch:
             if item.lease is not None:
                 item.lease.drop()
+
+    def _pass_barriers(self) -> None:
+        """Those that nothing is before any more. Called with nothing in hand."""
+        with self._changed:
+            first = self._items[0].number if self._items else self._put + 1
+            first = min(first, self._abandoned or first)
+            passed = []
+            while self._barriers and self._barriers[0][0] < first:
+                passed.append(self._barriers.popleft()[1])
+        for barrier in passed:
+            barrier.passed()
 
     def _offer(self, batch: Sequence[_Item]) -> Iterator[int | None]:
         """Write `batch`: how many items of it were written, None for one that was refused."""

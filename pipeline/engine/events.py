@@ -7,11 +7,11 @@ Sounds, which have a time of their own, are told one by one (`utterances`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, TypeAdapter
 
 from pipeline.core.records import Detection, Event, Outcome, Result, Window
 from pipeline.core.settings import Settings
@@ -105,6 +105,23 @@ class EventTracker:
         entry = self._open.pop(label)
         if entry.told_ns is not None:
             yield _event("end", label, entry)
+
+    # Across a restart.
+
+    def state(self) -> dict[str, Any]:
+        """All that it knows, as plain data: a tracker to which it is restored goes on as this one would have."""
+        return {"epoch": self._epoch, "open": _OPEN.dump_python(self._open, mode="json"), "heard": self._heard.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Raises `ValueError` where it is no state of a tracker."""
+        if not isinstance(epoch := state.get("epoch"), str):
+            raise ValueError("no epoch")
+        opened = _OPEN.validate_python(state.get("open"))
+        self._heard.restore(state.get("heard"))
+        self._epoch, self._open = epoch, opened
+
+
+_OPEN = TypeAdapter(dict[str, _Open])
 
 
 def _event(kind: Literal["new", "update", "end"], label: str, entry: _Open) -> Event:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pipeline.core.contracts import Gate
 from pipeline.core.media import Payload
 from pipeline.core.payloads import Image
+from pipeline.core.places import Place
 from pipeline.core.records import Array, Chunk, Failed, Gap, Item, Result, SourceState, Watermark, Window
 from pipeline.core.secrets import redact
 from pipeline.engine.cascade import CascadeRunner
@@ -25,24 +26,24 @@ _SUPPRESSING = (SourceState.BLACK, SourceState.FROZEN)
 class Sampler:
     """Lets through at most `max_fps` frames a second of media time, evenly spaced."""
 
-    __slots__ = ("_due_ns", "_period_ns")
+    __slots__ = ("_period_ns", "due_ns")
 
     def __init__(self, max_fps: float | None) -> None:
         self._period_ns = int(1e9 / max_fps) if max_fps else 0
-        self._due_ns: int | None = None
+        self.due_ns: int | None = None
 
     def takes(self, pts_ns: int) -> bool:
         period = self._period_ns
         if not period:
             return True
-        due = self._due_ns
+        due = self.due_ns
         on_time = due is not None and due - 2 * period < pts_ns < due + period
         if due is not None and on_time:
             if pts_ns < due - period // 8:  # time stamps are rounded: 15 of 30 must stay every second frame
                 return False
-            self._due_ns = due + period
+            self.due_ns = due + period
         else:  # the first frame, or a leap in either direction
-            self._due_ns = pts_ns + period
+            self.due_ns = pts_ns + period
         return True
 
 
@@ -63,9 +64,10 @@ class Intake:
         held: Callable[[], bool],
         leaps: Leaps | None = None,
         passed: Callable[[int], None] | None = None,
+        places: bool = False,
     ) -> None:
         """`leaps` is shared by the streams of one reader, where its clock may leap. `passed` is told up to which media
-        time everything has left, where nothing comes that would say so."""
+        time everything has left, where nothing comes that would say so. With `places`, each window knows its own."""
         self._stream = stream
         self._runner = runner
         self._gate = gate
@@ -82,6 +84,7 @@ class Intake:
         self._keeps = runner.keeps_pictures or picture_sinks > 0
         self._held = held
         self._passed = passed
+        self._places = places
         self._judged: Judged | None = None
 
     def connected(self) -> None:
@@ -94,6 +97,10 @@ class Intake:
         self._stream.judged.clear()
         if self._gate is not None:
             self._gate.forget()
+
+    def resumed(self, place: Place) -> None:
+        """What comes next is behind `place`: what is left out of a stream stays what it was."""
+        self._sampler.due_ns = place.due_ns
 
     def take(self, item: Item) -> None:
         if isinstance(item, Chunk):
@@ -126,6 +133,10 @@ class Intake:
         )
         if self._feed is None:
             self._stream.state = SourceState.LIVE
+        place = None
+        if self._places:
+            position, due_ns = chunk.position, self._sampler.due_ns
+            place = Place(chunk.epoch, chunk.seq, chunk.pts_ns, time.time_ns(), position, due_ns)
         toss = None if self._audit is None else self._audit.toss(window.id)  # before anything has a say in it
         if self._stream.block:
             self._wait(toss)
@@ -141,12 +152,12 @@ class Intake:
             payload.release()
             reason = f"it could not be looked at: {redact(error)}"
             failed = Failed(window, time.monotonic_ns(), reason)
-            self._stream.admit(window, outcome=failed, toss=toss, answer=chunk.answer)
+            self._stream.admit(window, outcome=failed, toss=toss, answer=chunk.answer, place=place)
             return
         keeps = toss is not None or (self._keeps if carried is None else self._holders > 1)
         holders = self._holders + (toss is not None)
         lease = Lease(payload, holders) if keeps else None
-        ticket = self._stream.admit(window, lease, sample, outcome=carried, toss=toss, answer=chunk.answer)
+        ticket = self._stream.admit(window, lease, sample, outcome=carried, toss=toss, answer=chunk.answer, place=place)
         if not keeps:
             payload.release()
         if view is not None and ticket.outcome is None:

@@ -14,15 +14,16 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 from pydantic import SerializeAsAny
 
 from pipeline.core.contracts import Source
 from pipeline.core.errors import FrameGone, InputError, SourceLost, ThresherError
 from pipeline.core.payloads import Image, View, ViewSpec
+from pipeline.core.places import Place
 from pipeline.core.records import Array, Box, Chunk, Item, Watermark
 from pipeline.core.secrets import redact
 from pipeline.core.settings import StreamSettings
@@ -63,6 +64,14 @@ class Isolated(Source):
 
     def check(self) -> None:
         self.inner.check()
+
+    def resumed(self, places: Mapping[str, Place]) -> Self | None:
+        inner = self.inner.resumed(places)
+        return None if inner is None else self.model_copy(update={"inner": inner})
+
+    @property
+    def endless(self) -> bool:
+        return self.inner.endless
 
     def open(self, stream: str) -> IsolatedReader:
         return IsolatedReader(self.inner, stream, self.kept)

@@ -8,58 +8,44 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import psutil
 
-from pipeline.core.contracts import Delivery, Gate, Generation, Picture, Sink, Source
+from pipeline.core.contracts import Delivery, Generation, Picture, Sink
 from pipeline.core.errors import InputError
 from pipeline.core.media import Medium
-from pipeline.core.records import Audit, Event, Outcome, SourceState
+from pipeline.core.records import Audit, Outcome, SourceState
 from pipeline.core.rulings import Ruling
 from pipeline.core.settings import StreamSettings
 from pipeline.core.snapshot import Snapshot
+from pipeline.engine.attendance import Attendance
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.cascade import CascadeRunner
+from pipeline.engine.checkpoints import Checkpoints
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings, EventTracker
 from pipeline.engine.intake import Intake
 from pipeline.engine.leaps import Leaps
+from pipeline.engine.outlet import Outlet
+from pipeline.engine.plans import LIVE_LINGER_NS, WAITING_LINGER_NS, StreamPlan, budget_ns, can_wait, in_flight
 from pipeline.engine.policy import Policy
 from pipeline.engine.policy_settings import PolicySettings
+from pipeline.engine.progress import Progress
 from pipeline.engine.show import Show, clocked, model_of
-from pipeline.engine.stream import LIVE_BUDGET_NS, Stream
+from pipeline.engine.stream import Stream
 from pipeline.engine.supervisor import Line, SourceRunner
 from pipeline.engine.telemetry import Histogram
-from pipeline.engine.ticket import Lease, Ticket
+from pipeline.engine.ticket import Lease
 
 log = logging.getLogger(__name__)
 
-WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
-LIVE_LINGER_NS = 1_000_000
-WAITING_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 1024}
-PROMPT_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 64}
-"""Where somebody waits for each verdict: a crowd in one stream is not to hold up a question in another for long."""
-SHORT_IN_FLIGHT: dict[Medium, int] = {"picture": 8, "sound": 16, "text": 256}
-"""For live streams: half a second at 15 frames a second, what waits longer is better judged anew. And behind a gate,
-which learns from verdicts: the sooner they come back, the more it can hold back. Messages are small, and come in
-crowds."""
+__all__ = ["Pipeline", "StreamPlan"]
 
-
-@dataclass(frozen=True, slots=True)
-class StreamPlan:
-    """One stream: where it comes from, what judges it. `gate` is this stream's own (it holds state). `tracks` are the
-    further streams of its reader that anybody judges, by their full names (`door.sound`)."""
-
-    name: str
-    source: Source
-    cascade: str
-    generation: Generation
-    gate: Gate | None = None
-    tracks: tuple[StreamPlan, ...] = ()
+_WRITING_S = 1.0  # for the last of the state
 
 
 class Pipeline:
@@ -80,17 +66,22 @@ class Pipeline:
         *,
         events: EventSettings | None = None,
         policy: PolicySettings | None = None,
+        state: Path | None = None,
     ) -> None:
+        """With a folder for `state`, replayable streams go on where an earlier run was when all sinks had what came
+        before. A file that a sink has written survives the death of this program; where the sink does not wait for the
+        disk (`jsonl` without `sync: batch`), a loss of power may take what the state says was delivered."""
         names = [plan.name for one in streams for plan in (one, *one.tracks)]
         if len(set(names)) != len(names):
             raise InputError("two streams have the same name", "sources")
         self._sinks = [SinkRunner(name, sink, self.snapshot) for name, sink in sinks.items()]
         self._picture_sinks = [sink for sink in self._sinks if "pictures" in sink.takes]
+        self._checkpoints = None if state is None else Checkpoints(state)
         self._events = events or EventSettings()
         self._cascades: dict[str, CascadeRunner] = {}
         self._audits: list[AuditRunner] = []
         self._streams: list[Stream] = []
-        self._show_waits = all(_can_wait(plan.source) for plan in streams)
+        self._show_waits = all(can_wait(plan.source) for plan in streams)
         self._runners: list[SourceRunner] = []
         self._ready = threading.Event()
         self._stopping = threading.Event()
@@ -143,23 +134,20 @@ class Pipeline:
         if runner is None:
             audit = self._auditing(plan.cascade, plan.generation)
             runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation, audit)
-        tracker = EventTracker(self._events)
-        can_wait = _can_wait(source)
-        roomy = PROMPT_IN_FLIGHT if settings.latency_budget_ms else WAITING_IN_FLIGHT
-        in_flight = (roomy if can_wait and plan.gate is None else SHORT_IN_FLIGHT)[medium]
-        budget_ns = int(settings.latency_budget_ms * 1e6) if settings.latency_budget_ms else None
-        if budget_ns is None and not can_wait:
-            budget_ns = LIVE_BUDGET_NS
+        waits = can_wait(source)
         show = self._show
+        tracker = EventTracker(self._events)
+        outlet = Outlet(plan.name, self._sinks, tracker, show, can_wait=waits, ending=self._stopping.is_set)
+        outlet.progress = self._progress_of(plan, outlet)
         stream = Stream(
             plan.name,
             plan.cascade,
             plan.generation,
-            lambda ticket, outcome: self._emit(ticket, outcome, tracker, can_wait),
-            in_flight=settings.in_flight or in_flight,
-            block=can_wait,
-            budget_ns=budget_ns,
-            linger_ns=WAITING_LINGER_NS if can_wait and not settings.latency_budget_ms else LIVE_LINGER_NS,
+            outlet.emit,
+            in_flight=in_flight(settings, medium, waits=waits, gated=plan.gate is not None),
+            block=waits,
+            budget_ns=budget_ns(settings, waits=waits),
+            linger_ns=WAITING_LINGER_NS if waits and not settings.latency_budget_ms else LIVE_LINGER_NS,
             audit=runner.audit,
             mark=None if show is None else show.mark,
         )
@@ -175,10 +163,26 @@ class Pipeline:
             held=self._behind,
             leaps=leaps,
             passed=None if show is None else partial(show.watermark, plan.name),
+            places=outlet.progress is not None,
         )
         self._streams.append(stream)
         absent = (lambda: None) if show is None else partial(show.absent, plan.name)
-        return Line(stream, intake, lambda: self._broke(stream, tracker, can_wait), absent)
+        attendance = Attendance(stream, outlet.missed, by_word=medium == "text") if source.live else None
+        return Line(stream, intake, partial(stream.after_last, outlet.over), absent, outlet.progress, attendance)
+
+    def _progress_of(self, plan: StreamPlan, outlet: Outlet) -> Progress | None:
+        if self._checkpoints is None:
+            return None
+        return Progress(
+            plan.name,
+            generation=plan.generation.id,
+            tracker=outlet.tracker,
+            tell=outlet.tell,
+            sinks=self._sinks,
+            checkpoints=self._checkpoints,
+            resumable=not plan.source.live and plan.source.resumed({}) is not None,
+            endless=plan.source.endless,
+        )
 
     def _auditing(self, cascade: str, generation: Generation) -> AuditRunner | None:
         if generation.auditor is None:
@@ -201,37 +205,10 @@ class Pipeline:
                 item = Picture(outcome, lease.payload, audit)
             sink.put(item, lease if isinstance(item, Picture) else None, can_wait)
 
-    def _emit(self, ticket: Ticket, outcome: Outcome, tracker: EventTracker, can_wait: bool) -> None:
-        """An outcome leaves, under its stream's lock."""
-        for sink in self._sinks:
-            if "pictures" in sink.takes:
-                lease = ticket.lease
-                sink.put(Picture(outcome, None if lease is None else lease.payload), lease, can_wait)
-            elif "outcomes" in sink.takes:
-                sink.put(outcome, None, can_wait)
-        self._tell(tracker.see(outcome), can_wait)
-        if self._show is not None:
-            self._show.see(outcome)
-
     def _rule(self, ruling: Ruling) -> None:
         for sink in self._sinks:
             if "rulings" in sink.takes:
                 sink.put(ruling, None, self._show_waits)
-
-    def _tell(self, events: Iterable[Event], can_wait: bool) -> None:
-        for event in events:
-            for sink in self._sinks:
-                if "events" in sink.takes:
-                    sink.put(event, None, can_wait)
-
-    def _broke(self, stream: Stream, tracker: EventTracker, can_wait: bool) -> None:
-        """No frame will follow for now: what is open ends with what was seen last, once all of it was judged."""
-        stream.after_last(lambda: self._over(stream, tracker, can_wait))
-
-    def _over(self, stream: Stream, tracker: EventTracker, can_wait: bool) -> None:
-        self._tell(tracker.end(), can_wait)
-        if self._show is not None:
-            self._show.ended(stream.name)
 
     def _behind(self) -> bool:
         return any(sink.full() for sink in self._sinks)
@@ -247,6 +224,8 @@ class Pipeline:
         try:
             for audit in self._audits:
                 audit.open()
+            if self._checkpoints is not None:
+                self._checkpoints.open()
             for sink in self._sinks:
                 sink.open()
             for runner in self._runners:
@@ -340,14 +319,19 @@ class Pipeline:
                 audit.join(began + drain_s * 0.8)
             if self._show is not None:
                 self._show.finish()
-            for sink in self._sinks:
-                sink.finish(began + drain_s * 0.95)
-            for sink in self._sinks:
-                sink.join(began + drain_s * 0.95)
-                sink.give_up()
-            for sink in self._sinks:
-                sink.join(began + drain_s)
+            self._flush(began, drain_s)
             self._stopped = True
+
+    def _flush(self, began_s: float, drain_s: float) -> None:
+        for sink in self._sinks:
+            sink.finish(began_s + drain_s * 0.95)
+        for sink in self._sinks:
+            sink.join(began_s + drain_s * 0.95)
+            sink.give_up()
+        for sink in self._sinks:
+            sink.join(began_s + drain_s)
+        if self._checkpoints is not None:
+            self._checkpoints.close(began_s + drain_s + _WRITING_S)
 
     # What it says of itself.
 
@@ -383,7 +367,3 @@ class Pipeline:
             audits=tuple(audit.snapshot(now_s) for audit in self._audits),
             policy=None if self._show is None else self._show.snapshot(),
         )
-
-
-def _can_wait(source: Source) -> bool:
-    return source.overflow == "block" if source.overflow else not source.paced

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.files import write_whole
+from pipeline.core.files import sync_folder, write_whole
 
 _MAGIC = b"\xf1Thr"
 _HEADER = struct.Struct("<4sIIQQ")  # magic, length, checksum, number, time
@@ -126,7 +126,7 @@ class RecordLog:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             if self._sync:
-                _sync_folder(self._folder)
+                sync_folder(self._folder)
         except OSError:
             os.close(fd)
             raise
@@ -273,11 +273,3 @@ def _resume(data: bytes, place: int, after: int) -> int:
             return place
         place += 1
     return len(data)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

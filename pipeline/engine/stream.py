@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline.core.contracts import Generation
+from pipeline.core.outages import Outage
+from pipeline.core.places import Place
 from pipeline.core.records import Array, Gap, Outcome, Result, Shed, ShedReason, SourceState, Window
 from pipeline.core.snapshot import StreamSnapshot
 from pipeline.engine.audit import AuditRunner
@@ -76,6 +78,7 @@ class Stream:
         self.state = SourceState.CONNECTING
         self.detail = ""
         self.connects = 0
+        self._outages, self._outage_s = 0, 0.0
         self._received = self._sampled_out = self._windows = self._results = self._failed = self._flagged = 0
         self._gaps: Counter[str] = Counter()
         self._shed: Counter[str] = Counter()
@@ -96,6 +99,11 @@ class Stream:
         with self._lock:
             self._received += 1
             self._sampled_out += 1
+
+    def missed(self, outage: Outage) -> None:
+        with self._lock:
+            self._outages += 1
+            self._outage_s += (outage.end_wall_ns - outage.start_wall_ns) / 1e9
 
     def wait_for_room(self, held: Callable[[], bool]) -> None:
         """Wait until a window can be admitted without shedding one, and `held` (a sink is behind) no longer holds;
@@ -123,6 +131,7 @@ class Stream:
         outcome: Outcome | None = None,
         toss: float | None = None,
         answer: Callable[[Outcome], None] | None = None,
+        place: Place | None = None,
     ) -> Ticket:
         """A received frame becomes a window: one that is to be judged, or one that has its `outcome` already.
 
@@ -135,6 +144,7 @@ class Stream:
         ticket.sample = sample
         ticket.toss = toss
         ticket.answer = answer
+        ticket.place = place
         ticket.linger_ns = self._linger_ns if self._windows else 0  # the very first verdict is waited for
         if self.budget_ns is not None:
             ticket.deadline_ns = window.mono_ns + self.budget_ns
@@ -254,6 +264,12 @@ class Stream:
             else:
                 then()
 
+    def if_empty(self, then: Callable[[], None]) -> None:
+        """Call `then`, under the lock, if no window is inside."""
+        with self._lock:
+            if not self._line:
+                then()
+
     def empty(self) -> bool:
         with self._lock:
             return not self._line
@@ -295,6 +311,8 @@ class Stream:
                 in_flight=len(self._line),
                 flagged=self._flagged,
                 connects=self.connects,
+                outages=self._outages,
+                outage_s=self._outage_s,
                 shed=dict(self._shed),
                 decided_by=dict(self._decided),
                 verdicts=dict(self._verdicts),

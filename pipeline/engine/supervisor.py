@@ -11,13 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Reader, Source, Tracked
 from pipeline.core.errors import InputError, SourceLost
+from pipeline.core.places import Placed
 from pipeline.core.records import Chunk, Gap, Item, SourceState
 from pipeline.core.secrets import redact
+from pipeline.engine.attendance import Attendance
 from pipeline.engine.intake import Intake
+from pipeline.engine.progress import Progress
 from pipeline.engine.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -29,12 +33,14 @@ _STEADY_NS = 5_000_000_000  # a connection that held this long starts the waits 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One stream of a source. `broke` is called when it ended or broke off, `absent` when it turns out that there is no
-    such track in it."""
+    such track in it. `progress` is kept where there is a folder for it, `attendance` of live streams."""
 
     stream: Stream
     intake: Intake
     broke: Callable[[], None]
     absent: Callable[[], None]
+    progress: Progress | None = None
+    attendance: Attendance | None = None
 
 
 class SourceRunner:
@@ -55,11 +61,17 @@ class SourceRunner:
         self._lock = threading.Lock()
 
     def start(self) -> None:
+        for line in self._lines:
+            known = None if line.progress is None else line.progress.take_up()
+            if known is not None and line.attendance is not None and known.wall_ns:
+                line.attendance.was_down(known.wall_ns)
         with self._lock:
             self._begin()
 
     def _broke(self) -> None:
         for line in self._lines:
+            if line.attendance is not None:
+                line.attendance.lost()
             line.broke()
 
     def _begin(self) -> None:
@@ -89,6 +101,11 @@ class SourceRunner:
         """Called about once a second: is anything coming?"""
         with self._lock:
             attempt = self._attempt
+            if attempt is not None and not self.finished.is_set():
+                for line in self._lines:
+                    if line.progress is not None:
+                        here = attempt.open and (line.attendance is None or line.attendance.here)
+                        line.stream.if_empty(partial(line.progress.watch, here))
             if attempt is None or self.finished.is_set() or not self.source.live:
                 return
             silence_ns = int(self.source.silence_s * 1e9)
@@ -159,12 +176,17 @@ class SourceRunner:
 
     def _read(self, attempt: _Attempt) -> None:
         attempt.open = False
-        reader: Reader = self.source.open(self.stream.name)
+        reader = self._open()
         try:
             self._find_tracks(attempt, reader)
             for line in self._lines:
                 line.stream.connects += line.stream.name not in self._absent
                 line.intake.connected()
+                if line.progress is not None:
+                    start = reader.start if isinstance(reader, Placed) and line is self._lines[0] else None
+                    place = line.progress.opened(reader.epoch, start)
+                    if place is not None:
+                        line.intake.resumed(place)
             attempt.sign_ns = attempt.frame_ns = time.monotonic_ns()
             attempt.open = True
             while not self._ready.wait(0.1) and self.current(attempt):
@@ -177,6 +199,19 @@ class SourceRunner:
         finally:
             reader.close()  # watched, too: it may hang
             attempt.open = False
+
+    def _open(self) -> Reader:
+        """Behind what an earlier run has delivered for good, if that is what the source still reads."""
+        name = self.stream.name
+        here = {line.stream.name: line.progress.place for line in self._lines if line.progress is not None}
+        places = {full.removeprefix(name).removeprefix("."): place for full, place in here.items() if place is not None}
+        resumed = self.source.resumed(places) if places else None
+        if resumed is not None:
+            reader = resumed.open(name)
+            if all(place.epoch == reader.epoch for place in places.values()):
+                return reader
+            reader.close()
+        return self.source.open(name)
 
     def _find_tracks(self, attempt: _Attempt, reader: Reader) -> None:
         """Of tracks that are not there, nothing is to be expected."""
@@ -203,6 +238,8 @@ class SourceRunner:
                 if line is not None:
                     line.stream.detail = ""
             if line is not None:
+                if line.attendance is not None:
+                    line.attendance.received(item)
                 line.intake.take(item)
         finally:
             attempt.sign_ns = time.monotonic_ns()

@@ -10,6 +10,7 @@ from pipeline.core.media import Key, Payload, View
 from pipeline.core.records import Array, Findings, Outcome, Region, Window
 
 if TYPE_CHECKING:
+    from pipeline.core.places import Place
     from pipeline.engine.stream import Stream
 
 
@@ -52,6 +53,7 @@ class Ticket:
         "opened",
         "outcome",
         "pending",
+        "place",
         "regions",
         "running",
         "sample",
@@ -71,6 +73,7 @@ class Ticket:
         self.linger_ns = 0
         self.alone = True  # nothing that was there before is in it
         self.answer: Callable[[Outcome], None] | None = None  # who waits for its outcome
+        self.place: Place | None = None  # where its source goes on behind it
         self.key: Key | None = None  # what its verdict is remembered by
         self.toss: float | None = None  # its toss of the audit's coin, where that may pick it
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from pipeline.core.records import Detection, Event, Result, Window
 
@@ -37,6 +39,9 @@ class Utterance:
     @property
     def label(self) -> str:
         return max(self.votes, key=lambda label: self.votes[label])
+
+
+_KNOWN = TypeAdapter(list[Utterance])
 
 
 class Utterances:
@@ -69,6 +74,14 @@ class Utterances:
                 sound.over = True
                 yield self._event(sound, "end")
         self._known = []
+
+    def state(self) -> Any:
+        """What is known, as plain data."""
+        return _KNOWN.dump_python(self._known, mode="json")
+
+    def restore(self, state: Any) -> None:
+        """Raises `ValueError`."""
+        self._known = _KNOWN.validate_python(state)
 
     def _add(self, window: Window, one: Detection) -> None:
         assert one.span_ns is not None

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from rich.console import Console as Terminal
 
 from pipeline.core.contracts import Observer
+from pipeline.core.outages import Outage
 from pipeline.core.records import Event, SourceState
 from pipeline.core.rulings import Ruling
 from pipeline.core.snapshot import Latency, PolicySnapshot, SinkSnapshot, Snapshot, StageSnapshot, StreamSnapshot
 from sinks.console import Console
 from sinks.console_view import render, status_line
-from sinks.wording import duration, ruled, sentence, shares
+from sinks.wording import duration, missed, ruled, sentence, shares
 from tests.contracts.sink_suite import NOON, event, person, ruling
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +105,12 @@ def test_an_event_is_a_sentence(what: Event, said: str) -> None:
 def test_a_ruling_is_a_sentence_too() -> None:
     assert ruled(ruling("new")) == f"block chat, door since {at(0)} (hate: haine – 憎 0.93 in chat)"
     assert ruled(ruling("end", 7)) == f"block chat, door, {at(0)} to {at(7)} (hate)"
+
+
+def test_an_outage_is_a_sentence_and_a_line_of_the_table() -> None:
+    outage = Outage("door", "lost", NOON + 4_000_000_000, NOON + 31_000_000_000)
+    assert missed(outage) == f"nothing received, {at(4)} to {at(31)} (0:27): the connection was lost"
+    assert words(drawn(snapshot(stream()), [outage], width=100)[-1]).startswith(f"○ {at(31)} door: nothing received,")
 
 
 def test_the_table_says_what_the_policy_has_going() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.core.contracts import Sink
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
+from pipeline.core.outages import Outage
 from pipeline.core.records import Detection
 from sinks import sqlite as sqlite_sink
 from sinks.sqlite import Sqlite
@@ -269,7 +270,7 @@ def test_a_newer_database_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
     assert mistakes(path) == (
-        f"{path}: its tables are of version 7, this program writes version 4; update thresher or give another file"
+        f"{path}: its tables are of version 7, this program writes version 5; update thresher or give another file"
     )
 
 
@@ -317,9 +318,20 @@ def test_a_database_of_an_older_version_gets_verdicts(path: Path) -> None:
             *[("door", verdict) for verdict in ("accept", "reject", "unknown")],
             *[("old", verdict) for verdict in ("accept", "reject", "unknown")],
         ]
-    assert query(path, "PRAGMA user_version") == [(4,)]
+    assert query(path, "PRAGMA user_version") == [(5,)]
     assert query(path, "SELECT label, start_ns FROM detections ORDER BY label") == [("old", None), ("person", None)]
     assert {share for *_, share in query(path, "SELECT * FROM verdict_share")} == {1 / 3}
+
+
+def test_an_outage_is_a_row(path: Path) -> None:
+    writer = Sqlite(path=str(path)).open()
+    outage = Outage("door", "down", 1_700_000_000_000_000_000, 1_700_000_002_500_000_000)
+    writer.write([outage])
+    writer.write([replace(outage, end_wall_ns=outage.end_wall_ns + 1_000_000_000)])  # told again: the last word counts
+    writer.close()
+    assert query(path, "SELECT stream, reason, start_time, seconds FROM outages") == [
+        ("door", "down", "2023-11-14T22:13:20.000000Z", 3.5)
+    ]
 
 
 def test_a_folder_or_an_impossible_path_is_the_users_mistake(tmp_path: Path) -> None:

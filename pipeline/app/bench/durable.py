@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.app.bench.measure import Timed, in_turns, rate
 from pipeline.app.bench.report import Report, Row, Scale, paired
-from pipeline.core.contracts import OutboxSettings
+from pipeline.core.contracts import OutboxSettings, Remote
 from pipeline.core.errors import StageError
 from pipeline.core.letters import Letter, letter_of
 from pipeline.core.records import Detection, Result, Window
@@ -35,11 +35,11 @@ def bench(scale: Scale) -> Report:
         boxes = (Path(folder) / str(number) for number in range(1_000_000))
 
         def durable() -> int:
-            box = OutboxSettings(path=str(next(boxes)))
-            return _through_a_sink(Webhook(url=url, outbox=box), results)
+            sink = Webhook.model_validate({"url": url, "outbox": {"path": str(next(boxes))}})
+            return _through_a_sink(sink, results)
 
         def bare() -> int:
-            courier = Webhook(url=url).connect("bench")
+            courier = Webhook.model_validate({"url": url}).connect("bench")
             try:
                 sent = 0
                 while sent < len(letters):
@@ -69,11 +69,8 @@ def _results(count: int) -> Iterator[Result]:
         yield Result(window, n + 7_000_000, "resnet", "people@1", found, flagged=True)
 
 
-def _through_a_sink(sink: object, results: Sequence[Result]) -> int:
+def _through_a_sink(sink: Remote, results: Sequence[Result]) -> int:
     """From the engine's hand to the receiver's answer, all of them."""
-    from sinks.webhook import Webhook
-
-    assert isinstance(sink, Webhook)
     now = Snapshot(0.0, True, (), (), (), Latency(), 0.0, 0)
     runner = SinkRunner("bench", sink, lambda: now)
     runner.open()

@@ -17,6 +17,12 @@ from pipeline.app.commands.options import detect_option, duration, json_option, 
 @json_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where results go (default: results).")
 @click.option("--metrics", metavar="[HOST:]PORT", help="Answer Prometheus there.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep there how far each stream was delivered; a restart goes on from there.",
+)
 @click.option("--require-sources", is_flag=True, help="Fail when a source is not connected in time.")
 @click.option(
     "--connect-within",
@@ -33,6 +39,7 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
     as_json: bool,
     out: Path | None,
     metrics: str | None,
+    state: Path | None,
     require_sources: bool,
     connect_within: float,
 ) -> int:
@@ -46,7 +53,15 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
     from pipeline.app.runner import RunOptions, execute
     from pipeline.app.wiring import prepare
 
-    document = assemble(targets, detect=detect, assignments=assignments, results=out, metrics=metrics, as_json=as_json)
+    document = assemble(
+        targets,
+        detect=detect,
+        assignments=assignments,
+        results=out,
+        metrics=metrics,
+        state=state,
+        as_json=as_json,
+    )
     plan, generations = prepare(document)
     report = execute(plan, generations, document, RunOptions(seconds, connect_within if require_sources else None))
     if as_json:

@@ -61,7 +61,20 @@ class _Loader:
             self._mistakes.model(EventSettings, data.get("events"), ("events",)),
             None if metrics is None else self._mistakes.model(MetricsSettings, metrics, ("metrics",)),
             None if policy is None else self._policy(policy, sources),
+            self._state(),
         )
+
+    def _state(self) -> Path | None:
+        folder = self._document.data.get("state")
+        if folder is None or not self._mistakes.is_resolved(("state",)):
+            return None
+        if not isinstance(folder, str) or not folder:
+            self._mistakes.add("should be the path of a folder, like `state: state`", ("state",))
+            return None
+        path = Path(folder).expanduser()
+        if path.exists() and not path.is_dir():
+            self._mistakes.add(f"{folder} is no folder", ("state",))
+        return path
 
     def _policy(self, section: object, sources: Mapping[str, Source]) -> PolicySettings | None:
         policy = self._mistakes.model(PolicySettings, section, ("policy",))

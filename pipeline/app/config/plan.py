@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from detectors.calibration.audit import AuditPlan
@@ -74,6 +75,7 @@ class Plan:
     events: EventSettings | None = None
     metrics: MetricsSettings | None = None
     policy: PolicySettings | None = None
+    state: Path | None = None
 
     def key(self, stream: str) -> Key:
         """Where a stream stands in the document."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from pipeline.app.config.cascades import shipped_cascades
-from pipeline.app.config.settings import CascadeSections, MetricsSettings
+from pipeline.app.config.settings import STATE, CascadeSections, MetricsSettings
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.errors import MissingPart
 
@@ -72,6 +72,7 @@ def json_schema() -> Schema:
             "policy": made.of(PolicySettings),
             "sinks": _named("sink", "where results go, each by its name"),
             "metrics": made.of(MetricsSettings),
+            "state": {"type": ["string", "null"], "minLength": 1, "description": STATE},
         },
         "$defs": {**made.definitions, **own},
     }

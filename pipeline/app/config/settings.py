@@ -8,6 +8,11 @@ from pydantic import BaseModel, Field
 
 from pipeline.core.settings import Listen, Settings, address
 
+STATE = (
+    "a folder where it is kept how far each stream was delivered for good: a restart goes on from there (default: none,"
+    " every run begins at the beginning)"
+)
+
 
 class MetricsSettings(Settings):
     """Where Prometheus may ask how the pipeline is doing."""
@@ -65,6 +70,7 @@ class ConfigSections(BaseModel):
         default=None, description="where results go, each by its name"
     )
     metrics: dict[str, Any] | None = Field(default=None, description="a Prometheus endpoint; off unless it is named")
+    state: str | None = Field(default=None, min_length=1, description=STATE)
 
 
 SECTIONS = tuple(ConfigSections.model_fields)

@@ -1,0 +1,173 @@
+"""What was delivered for good, stream by stream, in a folder: what a restart goes on from.
+
+A checkpoint is written whole or not at all, and on the disk before it counts. A damaged one, or one that is of no use
+any more, is put aside under another name; the stream begins at the beginning then.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import sync_folder, write_whole
+from pipeline.core.places import Place
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+_LARGEST = 16 << 20
+_AGAIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One stream. `place` is behind the last window that was delivered for good, `events` what its tracker knew there;
+    `wall_ns` is until when it was watched, by the clock on the wall."""
+
+    stream: str
+    generation: str
+    wall_ns: int
+    place: Place | None = None
+    events: Mapping[str, Any] = field(default_factory=dict)
+    version: int = VERSION
+
+
+_JSON: TypeAdapter[Checkpoint] = TypeAdapter(Checkpoint)
+
+
+class Checkpoints:
+    """Those of all streams. `commit` never blocks: a thread of its own writes the newest of each stream.
+
+    One process at a time: `open` takes the folder. Thread-safe.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._root, self._folder = folder, folder / "streams"
+        self._lock_fd: int | None = None
+        self._newest: dict[str, Checkpoint] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._complained = False
+        self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+
+    def open(self) -> None:
+        """Raises `InputError` where the folder cannot be used, or another process uses it."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise InputError(f"cannot be used as a folder for the state: {error.strerror}", str(self._root)) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise InputError(
+                "another thresher that runs now keeps its state there: stop it, or give this one a folder of its own",
+                str(self._root),
+            ) from None
+        self._lock_fd = fd
+        self._thread.start()
+
+    def close(self, end_s: float) -> None:
+        """Write what is left, until `end_s` by the monotonic clock. Safe twice, and without `open`."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(max(0.0, end_s - time.monotonic()))
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def path(self, stream: str) -> Path:
+        return self._folder / f"{quote(stream, safe='')}.json"
+
+    def known(self, stream: str) -> Checkpoint | None:
+        """What was written last; None where there is nothing, or nothing of use."""
+        path = self.path(stream)
+        try:
+            with path.open("rb") as file:
+                known = _JSON.validate_json(file.read(_LARGEST))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            why = error.strerror or "it cannot be read" if isinstance(error, OSError) else "it is damaged"
+            self.put_aside(stream, why)
+            return None
+        if known.version != VERSION or known.stream != stream:
+            self.put_aside(stream, "it is of another version of this program, or of another stream")
+            return None
+        return known
+
+    def put_aside(self, stream: str, why: str) -> None:
+        path = self.path(stream)
+        aside = path.with_name(f"{path.name}.{time.time_ns()}.aside")
+        try:
+            path.replace(aside)
+        except OSError as error:
+            log.warning("%s: its state cannot be put aside: %s", stream, error.strerror)
+            return
+        log.warning("%s: its state is put aside as %s: %s", stream, aside, why)
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        with self._changed:
+            self._newest[checkpoint.stream] = checkpoint
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._newest and not self._closing:
+                    self._changed.wait()
+                due, self._newest = self._newest, {}
+            if not due:
+                return
+            self._write(due)
+
+    def _write(self, due: Mapping[str, Checkpoint]) -> None:
+        try:
+            for checkpoint in due.values():
+                write_whole(self.path(checkpoint.stream), _JSON.dump_json(checkpoint))
+            sync_folder(self._folder)
+            self._complained = False
+        except OSError as error:
+            if not self._complained:
+                log.error("the state cannot be written, and is tried again: %s: %s", self._folder, error.strerror)
+            self._complained = True
+            with self._changed:
+                self._newest = {**due, **self._newest}
+                if self._closing:
+                    self._newest.clear()
+                else:
+                    self._changed.wait(_AGAIN_S)
+
+
+class Barrier:
+    """Put behind what goes to several sinks, so that it is known when all of them are done with what was before it."""
+
+    def __init__(self, sinks: int, then: Callable[[], None]) -> None:
+        self._left, self._then = sinks + 1, then
+        self._lock = threading.Lock()
+
+    def put(self) -> None:
+        """It is in all of them now."""
+        self.passed()
+
+    def passed(self) -> None:
+        """One sink has written all before it, or has refused or dropped it for good."""
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._then()

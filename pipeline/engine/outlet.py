@@ -1,0 +1,74 @@
+"""Where a stream's outcomes leave: to the sinks, with the events and rulings that they bring about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from pipeline.core.contracts import Picture
+from pipeline.core.outages import Outage
+from pipeline.core.records import Event, Outcome
+from pipeline.engine.delivery import SinkRunner
+from pipeline.engine.events import EventTracker
+from pipeline.engine.progress import Progress
+from pipeline.engine.show import Show
+from pipeline.engine.ticket import Ticket
+
+
+class Outlet:
+    """Of one stream. `emit` and `over` are called under its lock. With `can_wait`, the stream is held while a sink is
+    behind; `ending` says whether the program was told to stop."""
+
+    progress: Progress | None = None
+
+    def __init__(
+        self,
+        name: str,
+        sinks: Sequence[SinkRunner],
+        tracker: EventTracker,
+        show: Show | None,
+        *,
+        can_wait: bool,
+        ending: Callable[[], bool],
+    ) -> None:
+        self.name = name
+        self.tracker = tracker
+        self._sinks, self._show = sinks, show
+        self._can_wait, self._ending = can_wait, ending
+
+    def emit(self, ticket: Ticket, outcome: Outcome) -> None:
+        for sink in self._sinks:
+            if "pictures" in sink.takes:
+                lease = ticket.lease
+                sink.put(Picture(outcome, None if lease is None else lease.payload), lease, self._can_wait)
+            elif "outcomes" in sink.takes:
+                sink.put(outcome, None, self._can_wait)
+        if self.progress is None or self.progress.counts(outcome):
+            events = list(self.tracker.see(outcome))
+            if self.progress is not None and any(event.kind == "new" for event in events):
+                self.progress.began()
+            self.tell(events)
+        if self._show is not None:
+            self._show.see(outcome)
+        if self.progress is not None:
+            self.progress.left(ticket.place)
+
+    def over(self) -> None:
+        """Nothing more comes for now: what is open ends with what was seen last. Where it can go on after a restart, it
+        stays open."""
+        if not (self._ending() and self.progress is not None and self.progress.resumable):
+            self.tell(self.tracker.end())
+        if self._show is not None:
+            self._show.ended(self.name)
+        if self.progress is not None:
+            self.progress.over()
+
+    def tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            for sink in self._sinks:
+                if "events" in sink.takes:
+                    sink.put(event, None, self._can_wait)
+
+    def missed(self, outage: Outage) -> None:
+        for sink in self._sinks:
+            if "outages" in sink.takes:
+                sink.put(outage, None, self._can_wait)
