@@ -3,8 +3,8 @@
     python -m tests.durability --kills 200
 
 The run judges a file of messages with a real cascade and resumes after each death. What a receiver has is counted by
-the results' ids: `lost` were judged and never came, `doubled` came twice under different message ids, so that a receiver
-which leaves a known id aside would keep both; `repeats` came again under the same one, as may happen.
+the results' ids: `lost` were judged and never came, `doubled` came twice under different message ids, so that a
+receiver which leaves a known id aside would keep both; `repeats` came again under the same one, as may happen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.durability.receivers import HookReceiver, KafkaReceiver, MqttReceiver, Receiver
+from tests.durability.receivers import Broker, Bus, Hook, Receiver
 
 ROOT = Path(__file__).parents[2]
 _LINES_A_KILL = 700
@@ -64,10 +64,12 @@ def kill_again_and_again(folder: Path, kills: int, seed: int = 0) -> Findings:
     begun = time.monotonic()
     killed = early = 0
     with ExitStack() as stack:
-        hook = stack.enter_context(HookReceiver(folder / "hook.jsonl"))
-        bus = stack.enter_context(KafkaReceiver())
-        broker = stack.enter_context(MqttReceiver(folder / "mqtt.jsonl"))
-        receivers: dict[str, Receiver] = {"webhook": hook, "kafka": bus, "mqtt": broker}
+        hook = stack.enter_context(Hook())
+        receivers: dict[str, Receiver] = {
+            "webhook": hook,
+            "kafka": stack.enter_context(Bus()),
+            "mqtt": stack.enter_context(Broker()),
+        }
         config = _config(folder, kills, receivers)
         while killed < kills:
             before = hook.count()
@@ -121,7 +123,7 @@ def _started(config: Path, folder: Path) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def _until_results(run: subprocess.Popen[bytes], hook: HookReceiver, before: int) -> None:
+def _until_results(run: subprocess.Popen[bytes], hook: Hook, before: int) -> None:
     end = time.monotonic() + _STARTS_S
     while hook.count() == before and run.poll() is None:
         assert time.monotonic() < end, "no result came"
