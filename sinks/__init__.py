@@ -11,6 +11,7 @@ CATALOGUE = Catalogue(
         "doubts": "sinks.doubts:Doubts",
         "jsonl": "sinks.jsonl:Jsonl",
         "memory": "sinks.memory:Memory",
+        "postgres": "sinks.postgres:Postgres",
         "redis": "sinks.redis:Redis",
         "rejects": "sinks.rejects:Rejects",
         "sqlite": "sinks.sqlite:Sqlite",

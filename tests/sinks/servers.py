@@ -155,7 +155,7 @@ class Postgres(Server):
             subprocess.run(
                 [*self._as_other(), *made, "-E", "UTF8", "--no-sync"], cwd=self.folder, check=True, capture_output=True
             )
-        options = f"-D data -p {self.port} -h 127.0.0.1 -k {self.folder}".split()
+        options = f"-D data -p {self.port} -h 127.0.0.1 -k {self.folder} -F".split()  # the disk need not be waited for
         (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
         return [*self._as_other(), str(binaries / "postgres"), *options]
 
