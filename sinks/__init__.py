@@ -11,6 +11,7 @@ CATALOGUE = Catalogue(
         "doubts": "sinks.doubts:Doubts",
         "jsonl": "sinks.jsonl:Jsonl",
         "memory": "sinks.memory:Memory",
+        "mqtt": "sinks.mqtt:Mqtt",
         "postgres": "sinks.postgres:Postgres",
         "redis": "sinks.redis:Redis",
         "rejects": "sinks.rejects:Rejects",
