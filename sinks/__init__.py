@@ -10,6 +10,7 @@ CATALOGUE = Catalogue(
         "console": "sinks.console:Console",
         "doubts": "sinks.doubts:Doubts",
         "jsonl": "sinks.jsonl:Jsonl",
+        "kafka": "sinks.kafka:Kafka",
         "memory": "sinks.memory:Memory",
         "mqtt": "sinks.mqtt:Mqtt",
         "postgres": "sinks.postgres:Postgres",

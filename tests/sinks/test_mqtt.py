@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -150,8 +151,6 @@ class TestMqtt(RemoteSuite):
             "courier = pickle.loads(sys.stdin.buffer.read()).connect('out'); deliver(courier, many(1))\n"
             "print('sent', flush=True); time.sleep(60)"
         )
-        import pickle
-
         with subprocess.Popen(
             [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as child:
@@ -177,6 +176,7 @@ class TestMqtt(RemoteSuite):
         for state in (SourceState.LIVE, SourceState.LIVE, SourceState.SILENT, SourceState.SILENT):
             courier.observe(snapshot(state))
         topic = f"{self.space}/door/state"
+        deliver(courier, many(1))  # acknowledged behind them
         told = [json.loads(one.payload)["state"] for one in self.server.said(self.space) if one.topic == topic]
         assert told == ["live", "silent"]
         assert json.loads(self.server.kept(self.space)[topic]) == {"state": "silent", "detail": "who knows"}
@@ -201,7 +201,7 @@ class TestMqtt(RemoteSuite):
             states.append(kept[f"{self.space}/door/detected/person"])
         assert states == [b"ON", b"ON", b"ON", b"ON", b"OFF"]
         courier.observe(snapshot(SourceState.LIVE))
-        self.server.said(self.space)
+        deliver(courier, many(1))  # acknowledged behind that
         kept = self.server.kept(self.space)
         sensors = {topic: json.loads(text) for topic, text in kept.items() if topic.endswith("/config")}
         assert len(sensors) == 2
@@ -237,6 +237,8 @@ class TestMqtt(RemoteSuite):
         courier.close()
         assert "wr0ngpw" not in str(caught.value)
 
+    # the library leaves the socket of a handshake that failed to the garbage collector
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_tls_is_verified(self, tmp_path: Path) -> None:
         key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
         subprocess.run(
