@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 from pathlib import Path
@@ -28,6 +29,11 @@ def workplace(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CAM_URL", URL)
     monkeypatch.setenv("CAM_PASSWORD", "s3cretpw")
     monkeypatch.setenv("CHAT_CHANNEL", "#somebody")
+    monkeypatch.setenv("WEBHOOK_SECRET", "whsec_" + base64.b64encode(b"s3cretpw" * 4).decode())
+    monkeypatch.setenv("REDIS_URL", "rediss://:s3cretpw@192.0.2.1:6379/0")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://thresher:s3cretpw@192.0.2.1/thresher")
+    for name in ("MQTT_PASSWORD", "KAFKA_PASSWORD"):
+        monkeypatch.setenv(name, "s3cretpw")
     return tmp_path
 
 

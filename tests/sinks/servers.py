@@ -123,7 +123,7 @@ class Mosquitto(Server):
             subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True, capture_output=True)
         (self.folder / "mosquitto.conf").write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\nuser root\n"
-            f"message_size_limit {self.most_bytes}\nmax_queued_messages 0\n"
+            f"max_packet_size {self.most_bytes}\nmax_queued_messages 0\n"
         )
         return ["mosquitto", "-c", "mosquitto.conf"]
 
@@ -155,7 +155,7 @@ class Postgres(Server):
             subprocess.run(
                 [*self._as_other(), *made, "-E", "UTF8", "--no-sync"], cwd=self.folder, check=True, capture_output=True
             )
-        options = f"-D data -p {self.port} -h 127.0.0.1 -k {self.folder}".split()
+        options = f"-D data -p {self.port} -h 127.0.0.1 -k {self.folder} -F".split()  # the disk need not be waited for
         (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
         return [*self._as_other(), str(binaries / "postgres"), *options]
 

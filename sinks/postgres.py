@@ -1,0 +1,62 @@
+"""Results, events and rulings as rows in PostgreSQL (see `postgres_schema`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import Field
+
+from pipeline.core.contracts import Courier, Remote
+from pipeline.core.errors import InputError, MissingPart
+from pipeline.core.secrets import remember, remember_url
+
+_PASSWORD = re.compile(r"(?i)\bpassword\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S+))")
+
+
+class Postgres(Remote):
+    """One row a window, event, ruling, audited window and outage. Whatever comes again changes nothing, another
+    generation's verdict takes the place of the first, an event's row grows until it ends. Letters go in one transaction
+    a batch. Tables and views are made where they are not there."""
+
+    dsn: str = Field(
+        "",
+        repr=False,
+        description="postgresql://user:password@host/database, or key=value words; what is not in it comes from the"
+        " environment, as for psql (PGHOST, PGUSER …). TLS as it says: ?sslmode=verify-full&sslrootcert=…",
+    )
+    schema_name: str = Field(
+        "thresher", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", description="the schema of its tables"
+    )
+
+    def model_post_init(self, _context: object) -> None:
+        self._remember()
+
+    def _remember(self) -> None:
+        remember_url(self.dsn)
+        for quoted, bare in _PASSWORD.findall(self.dsn):
+            remember(quoted or bare)
+
+    def check(self) -> None:
+        psycopg = _library()
+        try:
+            psycopg.conninfo.conninfo_to_dict(self.dsn)
+        except psycopg.Error:
+            # the library's own words would hold a part of it
+            raise InputError("should be like postgresql://user@host/database", "dsn") from None
+
+    def connect(self, name: str) -> Courier:
+        self._remember()  # again: this may be another process
+        self.check()
+        from sinks.postgres_putting import Putter
+
+        return Putter(self)
+
+
+def _library() -> Any:
+    try:
+        import psycopg
+        import psycopg.conninfo
+    except ImportError:
+        raise MissingPart("needs the package psycopg: pip install 'thresher[postgres]'") from None
+    return psycopg
