@@ -11,6 +11,7 @@ CATALOGUE = Catalogue(
         "folder": "sources.folder:Folder",
         "http": "sources.http:Http",
         "irc": "sources.irc:Irc",
+        "kafka": "sources.kafka:Kafka",
         "line": "sources.line:Line",
         "lines": "sources.lines:Lines",
         "memory": "sources.memory:Memory",

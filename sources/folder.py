@@ -6,14 +6,16 @@ import hashlib
 import logging
 import time
 from base64 import b32hexencode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from pydantic import Field, PositiveFloat
 
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.payloads import FrameImage
 from pipeline.core.pictures import MAX_PIXELS, SUFFIXES, BadPicture, read_picture
+from pipeline.core.places import Place
 from pipeline.core.records import Chunk, Gap, Item, Watermark
 from sources.ffmpeg import new_epoch
 from sources.resuming import Resumable
@@ -54,6 +56,9 @@ class Folder(Resumable):
             return sorted(p for p in self.path.iterdir() if is_picture(p) and p.is_file())
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}", str(self.path)) from None
+
+    def resumed(self, places: Mapping[str, Place]) -> Self | None:
+        return None if self.watch else super().resumed(places)  # nobody notes which of those that lie there are done
 
     def open(self, stream: str) -> FolderReader | WatchReader:
         self.check()

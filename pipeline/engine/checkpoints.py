@@ -1,4 +1,4 @@
-"""What was delivered for good, stream by stream, in a folder: what a restart goes on from.
+"""What was delivered for good, stream by stream, in a folder: what a restart goes on from. And what actions go on.
 
 A checkpoint is written whole or not at all, and on the disk before it counts. A damaged one, or one that is of no use
 any more, is put aside under another name; the stream begins at the beginning then.
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,9 +22,11 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.core.errors import InputError
 from pipeline.core.files import sync_folder, write_whole
 from pipeline.core.places import Place
+from pipeline.core.rulings import Ruling
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 VERSION = 1
 _LARGEST = 16 << 20
 _AGAIN_S = 1.0
@@ -44,10 +46,11 @@ class Checkpoint:
 
 
 _JSON: TypeAdapter[Checkpoint] = TypeAdapter(Checkpoint)
+_RULINGS: TypeAdapter[dict[str, Ruling]] = TypeAdapter(dict[str, Ruling])
 
 
 class Checkpoints:
-    """Those of all streams. `commit` never blocks: a thread of its own writes the newest of each stream.
+    """Those of all streams. Committing never blocks: a thread of its own writes the newest of each stream.
 
     One process at a time: `open` takes the folder. Thread-safe.
     """
@@ -55,7 +58,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self._root, self._folder = folder, folder / "streams"
         self._lock_fd: int | None = None
-        self._newest: dict[str, Checkpoint] = {}
+        self._newest: dict[Path, bytes] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._complained = False
@@ -96,33 +99,53 @@ class Checkpoints:
     def known(self, stream: str) -> Checkpoint | None:
         """What was written last; None where there is nothing, or nothing of use."""
         path = self.path(stream)
-        try:
-            with path.open("rb") as file:
-                known = _JSON.validate_json(file.read(_LARGEST))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError) as error:
-            why = error.strerror or "it cannot be read" if isinstance(error, OSError) else "it is damaged"
-            self.put_aside(stream, why)
-            return None
-        if known.version != VERSION or known.stream != stream:
+        known = self._read(path, _JSON)
+        if known is not None and (known.version != VERSION or known.stream != stream):
             self.put_aside(stream, "it is of another version of this program, or of another stream")
             return None
         return known
 
+    @property
+    def _rulings(self) -> Path:
+        return self._root / "rulings.json"
+
+    def rulings(self) -> Mapping[str, Ruling]:
+        """The actions of a policy that an earlier run began, and whose end it told to nobody."""
+        return self._read(self._rulings, _RULINGS) or {}
+
+    def commit_rulings(self, rulings: Mapping[str, Ruling]) -> None:
+        self._commit(self._rulings, _RULINGS.dump_json(dict(rulings)))
+
+    def _read(self, path: Path, kind: TypeAdapter[T]) -> T | None:
+        try:
+            with path.open("rb") as file:
+                return kind.validate_json(file.read(_LARGEST))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            damaged = isinstance(error, ValidationError)
+            self._put_aside(path, "it is damaged" if damaged else error.strerror or "it cannot be read")  # type: ignore
+            return None
+
     def put_aside(self, stream: str, why: str) -> None:
-        path = self.path(stream)
+        self._put_aside(self.path(stream), why)
+
+    @staticmethod
+    def _put_aside(path: Path, why: str) -> None:
         aside = path.with_name(f"{path.name}.{time.time_ns()}.aside")
         try:
             path.replace(aside)
         except OSError as error:
-            log.warning("%s: its state cannot be put aside: %s", stream, error.strerror)
+            log.warning("the state %s cannot be put aside: %s", path, error.strerror)
             return
-        log.warning("%s: its state is put aside as %s: %s", stream, aside, why)
+        log.warning("the state %s is put aside as %s: %s", path, aside, why)
 
     def commit(self, checkpoint: Checkpoint) -> None:
+        self._commit(self.path(checkpoint.stream), _JSON.dump_json(checkpoint))
+
+    def _commit(self, path: Path, data: bytes) -> None:
         with self._changed:
-            self._newest[checkpoint.stream] = checkpoint
+            self._newest[path] = data
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -135,11 +158,12 @@ class Checkpoints:
                 return
             self._write(due)
 
-    def _write(self, due: Mapping[str, Checkpoint]) -> None:
+    def _write(self, due: Mapping[Path, bytes]) -> None:
         try:
-            for checkpoint in due.values():
-                write_whole(self.path(checkpoint.stream), _JSON.dump_json(checkpoint))
-            sync_folder(self._folder)
+            for path, data in due.items():
+                write_whole(path, data)
+            for folder in {path.parent for path in due}:
+                sync_folder(folder)
             self._complained = False
         except OSError as error:
             if not self._complained:

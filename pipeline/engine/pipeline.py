@@ -28,6 +28,7 @@ from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.checkpoints import Checkpoints
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings, EventTracker
+from pipeline.engine.going import GoingActions
 from pipeline.engine.intake import Intake
 from pipeline.engine.leaps import Leaps
 from pipeline.engine.outlet import Outlet
@@ -90,6 +91,9 @@ class Pipeline:
         self._began_s = time.monotonic()
         self._process = psutil.Process()
         self._process.cpu_percent()
+        self._going: GoingActions | None = None
+        if self._checkpoints is not None and policy is not None:
+            self._going = GoingActions(self._checkpoints, self._sinks, self._rule)
         self._show: Show | None = None if policy is None else self._make_show(policy, streams)
         for plan in streams:
             self._add(plan)
@@ -103,7 +107,7 @@ class Pipeline:
             for plan in (reader, *reader.tracks)
             if policy.streams is None or plan.name in policy.streams
         ]
-        return Show(Policy(policy, of_show, self._model_of), self._rule)
+        return Show(Policy(policy, of_show, self._model_of), self._rule if self._going is None else self._going.tell)
 
     def _model_of(self, generation: str, decided_by: str) -> str:
         runner = self._cascades.get(generation)
@@ -228,6 +232,8 @@ class Pipeline:
                 self._checkpoints.open()
             for sink in self._sinks:
                 sink.open()
+            if self._going is not None:
+                self._going.take_up()
             for runner in self._runners:
                 runner.start()
             self._warm()

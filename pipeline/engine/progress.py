@@ -80,7 +80,7 @@ class Progress:
         """Its source was opened: where it goes on. `start` is where it begins, if not at the beginning."""
         place = self.place
         if place is not None and place.epoch == epoch:
-            log.info("%s: goes on behind window %d", self._stream, place.seq)
+            log.warning("%s: goes on behind window %d, where an earlier run was", self._stream, place.seq)
             self._place = place
             return place
         if self._known is not None and self.resumable:
