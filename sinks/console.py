@@ -96,8 +96,8 @@ class _Lines:
     def write(self, items: Sequence[Delivery]) -> None:
         try:
             for event in _events(items):
-                if event.kind == "update":
-                    continue
+                if event.kind == "update" or (event.kind == "new" and getattr(event, "direction", None)):
+                    continue  # a crossing begins and ends at once
                 if isinstance(event, Ruling):
                     print(f"{printable(event.show)}: {ruled(event)}", file=self._file)
                 else:

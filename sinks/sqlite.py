@@ -253,6 +253,10 @@ def _event_row(event: Event) -> Row:
         event.kind != "end",
         event.best.score,
         *_corners(event.best.box),
+        event.zone or None,
+        event.direction,
+        event.track or None,
+        event.held_back,
     )
 
 

@@ -25,7 +25,8 @@ from pipeline.core.snapshot import Snapshot
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.delivery import SinkRunner
-from pipeline.engine.events import EventSettings, EventTracker
+from pipeline.engine.event_settings import EventSettings
+from pipeline.engine.events import EventTracker
 from pipeline.engine.intake import Intake
 from pipeline.engine.leaps import Leaps
 from pipeline.engine.policy import Policy
@@ -209,7 +210,7 @@ class Pipeline:
                 sink.put(Picture(outcome, None if lease is None else lease.payload), lease, can_wait)
             elif "outcomes" in sink.takes:
                 sink.put(outcome, None, can_wait)
-        self._tell(tracker.see(outcome), can_wait)
+        self._tell(tracker.see(outcome, ticket.size), can_wait)
         if self._show is not None:
             self._show.see(outcome)
 

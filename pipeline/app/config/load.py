@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
+from pipeline.app.config.events import check_places
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.policy import check_streams
@@ -17,7 +18,7 @@ from pipeline.app.config.settings import SECTIONS, MetricsSettings
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Sink, Source
 from pipeline.core.errors import InputError
-from pipeline.engine.events import EventSettings
+from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.policy_settings import PolicySettings
 
 
@@ -58,10 +59,17 @@ class _Loader:
             tracks,
             cascades.read,
             self._sinks(),
-            self._mistakes.model(EventSettings, data.get("events"), ("events",)),
+            self._events(data.get("events"), sources),
             None if metrics is None else self._mistakes.model(MetricsSettings, metrics, ("metrics",)),
             None if policy is None else self._policy(policy, sources),
         )
+
+    def _events(self, section: object, sources: Mapping[str, Source]) -> EventSettings | None:
+        events = self._mistakes.model(EventSettings, section, ("events",))
+        named = [name for name, one in self._section("sources").items() if one is not None]
+        if events is not None and all(name in sources for name in named):
+            check_places(events, {name: source.medium for name, source in sources.items()}, self._mistakes)
+        return events
 
     def _policy(self, section: object, sources: Mapping[str, Source]) -> PolicySettings | None:
         policy = self._mistakes.model(PolicySettings, section, ("policy",))
