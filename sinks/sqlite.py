@@ -14,7 +14,6 @@ from pydantic import Field
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
-from pipeline.core.outages import Outage
 from pipeline.core.records import (
     Audit,
     Box,
@@ -114,7 +113,7 @@ class _Writer:
                 rulings.append(_ruling_row(item))
             elif isinstance(item, Audit):
                 audits.append(_audit_row(item))
-            elif not isinstance(item, Outage):
+            elif isinstance(item, (Outcome, Picture)):
                 outcome = item.outcome if isinstance(item, Picture) else item
                 results.append(_result_row(outcome))
                 if isinstance(outcome, Result):

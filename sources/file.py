@@ -18,6 +18,7 @@ from pydantic import Field
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.records import Item, Watermark
+from pipeline.core.tapes import Tape
 from sources.clock import Clock, ns, start_ns
 from sources.decoding import Decoder
 from sources.ffmpeg import first_sound, open_video, plain
@@ -107,6 +108,7 @@ class FileReader:
         if plan.sound is not None:
             self.sound = SoundDecoder(plan.sound, f"{stream}.sound", self.epoch, self._clock)
         self._attach()
+        self.tape = Tape(*self._tracks)
 
     def _attach(self) -> None:
         try:
@@ -146,6 +148,7 @@ class FileReader:
                 return
             self._let_go()
             self._attach()
+            self.tape.again()
 
     def _round(self, pace: Pace | None, begin_ns: int) -> Iterator[list[Item]]:
         """From the beginning of the file to its end."""
@@ -162,7 +165,9 @@ class FileReader:
                     for _ in pace.until(begin_ns + sent_ns - first_ns):
                         yield [Watermark(self._stream, decoder.last_pts_ns)]
                 takes = decoder if sound is None or packet.stream.index == self._video.index else sound
-                yield takes.feed(packet, time.monotonic_ns(), time.time_ns())  # type: ignore[arg-type]  # by its stream
+                mono_ns = time.monotonic_ns()
+                self.tape.add(packet, mono_ns)
+                yield takes.feed(packet, mono_ns, time.time_ns())  # type: ignore[arg-type]  # by its stream
         except FFmpegError as error:
             log.warning("%s: broken off at frame %d: %s", self._place, decoder.received, plain(error))
         yield decoder.flush()
@@ -188,4 +193,5 @@ class FileReader:
             container.close()
 
     def close(self) -> None:
+        self.tape.end()
         self._let_go()

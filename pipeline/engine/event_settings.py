@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -22,6 +21,8 @@ def area(polygon: Points) -> float:
 
 
 def _has_room(polygon: Points) -> Points:
+    if len(polygon) < 3:
+        raise ValueError("it needs three corners at least")
     if area(polygon) <= 0:
         raise ValueError("its corners lie on one line, so that there is no room in it")
     return polygon
@@ -47,7 +48,7 @@ class _Place(Settings):
 class Zone(_Place):
     """A part of the picture. Where a stream has zones, its events are of what stands in them."""
 
-    polygon: Annotated[Points, Field(min_length=3, max_length=256), AfterValidator(_has_room)] = Field(
+    polygon: Annotated[Points, AfterValidator(_has_room)] = Field(
         description="its corners, [x, y] in fractions of the picture from the top left"
     )
     min_dwell_s: NonNegativeFloat = Field(
@@ -73,15 +74,15 @@ class EventSettings(Settings):
     start_after: PositiveInt = Field(default=2, description="windows with the label before an event opens")
     end_after_s: NonNegativeFloat = Field(default=2.0, description="seconds without the label after which it ends")
     update_every_s: PositiveFloat = Field(default=5.0, description="an open event is reported again this often")
-    open_at: Mapping[str, Fraction] = Field(
+    open_at: dict[str, Fraction] = Field(
         default={},
         description="by label, the score from which on an event opens; once open, whatever is reported keeps it open",
     )
     track: bool = Field(
         default=False, description="follow each object from picture to picture: each is an event of its own"
     )
-    zones: Mapping[Name, Zone] = Field(default={}, description="parts of pictures, by name")
-    lines: Mapping[Name, Line] = Field(default={}, description="lines that are crossed, by name; they need `track`")
+    zones: dict[Name, Zone] = Field(default={}, description="parts of pictures, by name")
+    lines: dict[Name, Line] = Field(default={}, description="lines that are crossed, by name; they need `track`")
     anchor: Literal["bottom", "center"] = Field(
         default="bottom",
         description="the point of a box that is in a zone or crosses a line: the middle of its lower edge, where a"

@@ -22,6 +22,7 @@ from pipeline.core.records import Audit, Event, Outcome, SourceState
 from pipeline.core.rulings import Ruling
 from pipeline.core.settings import StreamSettings
 from pipeline.core.snapshot import Snapshot
+from pipeline.core.tapes import Recording
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.delivery import SinkRunner
@@ -87,6 +88,7 @@ class Pipeline:
             raise InputError("two streams have the same name", "sources")
         self._sinks = [SinkRunner(name, sink, self.snapshot) for name, sink in sinks.items()]
         self._picture_sinks = [sink for sink in self._sinks if "pictures" in sink.takes]
+        self._tape_sinks = [sink for sink in self._sinks if "tapes" in sink.takes]
         self._events = events or EventSettings()
         self._cascades: dict[str, CascadeRunner] = {}
         self._audits: list[AuditRunner] = []
@@ -133,7 +135,9 @@ class Pipeline:
 
             audits = [line.stream.audit for line in lines]
             reads = Isolated.around(source, max(0 if audit is None else audit.auditor.reserve for audit in audits))
-        self._runners.append(SourceRunner(reads, lines, self._ready))
+        can_wait = _can_wait(source)
+        record = (lambda one: self._hand_tape(one, can_wait)) if self._tape_sinks else None
+        self._runners.append(SourceRunner(reads, lines, self._ready, record))
 
     def _line(self, plan: StreamPlan, settings: StreamSettings, medium: Medium, leaps: Leaps | None) -> Line:
         """One stream, from where it comes in to where its outcomes leave."""
@@ -213,6 +217,10 @@ class Pipeline:
         self._tell(tracker.see(outcome, ticket.size), can_wait)
         if self._show is not None:
             self._show.see(outcome)
+
+    def _hand_tape(self, recording: Recording, can_wait: bool) -> None:
+        for sink in self._tape_sinks:
+            sink.put(recording, None, can_wait)
 
     def _rule(self, ruling: Ruling) -> None:
         for sink in self._sinks:

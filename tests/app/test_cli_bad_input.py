@@ -44,7 +44,8 @@ def config(folder: Path, text: str) -> Path:
         ),
         ("sources:\n  a: {kind: file, path: CLIP}\nsinks:\n  d: {kind: rejects, path: c.yaml}", "sinks.d", "no folder"),
         (
-            "sources:\n  a: {kind: file, path: CLIP}\nevents:\n  zones:\n    g: {stream: b, polygon: [[0,0],[1,0],[1,1]]}",
+            "sources:\n  a: {kind: file, path: CLIP}\nevents:\n  zones:"
+            "\n    g: {stream: b, polygon: [[0, 0], [1, 0], [1, 1]]}",
             "c.yaml:5: events.zones.g.stream",
             'there is no stream "b"',
         ),

@@ -236,7 +236,7 @@ def test_what_is_wrong_with_places_is_said() -> None:
     wrong: list[tuple[dict[str, object], str]] = [
         ({"lines": {"door": DOOR}}, "track: true"),
         ({"track": True, "lines": {"door": DOOR}, "zones": {"door": GATE}}, '"door" is the name of a zone and of a'),
-        ({"zones": {"gate": {"polygon": [[0, 0], [1, 1]]}}}, "at least 3"),
+        ({"zones": {"gate": {"polygon": [[0, 0], [1, 1]]}}}, "three corners"),
         ({"zones": {"gate": {"polygon": [[0, 0], [0.5, 0.5], [1, 1]]}}}, "no room in it"),
         ({"zones": {"gate": {"polygon": [[0, 0], [640, 0], [640, 480]]}}}, "less than or equal to 1"),
         ({"track": True, "lines": {"door": {"points": [[0, 0], [0, 0]]}}}, "the same point"),

@@ -52,13 +52,15 @@ class _Loader:
         if data.get("cascade") is not None:
             cascades.choose(None, ("cascade",))  # looked at even where every source names its own
         metrics, policy = data.get("metrics"), data.get("policy")
+        sinks = self._sinks()
+        self._check_tapes(sources, sinks)
         return Plan(
             sources,
             gates,
             {name: cascade for name, cascade in chosen.items() if cascade is not None},
             tracks,
             cascades.read,
-            self._sinks(),
+            sinks,
             self._events(data.get("events"), sources),
             None if metrics is None else self._mistakes.model(MetricsSettings, metrics, ("metrics",)),
             None if policy is None else self._policy(policy, sources),
@@ -154,6 +156,17 @@ class _Loader:
                 if other != name:
                     self._mistakes.add(f'sink "{other}" writes to this path already', ("sinks", name, "path"))
         return sinks
+
+    def _check_tapes(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
+        """Packets stay in the process that reads them."""
+        recorder = next((name for name, sink in sinks.items() if "tapes" in sink.takes), None)
+        for name, source in sources.items():
+            if recorder is not None and source.isolation == "process":
+                self._mistakes.add(
+                    f'the sink "{recorder}" cuts clips from its packets, which a process of its own keeps to itself:'
+                    " take away `isolation`, or the sink",
+                    ("sources", name, "isolation"),
+                )
 
     def _checked(self, plan: Source | Sink, key: Key) -> None:
         if not self._mistakes.is_resolved(key):
