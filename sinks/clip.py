@@ -13,8 +13,8 @@ from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.core.records import Event, Outcome, event_document
 from pipeline.core.snapshot import Snapshot
-from pipeline.core.tapes import MiB, Recording, Tape
-from sinks.clip_cut import Cut, cannot, suffix
+from pipeline.core.tapes import FORMS, MiB, Recording, Tape
+from sinks.clip_cut import Cut, cannot
 from sinks.clip_folder import ClipFolder
 from sinks.paths import check_folder, expanded
 
@@ -140,7 +140,7 @@ class _Writer:
         elif stream.shift_ns is None:
             stream.waiting.append(event)
         elif not self._folder.has(event):
-            path = self._folder.path(event, suffix(stream.tape))
+            path = self._folder.path(event, FORMS[stream.tape.form])
             plan = self._plan
             margins = (int(plan.before_s * 1e9), int(plan.after_s * 1e9), int(plan.longest_s * 1e9))
             self._cuts[event.id] = Cut(event, stream.tape, stream.shift_ns, path, margins)

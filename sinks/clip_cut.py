@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +18,8 @@ from pipeline.core.files import UNFINISHED
 from pipeline.core.records import Event
 from pipeline.core.tapes import Piece, Tape
 
-_IN_MP4: Final = frozenset({"h264", "hevc", "av1", "mpeg4", "aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"})
 _PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE})
 _SECOND = 1_000_000_000
-
-
-def suffix(tape: Tape) -> str:
-    """MP4 plays everywhere; what it cannot hold (G.711, MJPEG) goes into Matroska."""
-    return "mp4" if set(tape.codecs) <= _IN_MP4 else "mkv"
 
 
 def cannot(error: Exception, path: Path) -> SinkBusy | SinkRefused:
@@ -50,6 +45,7 @@ class Cut:
         self._wanted_ns = max(0, event.start_ns - before_ns)
         self._limit_ns = self._wanted_ns + longest_ns
         self.next: int | None = None  # the packet that comes next
+        self._file: BufferedWriter | None = None
         self._container: OutputContainer | None = None
         self._streams: dict[int, Any] = {}
         self.packets = self.bytes = 0
@@ -101,8 +97,8 @@ class Cut:
 
     def _begin(self, piece: Piece) -> OutputContainer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        form = "mp4" if self.path.suffix == ".mp4" else "matroska"
-        self._container = container = av.open(str(self.unfinished), "w", format=form)
+        self._file = self.unfinished.open("wb")  # our own: PyAV leaves its file open where closing fails
+        self._container = container = av.open(self._file, "w", format=self.tape.form)
         self._streams = {
             track: container.add_stream_from_template(template, opaque=True)
             for track, template in self.tape.templates.items()
@@ -113,13 +109,14 @@ class Cut:
 
     def finish(self) -> bool:
         """Close the film and put it on the disk, still under its other name; whether there is anything in it."""
-        if self._container is None:
+        if self._container is None or self._file is None:
             return False
         try:
-            container, self._container = self._container, None
-            container.close()
-            with self.unfinished.open("rb") as file:
-                os.fsync(file.fileno())
+            self._container.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._container = self._file = None
         except (FFmpegError, OSError) as error:
             self.abandon()
             raise cannot(error, self.path) from error
@@ -127,10 +124,11 @@ class Cut:
 
     def abandon(self) -> None:
         """Nothing is left of it but the wish."""
-        container, self._container = self._container, None
-        if container is not None:
-            with suppress(FFmpegError, OSError):
-                container.close()
+        for part in (self._container, self._file):
+            if part is not None:
+                with suppress(FFmpegError, OSError, ValueError):
+                    part.close()
+        self._container = self._file = None
         with suppress(OSError):
             self.unfinished.unlink()
         self.next, self.packets, self.bytes = None, 0, 0

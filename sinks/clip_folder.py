@@ -18,7 +18,7 @@ from pipeline.core.records import Event
 log = logging.getLogger(__name__)
 
 _UNFIT = re.compile(r"[^A-Za-z0-9.@-]+")
-_OURS = re.compile(r"\d{8}T\d{6}Z_[A-Za-z0-9.@-]+_[0-9a-f]{16}\.(mp4|mkv)")
+_OURS = re.compile(r"\d{8}T\d{6}Z_[A-Za-z0-9.@-]+_[0-9a-f]{16}\.(mp4|mov|mkv)")
 _DAY_S: Final = 86400.0
 SIDECAR = ".json"
 SENT = ".sent"
@@ -36,6 +36,7 @@ class ClipFolder:
         root.mkdir(parents=True, exist_ok=True)
         self._sweep()
         self._known = {path.stem.rpartition("_")[2]: path for path in self.clips()}
+        self.make_room()
 
     def _sweep(self) -> None:
         """What was being written when the program died is no film; what lacks its film tells of nothing."""

@@ -23,6 +23,8 @@ from av.video.stream import VideoStream
 MiB = 1 << 20
 _AT_FIRST = 16 * MiB  # until somebody says how much
 _SECOND = 1_000_000_000
+FORMS = {"mp4": "mp4", "mov": "mov", "matroska": "mkv"}
+"""Containers for cuts, by what plays widest, and how their files end. MP4 lacks G.711, QuickTime VP8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Tape:
         self._lock = threading.Lock()
         self._pieces: deque[Piece] = deque()
         self._next = 0
-        self._most = _AT_FIRST
+        self._most, self._recorders = _AT_FIRST, 0
         self._holds: dict[object, int] = {}
         self._running = True
         self._end_ns = self._lift_ns = 0
@@ -65,16 +67,24 @@ class Tape:
         self.dropped = 0
         """Packets that went for want of room, though somebody may have needed them."""
         self.over = False
-        # a container that nobody writes keeps what is known of each track: the reader's own may be closed any moment
-        self._keeper = av.open(io.BytesIO(), "w", format="matroska")
         self._video = tracks[0].index
+        self.form = ""
+        """The name of the container format that a cut goes into: the first that holds all tracks."""
         self.templates: dict[int, Any] = {}
-        for track in tracks:
-            try:
-                self.templates[track.index] = self._keeper.add_stream_from_template(track, opaque=True)
-            except (FFmpegError, ValueError):
-                if track.index == self._video:
-                    self._running = False
+        if not any(self._fits(form, tracks) for form in FORMS) and not any(
+            self._fits(form, tracks[:1]) for form in FORMS
+        ):
+            self._running = False
+
+    def _fits(self, form: str, tracks: Sequence[VideoStream | AudioStream]) -> bool:
+        # a container that nobody writes keeps what is known of each track: the reader's own may be closed any moment
+        keeper = av.open(io.BytesIO(), "w", format=form)
+        try:
+            templates = {track.index: keeper.add_stream_from_template(track, opaque=True) for track in tracks}
+        except (FFmpegError, ValueError):
+            return False
+        self.form, self.templates, self._keeper = form, templates, keeper
+        return True
 
     @property
     def running(self) -> bool:
@@ -122,8 +132,10 @@ class Tape:
     # Who records.
 
     def record(self, most_bytes: int) -> None:
+        """Hold so much, or more where somebody else wants more."""
         with self._lock:
-            self._most = max(self._most, most_bytes)
+            self._most = max(self._most, most_bytes) if self._recorders else most_bytes
+            self._recorders += 1
 
     def stop(self) -> None:
         """Nobody records: hold nothing."""

@@ -69,6 +69,11 @@ def config(folder: Path, text: str) -> Path:
             "c.yaml:4: events.open_at.persn",
             'Did you mean "person"?',
         ),
+        (
+            "sources:\n  a: {kind: file, path: CLIP, isolation: process}\nsinks:\n  e: {kind: clip}",
+            "c.yaml:2: sources.a.isolation",
+            'the sink "e" cuts clips',
+        ),
         ("sources:\n  a: {kind: file}", "c.yaml:2: sources.a.path", "is needed"),
         ("sources:\n  a: CLIP", "c.yaml:2: sources.a", "mapping"),
         ("sources:\n  'a b': {kind: file, path: CLIP}", "c.yaml:2: sources.a b", "letters"),

@@ -44,7 +44,7 @@ def make_film(path: Path, seconds: float, bright: Sequence[tuple[float, float]],
 
 def clips(folder: Path) -> Clips:
     """Every clip in it with what is said of it, the oldest first."""
-    films = sorted((p for p in folder.glob("*/*.m*") if p.suffix in {".mp4", ".mkv"}), key=lambda p: p.name)
+    films = sorted((p for p in folder.glob("*/*.m*") if p.suffix in {".mp4", ".mov", ".mkv"}), key=lambda p: p.name)
     return {path: json.loads(Path(f"{path}.json").read_text()) for path in films}
 
 
