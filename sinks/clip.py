@@ -16,6 +16,7 @@ from pipeline.core.snapshot import Snapshot
 from pipeline.core.tapes import FORMS, MiB, Recording, Tape
 from sinks.clip_cut import Cut, cannot
 from sinks.clip_folder import ClipFolder
+from sinks.clip_upload import S3, Uploader
 from sinks.paths import check_folder, expanded
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,12 @@ class Clip(Sink):
     keep_gb: PositiveFloat | None = Field(default=None, description="delete the oldest clips beyond this much")
     keep_days: PositiveFloat | None = Field(default=None, description="delete clips that are older")
 
+    s3: S3 | None = Field(default=None, description="put a copy into an S3-compatible store as well")
+
     def check(self) -> None:
         check_folder(expanded(self.path))
+        if self.s3 is not None:
+            self.s3.need_client()
 
     def open(self) -> Writer:
         return _Writer(self)
@@ -74,6 +79,7 @@ class _Writer:
             self._folder = ClipFolder(root, plan.keep_gb, plan.keep_days)
         except OSError as error:
             raise InputError(f"cannot be used: {error.strerror}", str(root)) from error
+        self._uploader = None if plan.s3 is None else Uploader(plan.s3, self._folder)
         self._streams: dict[str, _Stream] = {}
         self._cuts: dict[str, Cut] = {}  # by event
         self._without: set[str] = set()  # streams that have no tape, and were said to have none
@@ -164,6 +170,8 @@ class _Writer:
                 return
             if cut.finish():
                 self._folder.keep(cut.unfinished, cut.path, self._document(cut))
+                if self._uploader is not None:
+                    self._uploader.wake()
         except OSError as error:
             cut.abandon()
             problem = cannot(error, cut.path)
@@ -198,3 +206,6 @@ class _Writer:
         if dropped or self._refused:
             log.warning("%d packets found no room in memory_mb, %d clips failed", dropped, self._refused)
         self._streams.clear()
+        if self._uploader is not None:
+            self._uploader.close()
+            self._uploader = None

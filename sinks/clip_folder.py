@@ -22,6 +22,7 @@ _OURS = re.compile(r"\d{8}T\d{6}Z_[A-Za-z0-9.@-]+_[0-9a-f]{16}\.(mp4|mov|mkv)")
 _DAY_S: Final = 86400.0
 SIDECAR = ".json"
 SENT = ".sent"
+"""How the mark of a clip that has a copy elsewhere ends."""
 
 
 class ClipFolder:
@@ -42,7 +43,7 @@ class ClipFolder:
         """What was being written when the program died is no film; what lacks its film tells of nothing."""
         for path in self.root.glob(f"*/.*{UNFINISHED}"):
             path.unlink(missing_ok=True)
-        for path in self.root.glob(f"*/*{SIDECAR}"):
+        for path in (*self.root.glob(f"*/*{SIDECAR}"), *self.root.glob(f"*/*{SENT}")):
             film = path.with_suffix("")
             if _OURS.fullmatch(film.name) and not film.exists():
                 path.unlink(missing_ok=True)
