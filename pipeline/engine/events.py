@@ -9,9 +9,11 @@ Sounds, which have a time of their own, are told one by one (`utterances`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+from pydantic import TypeAdapter
 
 from pipeline.core.records import Detection, Event, Outcome, Result, Window
 from pipeline.engine.event_limit import EventLimit
@@ -187,31 +189,29 @@ class EventTracker:
             "stream": self._stream,
             "epoch": self._epoch,
             "size": self._size,
-            "open": [[*key, asdict(entry)] for key, entry in self._open.items()],
+            "open": _OPEN.dump_python(list(self._open.items()), mode="json"),
             "steps": self._steps.state(),
             "tracks": {label: tracks.state() for label, tracks in self._tracks.items()},
             "limit": self._limit.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on where a tracker with these settings stopped."""
-        self._stream, self._epoch = state["stream"], state["epoch"]
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where a tracker with these settings stopped. Raises `ValueError` where it is no state of one."""
+        try:
+            opened = dict(_OPEN.validate_python(state["open"]))
+            self._steps.restore(state["steps"])
+            for label, tracks in state["tracks"].items() if self._settings.track else ():
+                self._tracks[label] = Tracks(label, self._settings.open_at.get(label, 0.0))
+                self._tracks[label].restore(tracks, self._steps.count)
+            self._limit.restore(state["limit"])
+            self._size = tuple(state["size"]) if state["size"] else None
+            self._stream, self._epoch, self._open = state["stream"], state["epoch"], opened
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no state of events: {type(error).__name__} {error}") from error
         self._places = Places(self._settings, self._stream)
-        self._size = tuple(state["size"]) if state["size"] else None
-        self._open = {_Key(*key): _open_again(entry) for *key, entry in state["open"]}
-        self._steps.restore(state["steps"])
-        for label, tracks in state["tracks"].items() if self._settings.track else ():
-            self._tracks[label] = Tracks(label, self._settings.open_at.get(label, 0.0))
-            self._tracks[label].restore(tracks, self._steps.count)
-        self._limit.restore(state["limit"])
 
 
-def _open_again(entry: dict[str, Any]) -> _Open:
-    best: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in entry["best"].items()
-    }
-    first, last = Window(**entry["first"]), Window(**entry["last"])
-    return _Open(**{**entry, "first": first, "last": last, "best": Detection(**best)})
+_OPEN = TypeAdapter(list[tuple[_Key, _Open]])
 
 
 def _name(window: Window, key: _Key, n: int) -> str:

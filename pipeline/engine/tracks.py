@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipeline.core.errors import MissingPart
 from pipeline.core.records import Box, Detection, Window
@@ -133,20 +134,16 @@ class Tracks:
             self._next += 1
         return numbers
 
-    def state(self) -> list[dict[str, Any]]:
-        return [asdict(track) for track in self._known.values()]
+    def state(self) -> Any:
+        """As plain JSON data."""
+        return _TRACKS.dump_python(list(self._known.values()), mode="json")
 
-    def restore(self, state: Sequence[dict[str, Any]], step: float) -> None:
-        """Tracks go on from their last boxes, under their old names; how fast they were is learnt anew."""
-        known = [
-            Track(
-                one["id"],
-                tuple(one["box"]),
-                one["seen_ns"],
-                one["windows"],
-                {name: tuple(point) for name, point in one["stood"].items()},
-            )
-            for one in state
-        ]
+    def restore(self, state: Any, step: float) -> None:
+        """Tracks go on from their last boxes, under their old names; how fast they were is learnt anew. Raises
+        `ValueError`."""
+        known = _TRACKS.validate_python(state)
         numbers = self._update([track.box for track in known], [1.0] * len(known), step)
         self._known = {number: track for number, track in zip(numbers, known, strict=True) if number is not None}
+
+
+_TRACKS = TypeAdapter(list[Track])

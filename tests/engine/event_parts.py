@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.events import EventTracker
 
 Documented: TypeAlias = dict[str, Any]
+Film: TypeAlias = Sequence[Sequence[Detection] | None]
 
 SIZE = (100, 100)
 STEP_NS = 100_000_000
@@ -34,14 +36,21 @@ def verdict(at: Window, *found: Detection) -> Result:
     return Result(at, at.end_ns, "cheap", "g@1", found, bool(found))
 
 
-def told(settings: EventSettings, film: Iterable[Sequence[Detection] | None], **where: str) -> list[Event]:
-    """What is told of a film of 10 pictures a second; None: one that was not judged."""
-    tracker = EventTracker(settings)
-    events: list[Event] = []
+def told(settings: EventSettings, film: Film, cut: int | None = None) -> list[Event]:
+    """What is told of a film of 10 pictures a second; None: one that was not judged. At the picture with the number
+    `cut`, the program is started anew, and goes on from what was written down."""
+    return list(telling(EventTracker(settings), film, cut))
+
+
+def telling(tracker: EventTracker, film: Film, cut: int | None = None) -> Iterator[Event]:
     for seq, found in enumerate(film):
-        at = window(seq, **where)  # type: ignore[arg-type]
-        events += tracker.see(Failed(at, at.end_ns, "lost") if found is None else verdict(at, *found), SIZE)
-    return [*events, *tracker.end()]
+        if seq == cut:
+            state = json.loads(json.dumps(tracker.state()))
+            tracker = EventTracker(tracker._settings)
+            tracker.restore(state)
+        at = window(seq)
+        yield from tracker.see(Failed(at, at.end_ns, "lost") if found is None else verdict(at, *found), SIZE)
+    yield from tracker.end()
 
 
 def check_lives(events: Sequence[Event]) -> None:

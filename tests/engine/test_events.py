@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ from pipeline.core.records import Detection, Event
 from pipeline.engine.event_settings import EventSettings, Line, Zone
 from pipeline.engine.events import EventTracker
 from pipeline.engine.places import crosses, inside
-from tests.engine.event_parts import SIZE, check_lives, person, standing, told, verdict, window
+from tests.engine.event_parts import SIZE, check_lives, person, standing, telling, told, verdict, window
 
 GATE = Zone(polygon=((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
 DOOR = Line(points=((0.5, 1.0), (0.5, 0.0)))  # upwards in the middle: `in` is to the right
@@ -70,11 +69,7 @@ def test_the_ledger_of_the_rate_limit_holds(plan: EventSettings, film: list[Sequ
     """What would have been told without a limit = told + said to be held back + still to be said."""
     free = plan.model_copy(update={"most_per_minute": None})
     limited = EventTracker(plan)
-    events: list[Event] = []
-    for seq, found in enumerate(film):
-        if found is not None:
-            events += limited.see(verdict(window(seq), *found), SIZE)
-    events += limited.end()
+    events = list(telling(limited, film))
     all_of_it = [e for e in told(free, film) if e.kind == "new"]
     new = [e for e in events if e.kind == "new"]
     left = limited.state()["limit"]["held"]
@@ -93,16 +88,7 @@ def test_a_restart_doubles_nothing_and_loses_nothing(
 ) -> None:
     """Without tracking, a tracker that is stopped and restored goes on as if nothing had been."""
     plan = untracked(plan)
-    tracker = EventTracker(plan)
-    events: list[Event] = []
-    for seq, found in enumerate(film):
-        if seq == cut:
-            state = json.loads(json.dumps(tracker.state()))
-            tracker = EventTracker(plan)
-            tracker.restore(state)
-        if found is not None:
-            events += tracker.see(verdict(window(seq), *found), SIZE)
-    assert [*events, *tracker.end()] == told(plan, film)
+    assert told(plan, film, cut) == told(plan, film)
 
 
 def test_an_event_opens_high_and_stays_open_low() -> None:
@@ -198,15 +184,13 @@ def test_tracks_go_on_under_their_names_after_a_restart() -> None:
     film = [[person(standing(30 + 2 * n, 60)), person(standing(80 - n, 30), 0.8)] for n in range(25)]
     whole = told(plan, film)
     for cut in range(1, 25):
-        tracker = EventTracker(plan)
-        events: list[Event] = []
-        for seq, found in enumerate(film):
-            if seq == cut:
-                state = json.loads(json.dumps(tracker.state()))
-                tracker = EventTracker(plan)
-                tracker.restore(state)
-            events += tracker.see(verdict(window(seq), *found), SIZE)
-        assert [*events, *tracker.end()] == whole
+        assert told(plan, film, cut) == whole
+
+
+@pytest.mark.parametrize("state", [{}, {"open": 3}, {"open": [], "steps": {}, "tracks": {}, "limit": {}}])
+def test_what_is_no_state_is_refused(state: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"no state of events|validation error"):
+        EventTracker(EventSettings()).restore(state)
 
 
 def test_held_back_events_are_told_once_there_is_room_or_counted() -> None:
