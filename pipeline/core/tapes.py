@@ -21,7 +21,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 MiB = 1 << 20
-_AT_FIRST = 16 * MiB  # until somebody says how much
+_AT_FIRST = 4 * MiB  # until somebody says how much
 _SECOND = 1_000_000_000
 FORMS = {"mp4": "mp4", "mov": "mov", "matroska": "mkv"}
 """Containers for cuts, by what plays widest, and how their files end. MP4 lacks G.711, QuickTime VP8."""

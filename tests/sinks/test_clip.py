@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -15,12 +16,15 @@ import pytest
 
 from pipeline.core.contracts import Sink
 from pipeline.core.errors import InputError
+from pipeline.core.records import Result, Window
+from pipeline.core.tapes import Recording
 from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sinks.clip import Clip
 from sources.file import File
 from sources.hearing import SoundTrack
 from tests.contracts.sink_suite import EVERY_KIND, event
+from tests.core.test_tapes import recorded
 from tests.engine.parts import generation
 from tests.sinks.clip_parts import clips, levels, make_film, packets
 
@@ -243,3 +247,26 @@ class TestContract:
         (tmp_path / "clips").write_text("")
         with pytest.raises(InputError, match="no folder"):
             Clip(path=str(tmp_path / "clips")).check()
+
+
+def test_sound_and_pictures_at_the_same_time_share_the_packets(film: Path, tmp_path: Path) -> None:
+    tape = recorded(film)
+    held = tape.bytes
+    writer = Clip(path=str(tmp_path), before_s=1, after_s=0.5).open()
+    writer.write([Recording(("door", "door.sound"), "E", tape)])
+    heard = dataclasses.replace(event("new", 0), id="b", stream="door.sound", start_ns=3_000_000_000)
+    seen = dataclasses.replace(event("new", 0), id="a", start_ns=2_000_000_000)
+    told = [dataclasses.replace(one, end_ns=3_500_000_000) for one in (seen, heard)]
+    at = Window("door", "E", 60, 2_400_000_000, 2_440_000_000, 1060, 0)
+    writer.write([Result(at, 0, "cheap", "g@1"), *told])
+    assert tape.bytes <= held and len(list(tmp_path.glob("*/.*"))) == 2
+    at = Window("door", "E", 190, 7_600_000_000, 7_640_000_000, 1190, 0)
+    writer.write([Result(at, 0, "cheap", "g@1"), *(dataclasses.replace(one, kind="end") for one in told)])
+    made = clips(tmp_path)
+    assert {path.parent.name: round(said["start_ns"] / 1e9) for path, said in made.items()} == {
+        "door": 1,
+        "door.sound": 2,
+    }
+    assert all(said["whole"] and levels(path) for path, said in made.items())
+    writer.close()
+    assert tape.bytes == 0
