@@ -7,6 +7,7 @@ CATALOGUE = Catalogue(
     "sink",
     "thresher.sinks",
     {
+        "clip": "sinks.clip:Clip",
         "console": "sinks.console:Console",
         "doubts": "sinks.doubts:Doubts",
         "jsonl": "sinks.jsonl:Jsonl",

@@ -97,7 +97,7 @@ class _Lines:
     def write(self, items: Sequence[Delivery]) -> None:
         try:
             for event in _events(items):
-                if isinstance(event, Outage) or event.kind != "update":
+                if not _passing(event):
                     print(": ".join(told(event)), file=self._file)
             self._file.flush()
         except (OSError, ValueError) as error:  # nobody reads it any more, or it was closed
@@ -117,6 +117,13 @@ class _Lines:
     def close(self) -> None:
         """The last word: how it stood in the end."""
         self._say()
+
+
+def _passing(what: Happening) -> bool:
+    """Whether a line about it says nothing that another one does not: a crossing begins and ends at once."""
+    if isinstance(what, Outage):
+        return False
+    return what.kind == "update" or (isinstance(what, Event) and what.kind == "new" and what.direction is not None)
 
 
 def _events(items: Sequence[Delivery]) -> list[Happening]:

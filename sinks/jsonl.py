@@ -20,6 +20,7 @@ from pipeline.core.files import sync_folder
 from pipeline.core.outages import Outage, outage_document
 from pipeline.core.records import Audit, Event, Result, audit_document, event_document, outcome_document
 from pipeline.core.rulings import Ruling, ruling_document
+from pipeline.core.tapes import Recording
 from sinks.paths import check_file, expanded, make_parents, same_file
 
 STDOUT = "-"
@@ -70,9 +71,8 @@ class Jsonl(Sink):
         if isinstance(item, Outage):
             return _encode(outage_document(item)) + "\n"
         outcome = item.outcome if isinstance(item, Picture) else item
-        if self.outcomes == "none" or (
-            self.outcomes == "flagged" and not (isinstance(outcome, Result) and outcome.flagged)
-        ):
+        flagged = isinstance(outcome, Result) and outcome.flagged
+        if isinstance(outcome, Recording) or self.outcomes == "none" or (self.outcomes == "flagged" and not flagged):
             return None
         return _encode(outcome_document(outcome)) + "\n"
 

@@ -117,7 +117,7 @@ class _Writer:
                 audits.append(_audit_row(item))
             elif isinstance(item, Outage):
                 outages.append(tuple(outage_document(item).values()))
-            else:
+            elif isinstance(item, (Outcome, Picture)):
                 outcome = item.outcome if isinstance(item, Picture) else item
                 results.append(_result_row(outcome))
                 if isinstance(outcome, Result):
@@ -250,6 +250,10 @@ def _event_row(event: Event) -> Row:
         event.kind != "end",
         event.best.score,
         *_corners(event.best.box),
+        event.zone or None,
+        event.direction,
+        event.track or None,
+        event.held_back,
     )
 
 

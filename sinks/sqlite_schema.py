@@ -54,7 +54,11 @@ CREATE TABLE IF NOT EXISTS events (                 -- one row an event, kept up
     windows    INTEGER NOT NULL,
     open       INTEGER NOT NULL,
     best_score REAL NOT NULL,
-    x1 REAL, y1 REAL, x2 REAL, y2 REAL    -- where the best one was
+    x1 REAL, y1 REAL, x2 REAL, y2 REAL,   -- where the best one was
+    zone       TEXT,                  -- the zone it happened in, or the line that was crossed
+    direction  TEXT,                  -- which way a line was crossed: in or out
+    track      TEXT,                  -- the same in all events of one object
+    held_back  INTEGER NOT NULL DEFAULT 0 -- events of this label before it that the rate limit left untold
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_stream ON events (stream, start_time);
 CREATE INDEX IF NOT EXISTS events_by_time ON events (start_time);
@@ -142,7 +146,12 @@ ALTER TABLE detections ADD COLUMN end_ns INTEGER;
 ALTER TABLE detections ADD COLUMN first_char INTEGER;
 ALTER TABLE detections ADD COLUMN last_char INTEGER;
 """,
-    4: "",  # outages are a table of their own
+    4: """
+ALTER TABLE events ADD COLUMN zone TEXT;
+ALTER TABLE events ADD COLUMN direction TEXT;
+ALTER TABLE events ADD COLUMN track TEXT;
+ALTER TABLE events ADD COLUMN held_back INTEGER NOT NULL DEFAULT 0;
+""",
 }
 """By the version they start from: what makes tables of the next one of it. What only adds tables and views needs no
 step here: the schema is run behind these once more."""
@@ -168,7 +177,8 @@ _RESULT = (
     "carried_from, file, verdict, action, rule"
 )
 _EVENT = (
-    "id, stream, label, start_time, end_time, start_s, end_s, seconds, count, windows, open, best_score, x1, y1, x2, y2"
+    "id, stream, label, start_time, end_time, start_s, end_s, seconds, count, windows, open, best_score, x1, y1, x2, "
+    "y2, zone, direction, track, held_back"
 )
 
 

@@ -27,12 +27,16 @@ def clock(wall_ns: int) -> str:
 
 def sentence(event: Event) -> str:
     """`person, 12:00:04 to 12:00:31 (up to 4 at once)`; by the film's own time, `0:04 to 0:31`, where a film was read
-    faster or slower than it plays."""
+    faster or slower than it plays. `person in gate`, `person crossed door (in) at 12:00:04` where there are places."""
     label, (start, end) = printable(event.label), _span(event)
-    at_once = f" (up to {event.count} at once)" if event.count > 1 else ""
+    more = f" (up to {event.count} at once)" if event.count > 1 else ""
+    more += f" ({event.held_back} more before it held back)" if event.held_back else ""
+    if event.direction:
+        return f"{label} crossed {printable(event.zone)} ({event.direction}) at {start}{more}"
+    what = f"{label} in {printable(event.zone)}" if event.zone else label
     if event.kind != "end":
-        return f"{label} since {start}{at_once}"
-    return f"{label} at {start}{at_once}" if start == end else f"{label}, {start} to {end}{at_once}"
+        return f"{what} since {start}{more}"
+    return f"{what} at {start}{more}" if start == end else f"{what}, {start} to {end}{more}"
 
 
 def ruled(ruling: Ruling) -> str:

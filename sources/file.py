@@ -18,6 +18,7 @@ from pydantic import Field
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.records import Item, Watermark
+from pipeline.core.tapes import Tape
 from sources.clock import Clock, ns, start_ns
 from sources.decoding import Decoder
 from sources.ffmpeg import first_sound, open_video, plain
@@ -110,6 +111,7 @@ class FileReader:
         self._passed = PassedOver(stream, plan._behind.get(""))
         self._heard = PassedOver(f"{stream}.sound", plan._behind.get("sound"))
         self._attach()
+        self.tape = Tape(*self._tracks)
 
     def _attach(self) -> None:
         try:
@@ -149,6 +151,7 @@ class FileReader:
                 return
             self._let_go()
             self._attach()
+            self.tape.again()
 
     def _round(self, pace: Pace | None, begin_ns: int) -> Iterator[Iterable[Item]]:
         """From the beginning of the file to its end."""
@@ -166,7 +169,9 @@ class FileReader:
                         yield [Watermark(self._stream, decoder.last_pts_ns)]
                 seen = sound is None or packet.stream.index == self._video.index
                 takes, passed = (decoder, self._passed) if seen else (sound, self._heard)
-                yield passed(takes.feed(packet, time.monotonic_ns(), time.time_ns()))  # type: ignore
+                mono_ns = time.monotonic_ns()
+                self.tape.add(packet, mono_ns)
+                yield passed(takes.feed(packet, mono_ns, time.time_ns()))  # type: ignore
         except FFmpegError as error:
             log.warning("%s: broken off at frame %d: %s", self._place, decoder.received, plain(error))
         yield self._passed(decoder.flush())
@@ -192,4 +197,5 @@ class FileReader:
             container.close()
 
     def close(self) -> None:
+        self.tape.end()
         self._let_go()

@@ -19,6 +19,7 @@ from pipeline.core.errors import SourceLost
 from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.records import Item, Watermark
 from pipeline.core.secrets import redact
+from pipeline.core.tapes import Tape
 from sources.clock import Clock
 from sources.decoding import Decoder
 from sources.ffmpeg import new_epoch, plain
@@ -46,6 +47,7 @@ class _Pump(threading.Thread):
         super().__init__(name=f"pump-{name}", daemon=True)
         self._container = container
         self._tracks: list[VideoStream | AudioStream] = [video] if sound is None else [video, sound]
+        self.tape = Tape(*self._tracks)
         self._video = video.index
         self._held_back = held_back(container, video)
         self._stopped = False
@@ -60,7 +62,9 @@ class _Pump(threading.Thread):
                     break  # PyAV's mark of the end: on a live stream, a disconnect
                 now = time.monotonic_ns(), time.time_ns()
                 pictures = packet.stream.index == self._video
-                if not self._put((packet, *(before if before and pictures and self._held_back else now), now[0])):
+                stamp = before if before and pictures and self._held_back else now
+                self.tape.add(packet, stamp[0])
+                if not self._put((packet, *stamp, now[0])):
                     break
                 before = now if pictures else before
         except FFmpegError as error:
@@ -68,6 +72,7 @@ class _Pump(threading.Thread):
         except Exception as error:  # noqa: BLE001 it must not end in silence, nor in a trace with a URL in it
             end = SourceLost(f"{type(error).__name__}: {redact(error)}")
         finally:
+            self.tape.end()
             self._put(end)
             with suppress(FFmpegError):
                 self._container.close()
@@ -140,6 +145,7 @@ class LiveReader:
         self._closed = False
         self._video = video.index
         self._pump = _Pump(container, video, sound, stream)
+        self.tape = self._pump.tape
         self._pump.start()
 
     def __iter__(self) -> Iterator[Item]:

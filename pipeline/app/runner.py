@@ -132,7 +132,8 @@ def _failures(final: Snapshot, plan: Plan) -> Iterator[str]:
         if one.failed:
             yield f"{one.stream}: {one.failed} windows could not be judged"
     for sink in final.sinks:
-        keeps = "outcomes" in plan.sinks[sink.sink].takes  # a table or a film may skip what comes too fast
+        takes = plan.sinks[sink.sink].takes
+        keeps = "outcomes" in takes and "tapes" not in takes  # a table or a film may skip what comes too fast
         lost = sink.refused + sink.waiting + (sink.dropped if keeps else 0)
         if lost:
             yield f"sinks.{sink.sink}: {lost} items were not written: {sink.detail or 'refused, for the reason above'}"

@@ -16,6 +16,7 @@ from detectors.manifest import Model
 from detectors.rules.regions import Regions
 from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
+from pipeline.app.config.events import check_event_labels
 from pipeline.app.config.load import load
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
@@ -47,8 +48,11 @@ def prepare(document: Document, mistakes: Mistakes | None = None) -> tuple[Plan,
             )
     generations = _Builder(mistakes).generations(plan)
     plan = _fitted(plan, generations, mistakes)
+    reported = _reported(plan, generations)
     if plan.policy is not None:
-        check_labels(plan.policy, _reported(plan, generations), mistakes)
+        check_labels(plan.policy, reported, mistakes)
+    if plan.events is not None and reported.keys() == plan.watches.keys():
+        check_event_labels(plan.events, reported, mistakes)
     mistakes.raise_if_any()
     return plan, generations
 

@@ -19,6 +19,7 @@ from pipeline.core.records import Array, Audit, Detection, Event, Findings, Item
 from pipeline.core.rulings import Ruling
 from pipeline.core.settings import Settings, StreamSettings
 from pipeline.core.snapshot import AuditReport, Snapshot
+from pipeline.core.tapes import Recording, Tape
 
 
 class Reader(Protocol):
@@ -43,6 +44,14 @@ class Tracked(Protocol):
 
     tracks: Collection[str]
     """What it found, by the names of `Source.tracks`."""
+
+
+@runtime_checkable
+class Taped(Protocol):
+    """A reader that keeps the packets it reads for a while: evidence can be cut from them."""
+
+    tape: Tape
+    """Running from the start; the engine stops it where nobody records."""
 
 
 class Source(StreamSettings, ABC):
@@ -291,7 +300,7 @@ class Picture:
         return self.payload if isinstance(self.payload, Image) else None
 
 
-Delivery: TypeAlias = Outcome | Event | Picture | Audit | Ruling | Outage
+Delivery: TypeAlias = Outcome | Event | Picture | Audit | Ruling | Outage | Recording
 
 
 class Sink(Settings, ABC):
@@ -299,7 +308,8 @@ class Sink(Settings, ABC):
 
     takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events"})
     """Any of `outcomes`, `events`, `pictures` (an outcome with its picture, instead of the bare outcome), `audits`
-    (to those that take pictures, too, an audit comes as a picture with its `audit`), `rulings`, `outages`."""
+    (to those that take pictures, too, an audit comes as a picture with its `audit`), `rulings`, `outages`, `tapes` (a
+    `Recording` at the beginning of each connection)."""
     backlog: ClassVar[int] = 4096
     """How many items may wait for this sink."""
 

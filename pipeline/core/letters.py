@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from pipeline.core.outages import Outage, outage_document
 from pipeline.core.records import Audit, Event, Outcome, Result, audit_document, event_document, outcome_document
 from pipeline.core.rulings import Ruling, ruling_document
+from pipeline.core.tapes import Recording
 
 if TYPE_CHECKING:
     from pipeline.core.contracts import Delivery
@@ -53,6 +54,8 @@ def letter_of(item: Delivery) -> Letter:
         return _letter(f"{window.id}:audit:{item.generation}", "audit", window.id, window.stream, audit_document(item))
     if isinstance(item, Outage):
         return _letter(item.id, "outage", item.id, item.stream, outage_document(item))
+    if isinstance(item, Recording):
+        raise TypeError("packets are not sent as letters")
     outcome = item if isinstance(item, Outcome) else item.outcome
     window = outcome.window
     by = outcome.generation if isinstance(outcome, Result) else outcome.kind

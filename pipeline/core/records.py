@@ -247,11 +247,10 @@ class Failed(Outcome):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What people act on. `new`, any number of `update`, `end`, under one stable id.
-
-    `start_ns`/`end_ns` are media time, `start_wall_ns`/`end_wall_ns` the same on the clock on the wall. `count` is
-    the most of them seen at once.
-    """
+    """What people act on. `new`, any number of `update`, `end`, under one stable id. `start_ns`/`end_ns` are media
+    time, `start_wall_ns`/`end_wall_ns` the same on the wall's clock. `count` is the most of them seen at once, `zone`
+    where it was or the line it crossed, `track` the same in all events of one object. `held_back` counts the label's
+    events before it that a rate limit left untold."""
 
     id: str
     kind: Literal["new", "update", "end"]
@@ -264,6 +263,10 @@ class Event:
     windows: int
     count: int
     best: Detection
+    zone: str = ""
+    direction: Literal["in", "out"] | None = None
+    track: str = ""
+    held_back: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +385,7 @@ def detection_document(detection: Detection) -> dict[str, Any]:
 
 
 def event_document(event: Event) -> dict[str, Any]:
-    return {
+    document = {
         "event": event.id,
         "type": event.kind,
         "stream": event.stream,
@@ -395,3 +398,5 @@ def event_document(event: Event) -> dict[str, Any]:
         "count": event.count,
         "best": detection_document(event.best),
     }
+    places = ("zone", "direction", "track", "held_back")
+    return document | {name: value for name in places if (value := getattr(event, name))}

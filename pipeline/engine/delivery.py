@@ -26,6 +26,7 @@ from pipeline.core.records import Audit, Event
 from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import SinkSnapshot, Snapshot
+from pipeline.core.tapes import Recording
 from pipeline.engine.checkpoints import Barrier
 from pipeline.engine.dispatch import Dispatch
 from pipeline.engine.ticket import Lease
@@ -47,7 +48,10 @@ class _Item:
     @property
     def lasts(self) -> bool:
         """Of these there are few, and each one counts."""
-        return isinstance(self.delivery, (Event, Audit, Ruling)) or getattr(self.delivery, "audit", None) is not None
+        return (
+            isinstance(self.delivery, (Event, Audit, Ruling, Recording))
+            or getattr(self.delivery, "audit", None) is not None
+        )
 
     @property
     def ends(self) -> tuple[str, str] | None:

@@ -157,7 +157,10 @@ class Intake:
         keeps = toss is not None or (self._keeps if carried is None else self._holders > 1)
         holders = self._holders + (toss is not None)
         lease = Lease(payload, holders) if keeps else None
-        ticket = self._stream.admit(window, lease, sample, outcome=carried, toss=toss, answer=chunk.answer, place=place)
+        size = (payload.width, payload.height) if isinstance(payload, Image) else None
+        ticket = self._stream.admit(
+            window, lease, sample, outcome=carried, toss=toss, answer=chunk.answer, place=place, size=size
+        )
         if not keeps:
             payload.release()
         if view is not None and ticket.outcome is None:

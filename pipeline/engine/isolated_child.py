@@ -22,7 +22,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import NoReturn, TypeAlias
 
-from pipeline.core.contracts import Reader, Source
+from pipeline.core.contracts import Reader, Source, Taped
 from pipeline.core.errors import FrameGone, InputError, SourceLost, ThresherError
 from pipeline.core.payloads import Image
 from pipeline.core.records import Chunk
@@ -78,6 +78,8 @@ class _Child:
         try:
             reader = source.open(stream)
             try:
+                if isinstance(reader, Taped):
+                    reader.tape.stop()  # nobody could cut anything from it: packets stay in this process
                 self.send("open", reader.epoch)
                 self._pass_on(reader)
             finally:

@@ -43,7 +43,7 @@ class Outlet:
             elif "outcomes" in sink.takes:
                 sink.put(outcome, None, self._can_wait)
         if self.progress is None or self.progress.counts(outcome):
-            events = list(self.tracker.see(outcome))
+            events = list(self.tracker.see(outcome, ticket.size))
             if self.progress is not None and any(event.kind == "new" for event in events):
                 self.progress.began()
             self.tell(events)

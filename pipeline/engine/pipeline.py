@@ -22,12 +22,14 @@ from pipeline.core.records import Audit, Outcome, SourceState
 from pipeline.core.rulings import Ruling
 from pipeline.core.settings import StreamSettings
 from pipeline.core.snapshot import Snapshot
+from pipeline.core.tapes import Recording
 from pipeline.engine.attendance import Attendance
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.cascade import CascadeRunner
 from pipeline.engine.checkpoints import Checkpoints
 from pipeline.engine.delivery import SinkRunner
-from pipeline.engine.events import EventSettings, EventTracker
+from pipeline.engine.event_settings import EventSettings
+from pipeline.engine.events import EventTracker
 from pipeline.engine.going import GoingActions
 from pipeline.engine.intake import Intake
 from pipeline.engine.leaps import Leaps
@@ -78,6 +80,7 @@ class Pipeline:
         self._sinks = [SinkRunner(name, sink, self.snapshot) for name, sink in sinks.items()]
         self._picture_sinks = [sink for sink in self._sinks if "pictures" in sink.takes]
         self._checkpoints = None if state is None else Checkpoints(state)
+        self._tape_sinks = [sink for sink in self._sinks if "tapes" in sink.takes]
         self._events = events or EventSettings()
         self._cascades: dict[str, CascadeRunner] = {}
         self._audits: list[AuditRunner] = []
@@ -127,7 +130,9 @@ class Pipeline:
 
             audits = [line.stream.audit for line in lines]
             reads = Isolated.around(source, max(0 if audit is None else audit.auditor.reserve for audit in audits))
-        self._runners.append(SourceRunner(reads, lines, self._ready))
+        waits = can_wait(source)
+        record = (lambda one: self._hand_tape(one, waits)) if self._tape_sinks else None
+        self._runners.append(SourceRunner(reads, lines, self._ready, record))
 
     def _line(self, plan: StreamPlan, settings: StreamSettings, medium: Medium, leaps: Leaps | None) -> Line:
         """One stream, from where it comes in to where its outcomes leave."""
@@ -208,6 +213,10 @@ class Pipeline:
                 lease.hold()
                 item = Picture(outcome, lease.payload, audit)
             sink.put(item, lease if isinstance(item, Picture) else None, can_wait)
+
+    def _hand_tape(self, recording: Recording, can_wait: bool) -> None:
+        for sink in self._tape_sinks:
+            sink.put(recording, None, can_wait)
 
     def _rule(self, ruling: Ruling) -> None:
         for sink in self._sinks:

@@ -132,12 +132,13 @@ class Stream:
         toss: float | None = None,
         answer: Callable[[Outcome], None] | None = None,
         place: Place | None = None,
+        size: tuple[int, int] | None = None,
     ) -> Ticket:
         """A received frame becomes a window: one that is to be judged, or one that has its `outcome` already.
 
-        `lease` holds its picture for stages and sinks to come; `sample` is what a gate will want to know it by; with a
-        `toss`, the lease has a holder for the audit. The ticket may come back settled: there was no room at all, or it
-        is too late already.
+        `lease` holds its picture for stages and sinks to come; `sample` is what a gate will want to know it by, `size`
+        that of its picture; with a `toss`, the lease has a holder for the audit. The ticket may come back settled:
+        there was no room at all, or it is too late already.
         """
         ticket = Ticket(self, window)
         ticket.lease = lease
@@ -145,6 +146,7 @@ class Stream:
         ticket.toss = toss
         ticket.answer = answer
         ticket.place = place
+        ticket.size = size
         ticket.linger_ns = self._linger_ns if self._windows else 0  # the very first verdict is waited for
         if self.budget_ns is not None:
             ticket.deadline_ns = window.mono_ns + self.budget_ns

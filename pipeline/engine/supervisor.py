@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipeline.core.backoff import backoff
-from pipeline.core.contracts import Reader, Source, Tracked
+from pipeline.core.contracts import Reader, Source, Taped, Tracked
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.places import Placed
 from pipeline.core.records import Chunk, Gap, Item, SourceState
 from pipeline.core.secrets import redact
+from pipeline.core.tapes import Recording
 from pipeline.engine.attendance import Attendance
 from pipeline.engine.intake import Intake
 from pipeline.engine.progress import Progress
@@ -46,7 +47,14 @@ class Line:
 class SourceRunner:
     """Runs one source into its lines: its own, and those of its further tracks."""
 
-    def __init__(self, source: Source, lines: Sequence[Line], ready: threading.Event) -> None:
+    def __init__(
+        self,
+        source: Source,
+        lines: Sequence[Line],
+        ready: threading.Event,
+        record: Callable[[Recording], None] | None = None,
+    ) -> None:
+        """`record` is given the tape of each connection, where somebody wants it."""
         self.source = source
         self.stream = lines[0].stream
         self.problem: InputError | None = None
@@ -54,6 +62,7 @@ class SourceRunner:
         self._lines = lines
         self._by_name = {line.stream.name: line for line in lines}
         self._absent: set[str] = set()
+        self._record = record
         self._ready = ready  # set once windows can be judged: connecting need not wait for that
         self._stop = threading.Event()
         self._attempt: _Attempt | None = None
@@ -179,6 +188,7 @@ class SourceRunner:
         reader = self._open()
         try:
             self._find_tracks(attempt, reader)
+            self._offer_tape(reader)
             for line in self._lines:
                 line.stream.connects += line.stream.name not in self._absent
                 line.intake.connected()
@@ -224,6 +234,14 @@ class SourceRunner:
                 line.stream.state, line.stream.detail = SourceState.ENDED, "there is no such track in it"
                 line.absent()
                 self._absent.add(line.stream.name)
+
+    def _offer_tape(self, reader: Reader) -> None:
+        if not isinstance(reader, Taped):
+            return
+        if self._record is None:
+            reader.tape.stop()
+        else:
+            self._record(Recording(tuple(line.stream.name for line in self._lines), reader.epoch, reader.tape))
 
     def _take(self, attempt: _Attempt, item: Item) -> bool:
         """Pass `item` on, unless the attempt was abandoned or is to stop. Only one attempt is ever in here."""

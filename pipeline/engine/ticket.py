@@ -57,6 +57,7 @@ class Ticket:
         "regions",
         "running",
         "sample",
+        "size",
         "stream",
         "then",
         "toss",
@@ -69,6 +70,7 @@ class Ticket:
         self.window = window
         self.lease: Lease | None = None
         self.sample: Array | None = None
+        self.size: tuple[int, int] | None = None  # of its picture, in pixels
         self.deadline_ns: int | None = None
         self.linger_ns = 0
         self.alone = True  # nothing that was there before is in it

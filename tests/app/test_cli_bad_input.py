@@ -43,6 +43,37 @@ def config(folder: Path, text: str) -> Path:
             "needed",
         ),
         ("sources:\n  a: {kind: file, path: CLIP}\nsinks:\n  d: {kind: rejects, path: c.yaml}", "sinks.d", "no folder"),
+        (
+            "sources:\n  a: {kind: file, path: CLIP}\nevents:\n  zones:"
+            "\n    g: {stream: b, polygon: [[0, 0], [1, 0], [1, 1]]}",
+            "c.yaml:5: events.zones.g.stream",
+            'there is no stream "b"',
+        ),
+        (
+            "sources:\n  a: {kind: file, path: CLIP}\nevents:\n  zones:\n    g: {polygon: [[0, 0], [640, 0], [1, 1]]}",
+            "c.yaml:5: events.zones.g.polygon.1.0",
+            "less than or equal to 1",
+        ),
+        (
+            "sources:\n  a: {kind: file, path: CLIP}\nevents:\n  zones:\n    g: {poligon: []}",
+            "c.yaml:5: events.zones.g.poligon",
+            '"polygon"',
+        ),
+        (
+            "sources:\n  a: {kind: file, path: CLIP}\nevents:\n  lines: {d: {points: [[0, 0], [1, 1]]}}",
+            "events",
+            "set `track: true`",
+        ),
+        (
+            "sources:\n  a: {kind: file, path: CLIP}\ncascade: people\nevents: {open_at: {persn: 0.8}}",
+            "c.yaml:4: events.open_at.persn",
+            'Did you mean "person"?',
+        ),
+        (
+            "sources:\n  a: {kind: file, path: CLIP, isolation: process}\nsinks:\n  e: {kind: clip}",
+            "c.yaml:2: sources.a.isolation",
+            'the sink "e" cuts clips',
+        ),
         ("sources:\n  a: {kind: file}", "c.yaml:2: sources.a.path", "is needed"),
         ("sources:\n  a: CLIP", "c.yaml:2: sources.a", "mapping"),
         ("sources:\n  'a b': {kind: file, path: CLIP}", "c.yaml:2: sources.a b", "letters"),

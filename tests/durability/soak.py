@@ -3,8 +3,8 @@
     python -m tests.durability.soak --minutes 30
 
 A camera on RTSP, films, and a chat that is followed go to SQLite, JSON Lines and a webhook. In turns the receiver is
-killed, is frozen, the camera's server is killed, is frozen, the log is rotated, the run itself is stopped; the films have
-faults of their own. Memory counts after a warm-up of a fifth of the time, at most five minutes.
+killed or frozen, the server of the camera is killed or frozen, the log is rotated, the run is stopped; one film has
+faults of its own. Memory counts after a warm-up of a fifth of the time, at most five minutes.
 """
 
 from __future__ import annotations

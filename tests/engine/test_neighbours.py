@@ -16,7 +16,7 @@ from pipeline.core.errors import SinkBusy
 from pipeline.core.records import Failed, Region, Result, Shed, SourceState
 from pipeline.core.rulings import Ruling
 from pipeline.engine.delivery import SinkRunner
-from pipeline.engine.events import EventSettings
+from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sinks.memory import Memory as MemorySink
 from sources.memory import LiveMemory, Lost, Memory, Missing, Pause

@@ -15,7 +15,7 @@ from parts import Brightness, Levels, generation, grey
 from pipeline.core.contracts import Generation
 from pipeline.core.records import Failed, Region, Result, Shed, SourceState
 from pipeline.core.snapshot import Snapshot, StreamSnapshot
-from pipeline.engine.events import EventSettings
+from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sinks.memory import Collector
 from sinks.memory import Memory as MemorySink

@@ -8,7 +8,8 @@ word           ███          one event, told while it goes on, ended once
 from __future__ import annotations
 
 from pipeline.core.records import Detection, Event, Result, Window
-from pipeline.engine.events import EventSettings, EventTracker
+from pipeline.engine.event_settings import EventSettings
+from pipeline.engine.events import EventTracker
 
 MS = 1_000_000
 

@@ -301,6 +301,12 @@ CREATE TABLE detections (
     score REAL NOT NULL, x1 REAL, y1 REAL, x2 REAL, y2 REAL, PRIMARY KEY (result_id, n)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO detections VALUES ('old/e/1', 0, 'old', 0.9, NULL, NULL, NULL, NULL);
+CREATE TABLE events (
+    id TEXT PRIMARY KEY, stream TEXT NOT NULL, label TEXT NOT NULL, start_time TEXT NOT NULL, end_time TEXT NOT NULL,
+    start_s REAL NOT NULL, end_s REAL NOT NULL, seconds REAL NOT NULL, count INTEGER NOT NULL,
+    windows INTEGER NOT NULL, open INTEGER NOT NULL, best_score REAL NOT NULL, x1 REAL, y1 REAL, x2 REAL, y2 REAL
+) STRICT;
+INSERT INTO events VALUES ('old/e/old/0', 'old', 'old', '2025', '2025', 0, 1, 1, 1, 2, 0, 0.9, 1, 2, 3, 4);
 PRAGMA application_id = 0x54485253; PRAGMA user_version = 1;
 """
 
@@ -321,6 +327,19 @@ def test_a_database_of_an_older_version_gets_verdicts(path: Path) -> None:
     assert query(path, "PRAGMA user_version") == [(5,)]
     assert query(path, "SELECT label, start_ns FROM detections ORDER BY label") == [("old", None), ("person", None)]
     assert {share for *_, share in query(path, "SELECT * FROM verdict_share")} == {1 / 3}
+    assert query(path, "SELECT id, zone, direction, track, held_back FROM events") == [
+        ("old/e/old/0", None, None, None, 0)
+    ]
+
+
+def test_an_event_says_where_it_was(path: Path) -> None:
+    crossing = replace(event("end", 7), zone="door", direction="in", track="door/01K0EPOCH/person/3.1", held_back=2)
+    writer = Sqlite(path=str(path)).open()
+    writer.write([event("new"), crossing])
+    writer.close()
+    assert query(path, "SELECT zone, direction, track, held_back FROM events") == [
+        ("door", "in", "door/01K0EPOCH/person/3.1", 2)
+    ]
 
 
 def test_an_outage_is_a_row(path: Path) -> None:

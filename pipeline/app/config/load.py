@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
+from pipeline.app.config.events import check_places
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.policy import check_streams
@@ -17,7 +18,7 @@ from pipeline.app.config.settings import SECTIONS, MetricsSettings
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Sink, Source
 from pipeline.core.errors import InputError
-from pipeline.engine.events import EventSettings
+from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.policy_settings import PolicySettings
 
 
@@ -51,14 +52,16 @@ class _Loader:
         if data.get("cascade") is not None:
             cascades.choose(None, ("cascade",))  # looked at even where every source names its own
         metrics, policy = data.get("metrics"), data.get("policy")
+        sinks = self._sinks()
+        self._check_tapes(sources, sinks)
         return Plan(
             sources,
             gates,
             {name: cascade for name, cascade in chosen.items() if cascade is not None},
             tracks,
             cascades.read,
-            self._sinks(),
-            self._mistakes.model(EventSettings, data.get("events"), ("events",)),
+            sinks,
+            self._events(data.get("events"), sources),
             None if metrics is None else self._mistakes.model(MetricsSettings, metrics, ("metrics",)),
             None if policy is None else self._policy(policy, sources),
             self._state(),
@@ -75,6 +78,13 @@ class _Loader:
         if path.exists() and not path.is_dir():
             self._mistakes.add(f"{folder} is no folder", ("state",))
         return path
+
+    def _events(self, section: object, sources: Mapping[str, Source]) -> EventSettings | None:
+        events = self._mistakes.model(EventSettings, section, ("events",))
+        named = [name for name, one in self._section("sources").items() if one is not None]
+        if events is not None and all(name in sources for name in named):
+            check_places(events, {name: source.medium for name, source in sources.items()}, self._mistakes)
+        return events
 
     def _policy(self, section: object, sources: Mapping[str, Source]) -> PolicySettings | None:
         policy = self._mistakes.model(PolicySettings, section, ("policy",))
@@ -159,6 +169,17 @@ class _Loader:
                 if other != name:
                     self._mistakes.add(f'sink "{other}" writes to this path already', ("sinks", name, "path"))
         return sinks
+
+    def _check_tapes(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
+        """Packets stay in the process that reads them."""
+        recorder = next((name for name, sink in sinks.items() if "tapes" in sink.takes), None)
+        for name, source in sources.items():
+            if recorder is not None and source.isolation == "process":
+                self._mistakes.add(
+                    f'the sink "{recorder}" cuts clips from its packets, which a process of its own keeps to itself:'
+                    " take away `isolation`, or the sink",
+                    ("sources", name, "isolation"),
+                )
 
     def _checked(self, plan: Source | Sink, key: Key) -> None:
         if not self._mistakes.is_resolved(key):

@@ -15,7 +15,7 @@ from pipeline.app.config.document import Key
 from pipeline.app.config.settings import MetricsSettings
 from pipeline.core.contracts import GatePlan, Rule, Sink, Source
 from pipeline.core.settings import StreamSettings
-from pipeline.engine.events import EventSettings
+from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.policy_settings import PolicySettings
 
 

@@ -23,7 +23,7 @@ def json_schema() -> Schema:
     from detectors import GATES, RULES
     from detectors.calibration.live import AuditSettings
     from detectors.choice import ModelChoice
-    from pipeline.engine.events import EventSettings
+    from pipeline.engine.event_settings import EventSettings
     from pipeline.engine.policy_settings import PolicySettings
     from sinks import CATALOGUE as SINKS
     from sources import CATALOGUE as SOURCES
