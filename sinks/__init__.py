@@ -9,6 +9,7 @@ CATALOGUE = Catalogue(
     {
         "console": "sinks.console:Console",
         "doubts": "sinks.doubts:Doubts",
+        "faulty": "sinks.faulty:Faulty",
         "jsonl": "sinks.jsonl:Jsonl",
         "memory": "sinks.memory:Memory",
         "rejects": "sinks.rejects:Rejects",

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.app.config.cascades import DEFAULTS
 from pipeline.app.config.document import Document, read
+from pipeline.app.config.load import AROUND
 from pipeline.app.config.targets import STDIN, add_targets, default_sinks, filter_sinks, is_config
 from pipeline.core.errors import InputError
 
@@ -59,6 +60,8 @@ def _default_cascade(sections: Any) -> str:
     from sources import CATALOGUE
 
     for section in sections.values() if isinstance(sections, dict) else ():
+        while isinstance(section, dict) and isinstance(section.get(AROUND), dict):
+            section = section[AROUND]  # noqa: PLW2901  # what is read in the end
         if isinstance(section, dict) and section.get("kind") in CATALOGUE.table:
             return DEFAULTS[CATALOGUE.load(section["kind"]).medium]
     return DEFAULTS["picture"]

@@ -91,11 +91,12 @@ class IsolatedReader:
 
     def __iter__(self) -> Iterator[Item]:
         link, stream = self._link, self._stream
-        last_sign, last_pts_ns = time.monotonic(), 0
+        quiet_s, last_pts_ns = 0.0, 0
         while not link.closed:
             message = link.message(_TICK_S)
             if message is None:
-                if time.monotonic() - last_sign > self._hang_s:
+                quiet_s += _TICK_S  # no clock: a program that was stopped would blame its child for it
+                if quiet_s > self._hang_s:
                     link.kill("its process hangs")
                     break
                 yield Watermark(stream, last_pts_ns)
@@ -112,7 +113,7 @@ class IsolatedReader:
                 yield body
             else:
                 return
-            last_sign = time.monotonic()
+            quiet_s = 0.0
         if link.broken:
             raise SourceLost(link.broken)
 

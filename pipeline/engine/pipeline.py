@@ -38,6 +38,7 @@ from pipeline.engine.ticket import Lease, Ticket
 
 log = logging.getLogger(__name__)
 
+_WATCH_S = 1.0
 WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
 LIVE_LINGER_NS = 1_000_000
 WAITING_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 1024}
@@ -273,12 +274,16 @@ class Pipeline:
                 warmed.result()
 
     def _keep_watch(self) -> None:
-        while not self._stopping.wait(1.0):
-            now = time.monotonic_ns()
+        looked_s = time.monotonic()
+        while not self._stopping.wait(_WATCH_S):
+            now_s = time.monotonic()
+            paused_s = now_s - looked_s - _WATCH_S  # the process was stopped, or the machine slept: nobody hung
+            looked_s = now_s
+            paused_s = paused_s if paused_s > _WATCH_S else 0.0
             for runner in self._runners:
-                runner.watch(now)
+                runner.watch(int(now_s * 1e9), int(paused_s * 1e9))
             for cascade in self._cascades.values():
-                cascade.watch(now / 1e9)
+                cascade.watch(now_s, paused_s)
 
     def _keep_time(self) -> None:
         """Shed what is late. Sleeps until the next deadline, or for a fiftieth of the shortest budget: by so much may

@@ -9,15 +9,17 @@ import pytest
 from pipeline.core.contracts import Sink
 from pipeline.core.errors import InputError
 from sinks import CATALOGUE
+from sinks.memory import Memory
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("kind", list(CATALOGUE.table))
 def test_every_kind_is_a_sink_that_needs_no_setting(kind: str) -> None:
-    plan = CATALOGUE.load(kind)()
+    around = {"of": Memory()} if kind == "faulty" else {}
+    plan = CATALOGUE.load(kind)(**around)
     assert isinstance(plan, Sink)
-    assert plan.takes <= {"outcomes", "events", "pictures", "audits", "rulings"}
+    assert plan.takes <= {"outcomes", "events", "pictures", "audits", "rulings", "outages"}
     assert all(field.description or name == "collector" for name, field in type(plan).model_fields.items())
 
 
