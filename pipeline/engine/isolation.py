@@ -26,7 +26,7 @@ from pipeline.core.payloads import Image, View, ViewSpec
 from pipeline.core.records import Array, Box, Chunk, Item, Watermark
 from pipeline.core.secrets import redact
 from pipeline.core.settings import StreamSettings
-from pipeline.engine import isolated_child
+from pipeline.engine import isolated_child, isolated_wire
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class _Link:
         """The next message, or None. Raises what the child raised, or `SourceLost` where it is gone."""
         try:
             while self._items.poll(timeout_s):
-                kind, body = self._items.recv()
+                kind, body = isolated_wire.message(self._items)
                 if kind == "log":
                     name, level, text = body
                     logging.getLogger(name).log(level, "%s", redact(text))
@@ -240,8 +240,8 @@ class _Link:
                 if not self._replies.poll(_ANSWER_S):
                     self.kill("its process hangs")  # and with it the answer to come, to somebody else's question
                     raise FrameGone("the process that holds the picture hangs")
-                good, value = self._replies.recv()
-            except (EOFError, OSError):
+                good, value = isolated_wire.reply(self._replies)
+            except (EOFError, OSError, SourceLost):
                 raise FrameGone("the process that held the picture is gone") from None
         if not good:
             raise value

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -100,6 +101,7 @@ class Pipeline:
         self._began_s = time.monotonic()
         self._process = psutil.Process()
         self._process.cpu_percent()
+        self._used = 0.0, 0
         self._show: Show | None = None if policy is None else self._make_show(policy, streams)
         for plan in streams:
             self._add(plan)
@@ -376,6 +378,9 @@ class Pipeline:
         total = Histogram()
         for stream in self._streams:
             stream.latency_into(total)
+        with suppress(OSError, psutil.Error):  # asking takes a descriptor, and there may be none left
+            self._used = self._process.cpu_percent(), self._process.memory_info().rss
+        cpu_percent, rss_bytes = self._used
         return Snapshot(
             elapsed_s=elapsed_s,
             ready=self._ready.is_set(),
@@ -383,8 +388,8 @@ class Pipeline:
             stages=tuple(stage for cascade in self._cascades.values() for stage in cascade.snapshots(elapsed_s)),
             sinks=tuple(sink.snapshot() for sink in self._sinks),
             latency=total.latency(),
-            cpu_percent=self._process.cpu_percent(),
-            rss_bytes=self._process.memory_info().rss,
+            cpu_percent=cpu_percent,
+            rss_bytes=rss_bytes,
             audits=tuple(audit.snapshot(now_s) for audit in self._audits),
             policy=None if self._show is None else self._show.snapshot(),
         )

@@ -180,7 +180,7 @@ def test_one_bad_number_fails_one_window() -> None:
     assert kinds(sink)["s", Failed] in {1, 2}
 
 
-@pytest.mark.parametrize("answer", [list, lambda: None, lambda: "clear", lambda: findings()])
+@pytest.mark.parametrize("answer", [list, lambda: None, lambda: "clear", findings])
 def test_answers_that_are_none_fail_their_windows(answer: Callable[[], object]) -> None:
     sink = MemorySink()
     running = Pipeline(streams(bad=generation(Nonsense(answer=answer)), good=generation()), {"m": sink})

@@ -167,6 +167,8 @@ class _Loader:
             plan.check()
         except InputError as error:
             self._mistakes.take(error, key)
+        except OSError as error:  # a path that is too long, a folder that may not be looked into
+            self._mistakes.add(f"cannot be read: {error.strerror}", key)
 
     def _adapter(
         self, catalogue: Catalogue, section: object, key: Key, beside: tuple[str, ...] = ()
