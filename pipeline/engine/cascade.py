@@ -8,7 +8,6 @@ the one that is stuck.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -281,7 +280,7 @@ class _StageRunner:
             if len(findings) != len(views):
                 raise StageError(f"gave {len(findings)} answers for {len(views)} views")
             for one in findings:
-                if not math.isfinite(one.scores.sum()):  # which no threshold would notice
+                if not one.finite:  # which no threshold would notice
                     raise StageError("the model answered with numbers that are not finite")
             return findings
         except Exception as error:  # noqa: BLE001 a model may raise anything; the window fails, the stage lives on

@@ -17,9 +17,12 @@ import tempfile
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.fuzz.mutate import mutated, numbered
 from tests.fuzz.targets import TARGETS, Target
@@ -28,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HANG_S = 10.0
 _START_S = 120.0  # importing, and making the seeds
 _MOST_FINDS = 20
+_IDLE_TIMES = 6
 _STATE = struct.Struct("<qq")  # number and length of the input that is under way, which stands behind
 
 
@@ -107,20 +111,30 @@ def _ended(code: int) -> str:
 
 
 def _watch(child: subprocess.Popen[bytes], shared: mmap.mmap, hang_s: float) -> bool:
-    """Until it ends; whether it had to be killed."""
-    last, since_s = None, time.monotonic()
+    """Until it ends; whether it had to be killed. What counts is the time that it computes, for the machine may be busy
+    with other things; who computes nothing gets so much the longer."""
+    last, began_s, used_s = None, time.monotonic(), 0.0
     while True:
         try:
             child.wait(0.2)
         except subprocess.TimeoutExpired:
-            now, _ = _STATE.unpack_from(shared)
-            if now != last:
-                last, since_s = now, time.monotonic()
-            if time.monotonic() - since_s > (hang_s if now >= 0 else _START_S):
+            number, _ = _STATE.unpack_from(shared)
+            now_used_s = _computed_s(child.pid)
+            if number != last:
+                last, began_s, used_s = number, time.monotonic(), now_used_s
+            limit_s = hang_s if number >= 0 else _START_S
+            if now_used_s - used_s > limit_s or time.monotonic() - began_s > _IDLE_TIMES * limit_s:
                 child.kill()
                 return True
         else:
             return False
+
+
+def _computed_s(pid: int) -> float:
+    with suppress(psutil.Error):
+        times = psutil.Process(pid).cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 def child(name: str, first: int, inputs: int, seed: int, state: Path) -> None:
