@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
 TORCH  := torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0
 
-.PHONY: demo test lint types check bench clean
+.PHONY: demo test lint types check bench fuzz clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMPS)/run ## see it work on shipped data: people are boxed, counted and turned into events
@@ -26,6 +26,9 @@ lint: $(STAMPS)/dev
 
 types: $(STAMPS)/dev
 	$(VENV)/bin/mypy
+
+fuzz: $(STAMPS)/dev ## the full form: 100,000 inputs a parser, 10,000 mutated films and sounds; what is found is kept
+	$(PY) -m tests.fuzz
 
 bench: $(STAMPS)/dev ## the figures this project lives by, each beside its baseline
 	$(VENV)/bin/thresher bench all

@@ -10,6 +10,7 @@ CATALOGUE = Catalogue(
         "clip": "sinks.clip:Clip",
         "console": "sinks.console:Console",
         "doubts": "sinks.doubts:Doubts",
+        "faulty": "sinks.faulty:Faulty",
         "jsonl": "sinks.jsonl:Jsonl",
         "kafka": "sinks.kafka:Kafka",
         "memory": "sinks.memory:Memory",

@@ -197,7 +197,9 @@ def _stages(stages: Sequence[StageSnapshot], wide: bool) -> Table:
             milliseconds(stage.service.p99_ms) if stage.service.count else "–",
             f"{stage.waiting:,}",
             f"{stage.busy_share:.0%}".replace("%", " %"),
-            Text(f"{stage.errors:,}", style="bold red" if stage.errors else "dim"),
+            Text("hangs", style="bold red")
+            if stage.state == "hangs"
+            else Text(f"{stage.errors:,}", style="bold red" if stage.errors else "dim"),
         )
     return table
 

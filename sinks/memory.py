@@ -1,21 +1,18 @@
-"""Keeps what it is given in a Python list: for tests, notebooks and benches, with failures on demand."""
+"""Keeps what it is given in a Python list: for tests, notebooks and benches. With failures on demand, put it into a
+`Faulty` (`sinks/faulty.py`)."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import ConfigDict, Field, NonNegativeFloat
+from pydantic import ConfigDict, Field
 
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
-from pipeline.core.errors import SinkBusy, SinkRefused
 from pipeline.core.records import Event, Outcome, Result
 from pipeline.core.rulings import Ruling
-
-Act = Literal["ok", "busy", "unacknowledged", "refuse", "crash"]
 
 
 class Collector:
@@ -28,11 +25,10 @@ class Collector:
     def __init__(self, limit: int | None = None) -> None:
         self._items: deque[Delivery] = deque(maxlen=limit)
         self._lock = threading.Lock()
-        self.writes = 0  # how often `write` was called, failed calls included
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            return {"_items": self._items.copy(), "writes": self.writes}
+            return {"_items": self._items.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -43,12 +39,6 @@ class Collector:
     def add(self, items: Sequence[Delivery]) -> None:
         with self._lock:
             self._items.extend(items)
-
-    def next_write(self) -> int:
-        """The number of this write, from 0."""
-        with self._lock:
-            self.writes += 1
-            return self.writes - 1
 
     @property
     def items(self) -> list[Delivery]:
@@ -79,12 +69,7 @@ class Collector:
 
 
 class Memory(Sink):
-    """`Memory()` collects; `plan.collector.results` is what came.
-
-    `script` says what the first writes do, one word each; later ones succeed: `busy` takes nothing and raises
-    `SinkBusy`, `unacknowledged` takes everything and raises `SinkBusy` all the same (a lost reply), `refuse` raises
-    `SinkRefused`, `crash` raises what no sink should. It goes on where it was when the sink is opened again.
-    """
+    """`Memory()` collects; `plan.collector.results` is what came."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "rulings"})
 
@@ -92,8 +77,6 @@ class Memory(Sink):
 
     collector: Collector = Field(default_factory=Collector, exclude=True)
     limit: int | None = Field(default=None, ge=1, description="keep at most this many items, the newest")
-    script: tuple[Act, ...] = Field(default=(), description="what the first writes do instead of succeeding")
-    slow_s: NonNegativeFloat = Field(default=0.0, description="each write takes this many seconds")
 
     def model_post_init(self, context: object) -> None:
         if self.limit is not None and "collector" not in self.model_fields_set:
@@ -108,19 +91,7 @@ class _Writer:
         self._plan = plan
 
     def write(self, items: Sequence[Delivery]) -> None:
-        collector, script = self._plan.collector, self._plan.script
-        number = collector.next_write()
-        act = script[number] if number < len(script) else "ok"
-        if self._plan.slow_s:
-            time.sleep(self._plan.slow_s)
-        if act in ("ok", "unacknowledged"):
-            collector.add(items)
-        if act in ("busy", "unacknowledged"):
-            raise SinkBusy("busy, as the script says")
-        if act == "refuse":
-            raise SinkRefused("refused, as the script says")
-        if act == "crash":
-            raise RuntimeError("crashed, as the script says")
+        self._plan.collector.add(items)
 
     def close(self) -> None:
         """Nothing to let go of: the collector outlives the sink."""

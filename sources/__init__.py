@@ -7,6 +7,7 @@ CATALOGUE = Catalogue(
     "source",
     "thresher.sources",
     {
+        "faulty": "sources.faulty:Faulty",
         "file": "sources.file:File",
         "folder": "sources.folder:Folder",
         "http": "sources.http:Http",

@@ -150,7 +150,7 @@ class LiveReader:
 
     def __iter__(self) -> Iterator[Item]:
         decoder, pump = self.decoder, self._pump
-        heard, behind, has_keys = time.monotonic(), False, False
+        quiet_s, behind, has_keys = 0.0, False, False
         while not self._closed:
             try:
                 arrived = pump.take()
@@ -160,11 +160,12 @@ class LiveReader:
                     yield from self.sound.flush(time.monotonic_ns(), time.time_ns())
                 raise
             if arrived is None:
-                if time.monotonic() - heard > self._silence_s:  # FFmpeg's own time-outs failed
+                quiet_s += _TICK_S  # no clock: a process that was stopped would blame its camera for it
+                if quiet_s > self._silence_s:  # FFmpeg's own time-outs failed
                     raise SourceLost("nothing has come, and the connection does not say why")
                 yield Watermark(self._stream, decoder.last_pts_ns)
                 continue
-            heard = time.monotonic()
+            quiet_s = 0.0
             packet, mono_ns, wall_ns, handed_ns = arrived
             if self.sound is not None and packet.stream.index != self._video:
                 yield from self.sound.feed(packet, mono_ns, wall_ns)

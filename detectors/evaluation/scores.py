@@ -158,6 +158,7 @@ def _floats(values: Array) -> list[Any]:
     return [short[start : start + width] for start in range(0, len(short), width)]
 
 
+@np.errstate(over="ignore")  # what is too large for a float32 is infinite, and refused as such
 def _read(document: Any, header: Header, place: str, number: int) -> Judged:
     try:
         width, height = (int(side) for side in document["size"])

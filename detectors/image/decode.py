@@ -30,6 +30,12 @@ class Boxes(Decoder):
     def candidates(self, tensors: Tensors, index: int) -> tuple[Array, Array, Array]:
         """Of picture `index`: boxes `[M, 4]` in view pixels, scores `[M]`, classes `[M]`, all above the floor."""
 
+    def kinds(self, values: Array) -> Array:
+        """Classes that a graph gives as numbers of any type, as integers."""
+        if not np.isfinite(values).all():
+            raise StageError(f"{self.name}: the model answered with classes that are not finite")
+        return values.astype(np.int64)
+
     def read(self, tensors: Tensors, views: Sequence[View]) -> list[Findings]:
         return [self._findings(*self.candidates(tensors, index), view) for index, view in enumerate(views)]
 
@@ -82,7 +88,7 @@ class Ssd(Boxes):
             anchors, classes = np.nonzero(scores >= self.output.score_floor)
             return boxes[anchors], scores[anchors, classes], classes
         kept = np.flatnonzero(scores >= self.output.score_floor)
-        classes = tensors[class_name][index][kept].astype(np.int64) - self.output.class_offset
+        classes = self.kinds(tensors[class_name][index][kept]) - self.output.class_offset
         return boxes[kept], scores[kept], classes
 
 
@@ -134,7 +140,7 @@ class Yolo(Boxes):
         if layout == "end":
             scores = self.scores(rows[:, 4])
             kept = np.flatnonzero(scores >= self.output.score_floor)
-            return rows[kept, :4], scores[kept], rows[kept, 5].astype(np.int64)
+            return rows[kept, :4], scores[kept], self.kinds(rows[kept, 5])
         scores = self.scores(rows[:, 5:]) * self.scores(rows[:, 4:5]) if layout == "v5" else self.scores(rows[:, 4:])
         anchors, classes = np.nonzero(scores >= self.output.score_floor)
         return corners(rows[anchors, :4]), scores[anchors, classes], classes

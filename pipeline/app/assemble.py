@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.app.config.cascades import DEFAULTS
 from pipeline.app.config.document import Document, read
+from pipeline.app.config.load import AROUND
 from pipeline.app.config.targets import STDIN, add_targets, default_sinks, filter_sinks, is_config
 from pipeline.core.errors import InputError
 
@@ -63,17 +64,26 @@ def _default_cascade(sections: Any) -> str:
     from sources import CATALOGUE
 
     for section in sections.values() if isinstance(sections, dict) else ():
-        if isinstance(section, dict) and section.get("kind") in CATALOGUE.table:
-            return DEFAULTS[CATALOGUE.load(section["kind"]).medium]
+        read_in_the_end = _innermost(section)
+        if isinstance(read_in_the_end, dict) and read_in_the_end.get("kind") in CATALOGUE.table:
+            return DEFAULTS[CATALOGUE.load(read_in_the_end["kind"]).medium]
     return DEFAULTS["picture"]
+
+
+def _innermost(section: Any) -> Any:
+    """What stands behind all adapters that are around another."""
+    while isinstance(section, dict) and isinstance(section.get(AROUND), dict):
+        section = section[AROUND]
+    return section
 
 
 def _clear_stdout(sinks: Any) -> None:
     """Standard output belongs to the document: tables go to standard error, and nothing else may write there."""
     for name, section in sinks.items() if isinstance(sinks, dict) else ():
-        if not isinstance(section, dict):
+        written_in_the_end = _innermost(section)
+        if not isinstance(written_in_the_end, dict):
             continue
-        if section.get("kind") == "console":
-            section["stream"] = "stderr"
-        elif section.get("path") == "-":
+        if written_in_the_end.get("kind") == "console":
+            written_in_the_end["stream"] = "stderr"
+        elif written_in_the_end.get("path") == "-":
             raise InputError(f'the sink "{name}" writes to standard output, which the document needs', "--json")

@@ -114,6 +114,7 @@ def _stage_metrics(stages: tuple[StageSnapshot, ...]) -> Iterator[Metric]:
     errors = _counter("stage_errors", "Batches that a stage could not judge.", _STAGE)
     waiting = GaugeMetricFamily("thresher_stage_waiting_views", "Views in a stage's queue.", labels=_STAGE)
     busy = GaugeMetricFamily("thresher_stage_busy_ratio", "Share of the workers' time spent judging.", labels=_STAGE)
+    hangs = GaugeMetricFamily("thresher_stage_hanging", "1 while a stage is stuck at a batch.", labels=_STAGE)
     service = HistogramMetricFamily("thresher_stage_service_seconds", "Time that a batch took.", labels=_STAGE)
     batch = HistogramMetricFamily("thresher_stage_batch_views", "Views in a batch.", labels=_STAGE)
     for one in stages:
@@ -122,9 +123,10 @@ def _stage_metrics(stages: tuple[StageSnapshot, ...]) -> Iterator[Metric]:
         errors.add_metric(labels, one.errors)
         waiting.add_metric(labels, one.waiting)
         busy.add_metric(labels, one.busy_share)
+        hangs.add_metric(labels, one.state == "hangs")
         service.add_metric(labels, *_histogram(one.service))
         batch.add_metric(labels, *_batch_histogram(one.batch_sizes))
-    yield from (views, errors, waiting, busy, service, batch)
+    yield from (views, errors, waiting, busy, hangs, service, batch)
 
 
 def _sink_metrics(now: Snapshot) -> Iterator[Metric]:

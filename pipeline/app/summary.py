@@ -165,6 +165,7 @@ def _stage(one: StageSnapshot) -> dict[str, Any]:
         "batches": one.batches,
         "views_per_batch": round(one.views / one.batches, 2) if one.batches else 0.0,
         "errors": one.errors,
+        "state": one.state,
         "busy_share": round(one.busy_share, 3),
         "service_ms": _latency(one.service),
     }

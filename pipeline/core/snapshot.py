@@ -70,6 +70,7 @@ class StageSnapshot:
     busy_share: float  # of the time of its workers
     service: Latency = field(default_factory=Latency)
     batch_sizes: Mapping[int, int] = field(default_factory=dict)
+    state: str = "ok"  # or "hangs": it has been at one batch for ten seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Runs one generation: batches of views through the cheap stage, what its rule escalates through the heavy one.
 
 Rules decide and stages score; this module only carries. A stage that raises on a batch is asked again view by view, so
-that one bad view fails one window.
+that one bad view fails one window. One that hangs fails the windows it has in hand; another thread takes the place of
+the one that is stuck.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from pipeline.core.contracts import Clear, Decision, Escalate, Flag, Generation, Stage
 from pipeline.core.errors import StageError
@@ -25,6 +27,9 @@ from pipeline.engine.verdicts import VerdictCache
 log = logging.getLogger(__name__)
 
 HANGING_S = 10.0
+_GIVEN_UP_S = 30.0  # a large model may be slow, and a machine busy; and no less than …
+_GIVEN_UP_TIMES = 10  # … so many times what a batch usually takes
+_MOST_STUCK = 3  # threads that hang, and cannot be ended
 _MOST_REGIONS = 1024  # of one window: a rule may be a third party's, and go on asking
 
 Answer = Findings | str
@@ -69,10 +74,11 @@ class CascadeRunner:
         for runner in self._runners():
             runner.queue.close()
 
-    def watch(self, now_s: float) -> None:
-        """Say so if a stage hangs. Called about once a second."""
+    def watch(self, now_s: float, paused_s: float = 0.0) -> None:
+        """Give up batches that take for ever. Called about once a second; `paused_s` is for how long the whole process
+        has stood still meanwhile."""
         for runner in self._runners():
-            runner.watch(now_s)
+            runner.watch(now_s, paused_s)
 
     def snapshots(self, elapsed_s: float) -> list[StageSnapshot]:
         return [runner.snapshot(self.name, self.generation.id, elapsed_s) for runner in self._runners()]
@@ -185,6 +191,14 @@ def _crop(job: Job, stage: Stage) -> View:
     return view
 
 
+@dataclass(slots=True)
+class _InHand:
+    """A batch that a worker is at, and since when."""
+
+    jobs: Sequence[Job]
+    began_s: float
+
+
 class _StageRunner:
     """A stage's queue and its worker threads. `done` takes a job with its findings and gives the jobs that follow for
     the next stage; whatever it raises fails that window alone."""
@@ -201,21 +215,34 @@ class _StageRunner:
         self._look = look
         self._done = done
         self._complained = 0.0
-        self._busy_since: dict[int, float] = {}  # by worker
+        self._lock = threading.Lock()
+        self._started = 0
+        self._in_hand: dict[int, _InHand] = {}  # by worker
+        self._stuck: set[int] = set()  # workers that were given up
         self._hanging = False
 
     def start(self) -> None:
-        for i in range(self.stage.workers):
-            threading.Thread(target=self._work, args=(i,), name=f"{self.stage.name}-{i}", daemon=True).start()
+        for _ in range(self.stage.workers):
+            self._start_worker()
+
+    def _start_worker(self) -> None:
+        worker, self._started = self._started, self._started + 1
+        threading.Thread(target=self._work, args=(worker,), name=f"{self.stage.name}-{worker}", daemon=True).start()
 
     def _work(self, worker: int) -> None:
         while jobs := self.queue.take():
             began = time.monotonic()
-            self._busy_since[worker] = began
+            with self._lock:
+                self._in_hand[worker] = _InHand(jobs, began)
             answers = self._judge(jobs)
             errors = sum(isinstance(answer, str) for answer in answers)
+            with self._lock:
+                self._in_hand.pop(worker, None)
+                given_up = worker in self._stuck
+                self._stuck.discard(worker)
+            if given_up:  # its windows have failed, and somebody else does its work
+                return
             self.queue.served(time.monotonic() - began, len(jobs), errors)
-            self._busy_since.pop(worker, None)
             self._hand_on(jobs, answers)
 
     def _hand_on(self, jobs: Sequence[Job], answers: Sequence[Answer]) -> None:
@@ -252,6 +279,9 @@ class _StageRunner:
             findings = self.stage.score(views)
             if len(findings) != len(views):
                 raise StageError(f"gave {len(findings)} answers for {len(views)} views")
+            for one in findings:
+                if not one.finite:  # which no threshold would notice
+                    raise StageError("the model answered with numbers that are not finite")
             return findings
         except Exception as error:  # noqa: BLE001 a model may raise anything; the window fails, the stage lives on
             if len(views) > 1:
@@ -268,14 +298,32 @@ class _StageRunner:
             log.warning("%s could not judge: %s", self.stage.name, redact(error), exc_info=detail)
 
     def busy(self) -> bool:
-        return bool(self.queue.waiting() or self._busy_since)
+        return bool(self.queue.waiting() or len(self._in_hand) > len(self._stuck))
 
-    def watch(self, now_s: float) -> None:
-        oldest_s = min(self._busy_since.copy().values(), default=now_s)
-        hanging = now_s - oldest_s > HANGING_S
-        if hanging and not self._hanging:
-            log.error("%s has been at one batch for %.0f s: it hangs", self.stage.name, now_s - oldest_s)
-        self._hanging = hanging
+    def watch(self, now_s: float, paused_s: float) -> None:
+        """Does any batch take for ever? No batch is blamed for a time in which the whole process stood still."""
+        with self._lock:
+            for one in self._in_hand.values():
+                one.began_s += paused_s
+            working = {worker: one for worker, one in self._in_hand.items() if worker not in self._stuck}
+            oldest_s = now_s - min((one.began_s for one in self._in_hand.values()), default=now_s)
+            patience_s = max(_GIVEN_UP_S, _GIVEN_UP_TIMES * self.queue.usual_s)
+            lost = {worker: one for worker, one in working.items() if now_s - one.began_s > patience_s}
+            replaced = min(len(lost), _MOST_STUCK - len(self._stuck))
+            self._stuck |= set(list(lost)[:replaced])
+        if oldest_s > HANGING_S and not self._hanging:
+            log.error("%s has been at one batch for %.0f s: it hangs", self.stage.name, oldest_s)
+        self._hanging = oldest_s > HANGING_S
+        for one in lost.values():
+            self._give_up(one.jobs)
+        for _ in range(replaced):
+            self._start_worker()
+        if lost and len(lost) == len(working) and not replaced:  # nobody is left who could take what waits
+            self._give_up(self.queue.clear())
+
+    def _give_up(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            _fail(job.ticket, f"{self.stage.name} hangs")
 
     def snapshot(self, cascade: str, generation: str, elapsed_s: float) -> StageSnapshot:
         return self.queue.snapshot(
@@ -283,4 +331,5 @@ class _StageRunner:
             stage=self.stage.name,
             generation=generation,
             worker_s=elapsed_s * self.stage.workers,
+            state="hangs" if self._hanging else "ok",
         )

@@ -27,7 +27,7 @@ from pipeline.core.places import Place
 from pipeline.core.records import Array, Box, Chunk, Item, Watermark
 from pipeline.core.secrets import redact
 from pipeline.core.settings import StreamSettings
-from pipeline.engine import isolated_child
+from pipeline.engine import isolated_child, isolated_wire
 
 log = logging.getLogger(__name__)
 
@@ -100,11 +100,12 @@ class IsolatedReader:
 
     def __iter__(self) -> Iterator[Item]:
         link, stream = self._link, self._stream
-        last_sign, last_pts_ns = time.monotonic(), 0
+        quiet_s, last_pts_ns = 0.0, 0
         while not link.closed:
             message = link.message(_TICK_S)
             if message is None:
-                if time.monotonic() - last_sign > self._hang_s:
+                quiet_s += _TICK_S  # no clock: a program that was stopped would blame its child for it
+                if quiet_s > self._hang_s:
                     link.kill("its process hangs")
                     break
                 yield Watermark(stream, last_pts_ns)
@@ -121,7 +122,7 @@ class IsolatedReader:
                 yield body
             else:
                 return
-            last_sign = time.monotonic()
+            quiet_s = 0.0
         if link.broken:
             raise SourceLost(link.broken)
 
@@ -209,7 +210,7 @@ class _Link:
         """The next message, or None. Raises what the child raised, or `SourceLost` where it is gone."""
         try:
             while self._items.poll(timeout_s):
-                kind, body = self._items.recv()
+                kind, body = isolated_wire.message(self._items)
                 if kind == "log":
                     name, level, text = body
                     logging.getLogger(name).log(level, "%s", redact(text))
@@ -248,8 +249,8 @@ class _Link:
                 if not self._replies.poll(_ANSWER_S):
                     self.kill("its process hangs")  # and with it the answer to come, to somebody else's question
                     raise FrameGone("the process that holds the picture hangs")
-                good, value = self._replies.recv()
-            except (EOFError, OSError):
+                good, value = isolated_wire.reply(self._replies)
+            except (EOFError, OSError, SourceLost):
                 raise FrameGone("the process that held the picture is gone") from None
         if not good:
             raise value

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +48,8 @@ from pipeline.engine.ticket import Lease
 log = logging.getLogger(__name__)
 
 __all__ = ["Pipeline", "StreamPlan"]
+
+_WATCH_S = 1.0
 
 _WRITING_S = 1.0  # for the last of the state
 
@@ -97,6 +100,7 @@ class Pipeline:
         self._going: GoingActions | None = None
         if self._checkpoints is not None and policy is not None:
             self._going = GoingActions(self._checkpoints, self._sinks, self._rule)
+        self._used = 0.0, 0
         self._show: Show | None = None if policy is None else self._make_show(policy, streams)
         for plan in streams:
             self._add(plan)
@@ -267,12 +271,16 @@ class Pipeline:
                 warmed.result()
 
     def _keep_watch(self) -> None:
-        while not self._stopping.wait(1.0):
-            now = time.monotonic_ns()
+        looked_s = time.monotonic()
+        while not self._stopping.wait(_WATCH_S):
+            now_s = time.monotonic()
+            paused_s = now_s - looked_s - _WATCH_S  # the process was stopped, or the machine slept: nobody hung
+            looked_s = now_s
+            paused_s = paused_s if paused_s > _WATCH_S else 0.0
             for runner in self._runners:
-                runner.watch(now)
+                runner.watch(int(now_s * 1e9), int(paused_s * 1e9))
             for cascade in self._cascades.values():
-                cascade.watch(now / 1e9)
+                cascade.watch(now_s, paused_s)
 
     def _keep_time(self) -> None:
         """Shed what is late. Sleeps until the next deadline, or for a fiftieth of the shortest budget: by so much may
@@ -370,6 +378,9 @@ class Pipeline:
         total = Histogram()
         for stream in self._streams:
             stream.latency_into(total)
+        with suppress(OSError, psutil.Error):  # asking takes a descriptor, and there may be none left
+            self._used = self._process.cpu_percent(), self._process.memory_info().rss
+        cpu_percent, rss_bytes = self._used
         return Snapshot(
             elapsed_s=elapsed_s,
             ready=self._ready.is_set(),
@@ -377,8 +388,8 @@ class Pipeline:
             stages=tuple(stage for cascade in self._cascades.values() for stage in cascade.snapshots(elapsed_s)),
             sinks=tuple(sink.snapshot() for sink in self._sinks),
             latency=total.latency(),
-            cpu_percent=self._process.cpu_percent(),
-            rss_bytes=self._process.memory_info().rss,
+            cpu_percent=cpu_percent,
+            rss_bytes=rss_bytes,
             audits=tuple(audit.snapshot(now_s) for audit in self._audits),
             policy=None if self._show is None else self._show.snapshot(),
         )

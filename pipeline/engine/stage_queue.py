@@ -59,6 +59,17 @@ class StageQueue:
     def waiting(self) -> int:
         return len(self._heap)
 
+    @property
+    def usual_s(self) -> float:
+        """What a batch usually takes; 0 before the first."""
+        return self._usual_s
+
+    def clear(self) -> list[Job]:
+        """Take all that waits, whoever should have judged it."""
+        with self._changed:
+            jobs, self._heap = self._heap, []
+            return jobs
+
     def in_time(self, deadline_ns: int | None, workers: int) -> bool:
         """Whether a view that comes now can be expected back before its deadline, by what batches usually take: behind
         those that wait, and those that are in hand."""
@@ -67,7 +78,7 @@ class StageQueue:
         rounds = 1 + -(-(len(self._heap) + 1) // (self.max_batch * workers))
         return time.monotonic_ns() + int(rounds * self._usual_s * _MARGIN * 1e9) <= deadline_ns
 
-    def snapshot(self, *, cascade: str, stage: str, generation: str, worker_s: float) -> StageSnapshot:
+    def snapshot(self, *, cascade: str, stage: str, generation: str, worker_s: float, state: str) -> StageSnapshot:
         """`worker_s`: the time that the stage's workers had."""
         with self._changed:
             service = self._service.latency()
@@ -82,6 +93,7 @@ class StageQueue:
                 busy_share=service.sum_s / worker_s if worker_s > 0 else 0.0,
                 service=service,
                 batch_sizes=dict(sorted(self._batch_sizes.items())),
+                state=state,
             )
 
     def take(self) -> list[Job]:

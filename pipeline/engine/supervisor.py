@@ -106,8 +106,9 @@ class SourceRunner:
             self._broke()
             self.finished.set()
 
-    def watch(self, now_ns: int) -> None:
-        """Called about once a second: is anything coming?"""
+    def watch(self, now_ns: int, paused_ns: int = 0) -> None:
+        """Called about once a second: is anything coming? `paused_ns` is for how long the whole process has stood still
+        meanwhile, which is no silence of the source's."""
         with self._lock:
             attempt = self._attempt
             if attempt is not None and not self.finished.is_set():
@@ -117,6 +118,8 @@ class SourceRunner:
                         line.stream.if_empty(partial(line.progress.watch, here))
             if attempt is None or self.finished.is_set() or not self.source.live:
                 return
+            attempt.sign_ns = min(now_ns, attempt.sign_ns + paused_ns)
+            attempt.frame_ns = min(now_ns, attempt.frame_ns + paused_ns)
             silence_ns = int(self.source.silence_s * 1e9)
             if not attempt.open or attempt.taking:
                 return  # opening has time-outs of its own; and what waits for room in the pipeline does not hang

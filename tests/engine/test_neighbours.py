@@ -18,6 +18,7 @@ from pipeline.core.rulings import Ruling
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
+from sinks.faulty import Faulty
 from sinks.memory import Memory as MemorySink
 from sources.memory import LiveMemory, Lost, Memory, Missing, Pause
 from tests.contracts import sink_suite as suite
@@ -218,13 +219,15 @@ class Hanging(Sink):
 class Careful(MemorySink):
     """Needs a while to close, and says when it has."""
 
+    closed: threading.Event
+
     def open(self) -> Writer:
         writer = super().open()
         close = writer.close
 
         def slowly() -> None:
             time.sleep(0.6)
-            self.collector.writes = -1
+            self.closed.set()
             close()
 
         writer.close = slowly  # type: ignore[method-assign]  # that is the point
@@ -232,7 +235,7 @@ class Careful(MemorySink):
 
 
 def test_sinks_that_hang_neither_delay_the_end_nor_rob_the_others_of_theirs() -> None:
-    careful = Careful()
+    careful = Careful(closed=threading.Event())
     sinks = {"h1": Hanging(), "h2": Hanging(), "careful": careful, "h3": Hanging()}
     pipeline = Pipeline([StreamPlan("s", LiveMemory(script=[grey(90)] * 5), "c", generation())], sinks)
     pipeline.start()
@@ -240,7 +243,7 @@ def test_sinks_that_hang_neither_delay_the_end_nor_rob_the_others_of_theirs() ->
     began = time.monotonic()
     pipeline.stop(drain_s=2.0)
     assert time.monotonic() - began < 2.5
-    assert careful.collector.writes == -1, "it was not closed"
+    assert careful.closed.is_set(), "it was not closed"
 
 
 class Unreachable(LiveMemory):
@@ -267,11 +270,12 @@ def test_a_busy_sink_drops_what_is_live_before_what_can_wait_and_events_last() -
     class Busy(MemorySink):
         backlog = 20
 
-    sink = Busy(script=("busy",) * 5)
+    sink = Busy()
+    busy = Faulty.around(sink, {"fault": "busy", "times": 5})
     camera = LiveMemory(script=[grey(90 + i) for i in range(100)], fps=200, realtime=True, in_flight=64)
     film = Memory(script=[grey(220)] * 60)
     pipeline = Pipeline(
-        [StreamPlan("camera", camera, "c", generation()), StreamPlan("film", film, "c", generation())], {"m": sink}
+        [StreamPlan("camera", camera, "c", generation()), StreamPlan("film", film, "c", generation())], {"m": busy}
     )
     pipeline.start()
     assert until(lambda: sum(o.window.stream == "film" for o in sink.collector.outcomes) == 60, 20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -17,16 +18,17 @@ from pipeline.core.records import Failed, Region, Result, Shed, SourceState
 from pipeline.core.snapshot import Snapshot, StreamSnapshot
 from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
+from sinks.faulty import Faulty
 from sinks.memory import Collector
 from sinks.memory import Memory as MemorySink
 from sources.memory import Leap, LiveMemory, Lost, Memory, Missing, Pause, Refused, Stall
 
 
 def run(
-    plans: list[StreamPlan], *, wait_s: float = 30.0, stop_after_s: float | None = None, **sink: object
+    plans: list[StreamPlan], *, wait_s: float = 30.0, stop_after_s: float | None = None, faults: Sequence[str] = ()
 ) -> tuple[Snapshot, Collector]:
-    plan = MemorySink(**sink)  # type: ignore[arg-type]
-    pipeline = Pipeline(plans, {"memory": plan})
+    plan = MemorySink()
+    pipeline = Pipeline(plans, {"memory": Faulty.around(plan, *({"fault": fault} for fault in faults))})
     pipeline.start()
     if stop_after_s is None:
         assert pipeline.wait(wait_s), "it did not finish"
@@ -199,7 +201,7 @@ def test_a_slow_sink_holds_a_file_and_no_live_stream() -> None:
     class Slow(MemorySink):
         backlog = 8
 
-    sink = Slow(slow_s=0.3)
+    sink = Faulty.around(Slow(), {"fault": "slow", "each_s": 0.3}, repeat=True)
     live = LiveMemory(script=[grey(40 + i) for i in range(100)], fps=200, realtime=True, in_flight=64)
     pipeline = Pipeline([plan(live, name="live"), plan(Memory(script=[grey(20)] * 2000), name="file")], {"slow": sink})
     pipeline.start()
@@ -214,9 +216,9 @@ def test_a_slow_sink_holds_a_file_and_no_live_stream() -> None:
     assert final.sinks[0].written + final.sinks[0].dropped >= sum(stream.results for stream in final.streams)
 
 
-@pytest.mark.parametrize("script", [("busy", "unacknowledged", "busy"), ("crash", "ok")])
-def test_a_sink_in_trouble_gets_everything_in_the_end(script) -> None:
-    snapshot, collector = run([plan(Memory(script=[grey(20)] * 30))], script=script)
+@pytest.mark.parametrize("faults", [("busy", "unacknowledged", "busy"), ("crash", "none")])
+def test_a_sink_in_trouble_gets_everything_in_the_end(faults) -> None:
+    snapshot, collector = run([plan(Memory(script=[grey(20)] * 30))], faults=faults)
     ids = [o.window.id for o in collector.outcomes]
     assert list(dict.fromkeys(ids)) == [f"s/{collector.outcomes[0].window.epoch}/{i}" for i in range(30)]
     assert snapshot.sinks[0].retries >= 1
@@ -225,7 +227,7 @@ def test_a_sink_in_trouble_gets_everything_in_the_end(script) -> None:
 
 def test_a_refusal_is_counted_and_the_rest_delivered() -> None:
     """A refused batch is offered item by item: what the sink minds may be one of them."""
-    snapshot, collector = run([plan(Memory(script=[grey(20)] * 30))], script=("refuse", "refuse"))
+    snapshot, collector = run([plan(Memory(script=[grey(20)] * 30))], faults=("refuse", "refuse"))
     assert snapshot.sinks[0].refused + len(collector) == 30
     assert 1 <= snapshot.sinks[0].refused <= 2
     assert snapshot.sinks[0].written == len(collector)

@@ -3,17 +3,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.core.contracts import Sink
 from pipeline.core.errors import InputError
 from sinks import CATALOGUE
+from sinks.memory import Memory
 
 ROOT = Path(__file__).parents[2]
 
 
-NEEDS = {"webhook": {"url": "https://example.org/hook"}}
+NEEDS: dict[str, dict[str, Any]] = {"webhook": {"url": "https://example.org/hook"}, "faulty": {"of": Memory()}}
 UNTOLD = {"collector", "outbox"}  # objects of their own
 
 
@@ -21,7 +23,7 @@ UNTOLD = {"collector", "outbox"}  # objects of their own
 def test_every_kind_is_a_sink_that_needs_next_to_no_setting(kind: str) -> None:
     plan = CATALOGUE.load(kind)(**NEEDS.get(kind, {}))
     assert isinstance(plan, Sink)
-    assert plan.takes <= {"outcomes", "events", "pictures", "audits", "rulings", "outages"}
+    assert plan.takes <= {"outcomes", "events", "pictures", "audits", "rulings", "outages", "tapes"}
     assert all(field.description or name in UNTOLD for name, field in type(plan).model_fields.items())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,8 +23,9 @@ _PACKAGES = (
     "gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav ffmpeg"
 )
 _READY_S = 30.0
+_AT_ONCE = struct.pack("ii", 1, 0)
 
-Line: TypeAlias = Literal["clean", "cut", "choked", "dirty"]
+Line: TypeAlias = Literal["clean", "cut", "reset", "choked", "dirty"]
 
 
 @contextmanager
@@ -61,6 +63,7 @@ class Tap:
     """A line to `target` (host and port) through which any number of connections go, until `state` says otherwise:
 
     - `cut`: open connections are closed and new ones refused as soon as they are made;
+    - `reset`: the same without a farewell;
     - `choked`: connections stay, and nothing comes;
     - `dirty`: as much comes as would, but of random bytes.
     """
@@ -78,7 +81,7 @@ class Tap:
         self._listener.close()
 
     def _cut(self) -> bool:
-        return self._closed or self.state == "cut"
+        return self._closed or self.state in {"cut", "reset"}
 
     def _accept(self) -> None:
         with suppress(OSError):  # closed
@@ -88,6 +91,8 @@ class Tap:
 
     def _carry(self, client: socket.socket) -> None:
         with client, suppress(OSError):
+            if self.state == "reset":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             if self._cut():
                 return
             with socket.create_connection(self._target) as camera:
@@ -101,3 +106,5 @@ class Tap:
                             camera.sendall(piece)
                         elif self.state != "choked":
                             client.sendall(os.urandom(len(piece)) if self.state == "dirty" else piece)
+            if self.state == "reset":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pipeline.app.bench.models import WarmStage, stage
 from pipeline.app.bench.report import Report, Row, Scale
 from pipeline.app.bench.subject import Counting, generation, plan
 from pipeline.core.errors import ThresherError
-from pipeline.core.records import Outcome, Result
+from pipeline.core.records import Outcome, Result, SourceState
 from pipeline.engine.pipeline import Pipeline
 from sources.rtsp import Rtsp
 
@@ -25,6 +26,7 @@ _FPS = 15
 _STREAMS = 8
 _WORDS = f"{_STREAMS} × 720p{_FPS} H.264 over TCP"
 _CONNECT_S = 30.0
+_LOOK_S = 0.02
 _SETTLE_S = 2.0  # after the last stream came
 _FAULTS: dict[Line, str] = {"cut": "dies", "choked": "hangs", "dirty": "sends garbage"}
 
@@ -79,6 +81,8 @@ def faults_bench(scale: Scale) -> Report:
                 before = cameras.watch(seconds / 2)
                 tap.state = fault
                 during = cameras.watch(seconds)
+                tap.state = "clean"
+                back_s = cameras.back_after_s()
             finally:
                 cameras.stop()
                 tap.close()
@@ -91,6 +95,8 @@ def faults_bench(scale: Scale) -> Report:
                     note=f"ratio to {_FPS} per s; baseline: before the fault; p99 {during.latency_ms(99):.0f} ms",
                 )
             )  # fmt: skip
+            rows.append(Row(f"faults: one of 8 {word}: noticed after", during.noticed_s, "s", at_most=10.0))
+            rows.append(Row(f"faults: one of 8 {word}, and is well again: first result", back_s, "s", at_most=5.0))
     return Report(rows, {"stage": network.describe(), "streams": _WORDS})
 
 
@@ -103,7 +109,11 @@ def _mounts(scale: Scale) -> dict[str, Path]:
 class _Seen:
     """The outcomes of a stretch of time."""
 
-    def __init__(self, names: Sequence[str], outcomes: Sequence[Outcome], began_ns: int, ended_ns: int) -> None:
+    def __init__(
+        self, names: Sequence[str], outcomes: Sequence[Outcome], began_ns: int, ended_ns: int, noticed_s: float
+    ) -> None:
+        """`noticed_s`: after how long the first of them was something else than live."""
+        self.noticed_s = noticed_s
         self.judged: dict[str, list[int]] = {name: [] for name in names}
         self.shed = 0
         self._latencies: list[int] = []
@@ -150,8 +160,22 @@ class _Cameras:
 
     def watch(self, seconds: float) -> _Seen:
         first, began_ns = len(self._sink.tally.outcomes), time.monotonic_ns()
-        time.sleep(seconds)
-        return _Seen(self.names, self._sink.tally.outcomes[first:], began_ns, time.monotonic_ns())
+        noticed_s = math.nan
+        while (elapsed_s := (time.monotonic_ns() - began_ns) / 1e9) < seconds:
+            if math.isnan(noticed_s) and self._pipeline.states[self.names[0]] is not SourceState.LIVE:
+                noticed_s = elapsed_s
+            time.sleep(min(_LOOK_S, seconds - elapsed_s))
+        return _Seen(self.names, self._sink.tally.outcomes[first:], began_ns, time.monotonic_ns(), noticed_s)
+
+    def back_after_s(self) -> float:
+        """How long it takes from now until the first of them has a result again."""
+        first, began_s = len(self._sink.tally.outcomes), time.monotonic()
+        while time.monotonic() - began_s < _CONNECT_S:
+            fresh = self._sink.tally.outcomes[first:]
+            if any(one.window.stream == self.names[0] and isinstance(one, Result) for one in fresh):
+                return time.monotonic() - began_s
+            time.sleep(_LOOK_S)
+        return math.nan
 
     def stop(self) -> None:
         self._pipeline.stop(drain_s=5.0)

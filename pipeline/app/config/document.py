@@ -18,6 +18,7 @@ from pipeline.core.errors import InputError
 Key: TypeAlias = tuple[str, ...]
 
 _REFERENCE = re.compile(r"\$\$(?=\{)|\$\{(?P<name>[^}]*)\}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_NODES = 100_000  # an anchor that repeats anchors grows without bound
 _LARGEST_BYTES = 1 << 20
 _LARGEST_SECRET = 64 << 10
@@ -153,7 +154,7 @@ class _Plain:
             raise InputError("this is too large to be a config (an anchor inside itself?)", self.origin)
         if isinstance(node, dict):
             self._note(node, node, path)
-            return {str(key): self.of(value, (*path, str(key))) for key, value in node.items()}
+            return {self._text(str(key), path): self.of(value, (*path, str(key))) for key, value in node.items()}
         if isinstance(node, list):
             self._note(node, range(len(node)), path)
             return [self.of(value, (*path, str(index))) for index, value in enumerate(node)]
@@ -161,12 +162,18 @@ class _Plain:
             return node
         for plain in (int, float, str):
             if isinstance(node, plain):
-                if "\0" in str(node):
-                    raise InputError("a text holds a zero byte", f"{self.origin}: {'.'.join(path)}")
-                return plain(node)
+                return self._text(str(node), path) if plain is str else plain(node)
         if type(node).__name__ == "ScalarBoolean":
             return bool(node)
-        return str(node)  # a date, say: whatever wants it takes text
+        return self._text(str(node), path)  # a date, say: whatever wants it takes text
+
+    def _text(self, text: str, path: Key) -> str:
+        """What no file name and no other program can take, is refused here and now."""
+        wrong = "a zero byte" if "\0" in text else "half a character (a lone surrogate)"
+        if "\0" in text or (not text.isascii() and _SURROGATE.search(text)):
+            place = ".".join(path).encode("utf-8", "replace").decode()
+            raise InputError(f"a text holds {wrong}", f"{self.origin}: {place}" if place else self.origin)
+        return text
 
     def _note(self, node: Any, keys: Iterable[Any], path: Key) -> None:
         """The lines of `keys`. What a merge (`<<`) brought in has none here."""

@@ -21,6 +21,9 @@ from pipeline.core.errors import InputError
 from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.policy_settings import PolicySettings
 
+AROUND = "of"
+"""What an adapter around another one calls that."""
+
 
 def load(document: Document, mistakes: Mistakes) -> Plan:
     """Everything that can be known without opening a source, a sink or a model."""
@@ -112,11 +115,7 @@ class _Loader:
             key = ("sources", name)
             if section is None:
                 continue  # taken away with --set
-            settings = self._without_gate(section, key, name, gates)
-            for track, inner in section.items() if isinstance(section, dict) else ():
-                if isinstance(inner, dict) and track != "gate":
-                    settings[track] = self._without_gate(inner, (*key, track), f"{name}.{track}", gates)
-            source = self._adapter(CATALOGUE, settings, key)
+            source = self._adapter(CATALOGUE, self._without_gates(section, key, name, gates), key)
             if source is not None:
                 sources[name] = cast(Source, source)
                 self._checked(cast(Source, source), key)
@@ -128,6 +127,18 @@ class _Loader:
         for stream in tracks.keys() & sources.keys():
             self._mistakes.add(f"another source has the name {stream} already", ("sources", *tracks[stream]))
         return tracks
+
+    def _without_gates(self, section: Any, key: Key, stream: str, gates: dict[str, GatePlan]) -> Any:
+        """The settings of a source, and of its tracks, as `_without_gate` leaves them."""
+        settings = self._without_gate(section, key, stream, gates)
+        for name, inner in section.items() if isinstance(section, dict) else ():
+            if isinstance(inner, dict) and name != "gate":
+                where = (*key, name)
+                if name == AROUND:
+                    settings[name] = self._without_gates(inner, where, stream, gates)
+                else:
+                    settings[name] = self._without_gate(inner, where, f"{stream}.{name}", gates)
+        return settings
 
     def _without_gate(self, section: Any, key: Key, stream: str, gates: dict[str, GatePlan]) -> Any:
         """The settings of a stream with no more of its gate in them than is the engine's; the rest goes to `gates`."""
@@ -190,6 +201,8 @@ class _Loader:
             plan.check()
         except InputError as error:
             self._mistakes.take(error, key)
+        except OSError as error:  # a path that is too long, a folder that may not be looked into
+            self._mistakes.add(f"cannot be read: {error.strerror}", key)
 
     def _adapter(
         self, catalogue: Catalogue, section: object, key: Key, beside: tuple[str, ...] = ()
@@ -210,4 +223,8 @@ class _Loader:
             self._mistakes.take(error, (*key, "kind"))
             return None
         rest = {name: value for name, value in section.items() if name != "kind" and name not in beside}
+        if AROUND in rest and AROUND in model.model_fields:
+            rest[AROUND] = self._adapter(catalogue, rest[AROUND], (*key, AROUND))
+            if rest[AROUND] is None:
+                return None
         return self._mistakes.model(cast(type[BaseModel], model), rest, key)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from pipeline.app.config.cascades import shipped_cascades
+from pipeline.app.config.load import AROUND
 from pipeline.app.config.settings import STATE, CascadeSections, MetricsSettings
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.errors import MissingPart
@@ -128,6 +129,9 @@ class _Definitions:
             made = self.of(model)
             made["title"] = kind
             made["properties"] = {"kind": {"const": kind}, **made.get("properties", {}), **(beside or {})}
+            if AROUND in made["properties"]:  # any other of the same catalogue
+                about = model.model_fields[AROUND].description
+                made["properties"][AROUND] = {"$ref": f"#/$defs/{catalogue.what}", "description": about}
             made["required"] = ["kind", *made.get("required", [])]
             options.append(made)
         return {"oneOf": options}
