@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from pipeline.core import reach
 from pipeline.core.contracts import Reader
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.records import Item, Watermark
-from pipeline.core.secrets import remember, remember_url
+from pipeline.core.secrets import redact, remember, remember_url
 from pipeline.core.settings import Listen
 from sources.conversation import Conversation, Talk
 from sources.ffmpeg import new_epoch
@@ -83,6 +84,10 @@ class WebSocket(Conversation):
                 sound = False
             if not sound:
                 raise InputError("should be a URL like wss://host/path", "url")
+            try:
+                reach.check(parts.hostname or "", private=True)
+            except reach.OutOfReachError as error:
+                raise InputError(redact(error), "url") from None
         _library()
 
     def open(self, stream: str) -> Reader:

@@ -14,9 +14,11 @@ from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.policy import check_streams
 from pipeline.app.config.settings import SECTIONS, MetricsSettings
+from pipeline.core import reach
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Sink, Source
 from pipeline.core.errors import InputError
+from pipeline.core.reach import NetworkSettings
 from pipeline.engine.events import EventSettings
 from pipeline.engine.policy_settings import PolicySettings
 
@@ -34,6 +36,8 @@ class _Loader:
     def plan(self) -> Plan:
         data = self._document.data
         self._mistakes.unknown_keys(data, SECTIONS)
+        network = self._mistakes.model(NetworkSettings, data.get("network") or {}, ("network",))
+        reach.use(network or NetworkSettings())  # the checks of sources and sinks ask it, too
         sources, gates = self._sources()
         tracks = self._tracks(sources)
         cascades = CascadeReader(self._document, self._mistakes)

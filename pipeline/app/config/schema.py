@@ -11,6 +11,7 @@ from pipeline.app.config.cascades import shipped_cascades
 from pipeline.app.config.settings import CascadeSections, MetricsSettings
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.errors import MissingPart
+from pipeline.core.reach import NetworkSettings
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _IN_CODE_ONLY = frozenset({"memory"})  # its settings are Python objects
@@ -72,6 +73,7 @@ def json_schema() -> Schema:
             "policy": made.of(PolicySettings),
             "sinks": _named("sink", "where results go, each by its name"),
             "metrics": made.of(MetricsSettings),
+            "network": made.of(NetworkSettings),
         },
         "$defs": {**made.definitions, **own},
     }

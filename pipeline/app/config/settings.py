@@ -65,6 +65,7 @@ class ConfigSections(BaseModel):
         default=None, description="where results go, each by its name"
     )
     metrics: dict[str, Any] | None = Field(default=None, description="a Prometheus endpoint; off unless it is named")
+    network: dict[str, Any] | None = Field(default=None, description="where this program may connect to")
 
 
 SECTIONS = tuple(ConfigSections.model_fields)
