@@ -134,7 +134,8 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
 
 
 def _too_large(url: str, path: Path) -> InputError:
-    return InputError(f"{redact(url)} answers with more than {LARGEST >> 20} MiB, which no weights are; not kept", str(path))
+    most = f"{LARGEST >> 20} MiB"
+    return InputError(f"{redact(url)} answers with more than {most}: it was not kept", str(path))
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

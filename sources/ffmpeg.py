@@ -31,12 +31,10 @@ def new_epoch() -> str:
     return str(ULID())
 
 
-FORMATS = ",".join(
-    """
-    aac ac3 aiff amr ape asf au avi caf dv eac3 flac flv gif gxf h261 h263 h264 hevc ivf live_flv loas
-    m4v matroska,webm mjpeg mov,mp4,m4a,3gp,3g2,mj2 mp3 mpeg mpegts mpegvideo mpjpeg mxf nut obu ogg tta vc1 w64 wav wv
-    yuv4mpegpipe
-    """.split()
+FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dv,eac3,flac,flv,gif,gxf,h261,h263,h264,hevc,ivf,live_flv,loas,m4v,"
+    "matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mpjpeg,mxf,nut,obu,ogg,tta,vc1,w64,wav,wv,"
+    "yuv4mpegpipe"
 )
 """The containers that are read: those that people have, and none that leads on to other files (playlists, scripts)."""
 
@@ -69,9 +67,9 @@ def open_container(
     timeouts_s: tuple[float, float] | None = None,
     io_open: Callable[..., Any] | None = None,
 ) -> InputContainer:
-    """Open `url`, or what a file-like object holds, whatever is in it. Where that leads to further files, `io_open` opens
-    them. Titles in it that are no UTF-8 are no reason to refuse the rest. Raises FFmpeg's errors."""
-    return av.open(
+    """Open `url`, or what a file-like object holds, whatever is in it. Where that leads to further files, `io_open`
+    opens them. Titles in it that are no UTF-8 are no reason to refuse the rest. Raises FFmpeg's errors."""
+    container: InputContainer = av.open(
         url,
         "r",
         format=container_format,
@@ -80,6 +78,7 @@ def open_container(
         metadata_errors="replace",
         io_open=io_open,
     )
+    return container
 
 
 def first_video(container: InputContainer) -> VideoStream:

@@ -1,4 +1,4 @@
-"""A passage of one connection between FFmpeg, which knows nothing of what may be reached, and a server that was checked.
+"""A passage between FFmpeg, which knows nothing of what may be reached, and a server that was checked.
 
 FFmpeg connects to this machine, and this goes on to the address that was checked, over TLS where that is wanted. It
 cannot be led elsewhere: a redirect ends the connection. What RTSP answers is read on the way, and written anew, so that
@@ -119,7 +119,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 class Words:
-    """What an RTSP server says, from whatever blocks it comes in: media as they are, messages written anew. `feed` raises
+    """What an RTSP server says, in whatever blocks it comes: media as they are, messages written anew. `feed` raises
     `ValueError` for what is not to be passed on."""
 
     def __init__(self, peer: str) -> None:
@@ -192,7 +192,7 @@ class Words:
                 continue  # FFmpeg would not heed it
             name, value = found[1].lower(), found[2]
             if name == b"content-length":
-                if length is not None or not value.isdigit() or len(value) > 9:
+                if length is not None or not value.isdigit() or len(value) > 18:
                     raise ValueError("the server's answer has no length that can be read")
                 length = int(value)
                 if length > _LARGEST_BODY:

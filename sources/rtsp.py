@@ -37,8 +37,8 @@ _PROTOCOLS = {
     "https": NOWHERE,
     "udp": "udp",
 }
-"""What FFmpeg may use on behalf of a URL of that scheme: it is given a passage to the server, or what a web server sends.
-A stream must not lead it to local files, nor to its `concat:` and `subfile:` tricks."""
+"""What FFmpeg may use on behalf of a URL of that scheme: it gets a passage to the server, or what a web server sends.
+A stream must not lead it to local files, nor to its tricks with them (`concat:`, `subfile:`)."""
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
 
 

@@ -1,5 +1,5 @@
-"""Streams and films from web servers, fetched by us: FFmpeg would follow a redirect, and a playlist, to any address, check
-no certificate, and run in circles where a playlist names itself."""
+"""Streams and films from web servers, fetched by us: FFmpeg would follow a redirect, and a playlist, to any address,
+check no certificate, and run in circles where a playlist names itself."""
 
 from __future__ import annotations
 
@@ -45,11 +45,7 @@ class Web:
             file = WebFile(self._opener, self._url)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise SourceLost(_reason(error)) from None
-        kind = file.kind
-        if kind in _PLAYLISTS or urlsplit(self._url).path.endswith((".m3u8", ".m3u")):
-            file.most = _LARGEST_PLAYLIST
-            return file, "hls"
-        return file, "mpjpeg" if kind == "multipart/x-mixed-replace" else None
+        return file, "hls" if file.is_playlist else "mpjpeg" if file.kind == "multipart/x-mixed-replace" else None
 
     def open(self, url: str, _flags: int, options: Mapping[str, str]) -> io.RawIOBase | io.BytesIO:
         """What a playlist leads to: FFmpeg calls this. Raises `SourceLost`."""
@@ -76,12 +72,10 @@ class Web:
 class WebFile(io.RawIOBase):
     """What is at a URL, between two of its bytes; where the server can, it may be read from anywhere."""
 
-    def __init__(
-        self, opener: urllib.request.OpenerDirector, url: str, begin: int = 0, end: int | None = None
-    ) -> None:
+    def __init__(self, opener: urllib.request.OpenerDirector, url: str, begin: int = 0, end: int | None = None) -> None:
         self._opener, self._begin, self._end = opener, begin, end
         self._url = self.name = url
-        self.most: int | None = None
+        self._broken = False
         self._position = 0
         self._size: int | None = None
         self._ranged = False
@@ -90,6 +84,10 @@ class WebFile(io.RawIOBase):
     @property
     def kind(self) -> str:
         return str(self._answer.headers.get_content_type())
+
+    @property
+    def is_playlist(self) -> bool:
+        return self.kind in _PLAYLISTS or urlsplit(self._url).path.endswith((".m3u8", ".m3u"))
 
     def _ask(self, position: int) -> Any:
         first = self._begin + position
@@ -114,14 +112,18 @@ class WebFile(io.RawIOBase):
         return self._ranged
 
     def read(self, size: int = -1) -> bytes:
+        """Raises `SourceLost`, once: FFmpeg may ask again before it gives up."""
+        if self._broken:
+            return b""
         try:
-            data = self._answer.read1(size)
-        except http.client.HTTPException as error:
-            raise OSError(f"the answer broke off: {type(error).__name__}") from None
-        self._position += len(data)
-        if self.most is not None and self._position > self.most:
-            raise OSError("its playlist is too large")
-        return bytes(data)
+            data = bytes(self._answer.read1(size))
+            self._position += len(data)
+            if self._position > _LARGEST_PLAYLIST and self.is_playlist:
+                raise OSError("its playlist is too large")
+        except (OSError, http.client.HTTPException) as error:
+            self._broken = True
+            raise SourceLost(_reason(error)) from None
+        return data
 
     def tell(self) -> int:
         return self._position
@@ -135,9 +137,9 @@ class WebFile(io.RawIOBase):
                 raise OSError("its server cannot send a part of a file")
             self._answer.close()
             if base + offset >= (self._size or 0):
-                self._answer = io.BytesIO()
-                self._answer.read1 = lambda _size: b""
+                self._broken = True  # nothing is behind the end
             else:
+                self._broken = False
                 self._answer = self._ask(base + offset)
             self._position = base + offset
         return self._position

@@ -75,6 +75,10 @@ class WebSocket(Conversation):
     def paced(self) -> bool:
         return self.listen is None
 
+    @property
+    def answers_at(self) -> str | None:
+        return self.listen
+
     def check(self) -> None:
         if self.url is not None:
             try:
@@ -143,6 +147,9 @@ class WebSocketReader:
         if messages is None:
             client.tell({"error": "it is no message that can be read: UTF-8 is needed, and not too much of it"})
             yield self._talk.damaged()
+            return
+        if not messages:
+            client.tell({"error": "it says nothing"})
             return
         if len(messages) > _MOST_MESSAGES:
             client.tell({"error": f"at most {_MOST_MESSAGES} messages in one frame"})

@@ -28,7 +28,9 @@ _METADATA = frozenset(
     map(ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
 )
 """Of Azure, Alibaba, Oracle, Amazon and Google, beside 169.254.169.254, which is link-local."""
-_DISGUISES = tuple(map(IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
+_DISGUISES = tuple(
+    map(IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+)
 _SHARED = ip_network("100.64.0.0/10")  # of carriers, and of private networks that are laid over others
 _NUMBER = r"(?:0[xX][0-9A-Fa-f]*|\d+)"
 _NUMERIC = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}\.?")
@@ -40,14 +42,14 @@ class NetworkSettings(Settings):
     addresses, those of clouds' metadata, multicast and the like are always."""
 
     private: bool | None = Field(
-        None,
+        default=None,
         description="whether private networks and this machine itself may be connected to (default: sources and"
         " brokers may be there, webhooks and downloads may not)",
     )
     allow: tuple[str, ...] = Field(
-        (), description="only these: networks (10.1.0.0/16), addresses, names (cam.example.org, *.example.org)"
+        default=(), description="only these: networks (10.1.0.0/16), addresses, names (cam.example.org, *.example.org)"
     )
-    deny: tuple[str, ...] = Field((), description="none of these, written alike")
+    deny: tuple[str, ...] = Field(default=(), description="none of these, written alike")
 
     @field_validator("allow", "deny")
     @classmethod
@@ -199,7 +201,7 @@ def _check_address(address: Address, host: str, private: bool) -> None:
         )
 
 
-def _never(address: Address) -> str:
+def _never(address: Address) -> str:  # noqa: PLR0911  # a return per kind
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None or any(address in one for one in _DISGUISES if not _plain_six(address)):
             return "it is an IPv4 address in the disguise of IPv6"

@@ -94,7 +94,13 @@ class _Response(http.client.HTTPResponse):
 
 
 def connection(
-    scheme: str, host: str, port: int | None, timeouts: Timeouts, *, private: bool, context: ssl.SSLContext | None = None
+    scheme: str,
+    host: str,
+    port: int | None,
+    timeouts: Timeouts,
+    *,
+    private: bool,
+    context: ssl.SSLContext | None = None,
 ) -> http.client.HTTPConnection:
     """One to a server, to be kept and used again: it connects when it is first asked. Without a `context`, certificates
     are checked."""
@@ -125,7 +131,10 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         # also of what a proxy is asked for, as far as it can be told
         reach.check(urlsplit(request.full_url).hostname or "", private=self._private)
 
+        # a proxy is where the environment says
+        private = self._private or request.has_proxy() or bool(getattr(request, "_tunnel_host", None))
+
         def made(host: str, timeout: float) -> http.client.HTTPConnection:
-            return connection(scheme, host, None, self._timeouts, private=self._private, context=self._tls)
+            return connection(scheme, host, None, self._timeouts, private=private, context=self._tls)
 
         return self.do_open(made, request)  # type: ignore[arg-type]  # it calls it like that

@@ -40,7 +40,7 @@ _TICK_S = 0.5
 _QUESTIONS = frozenset({"view", "rgb", "fingerprint"})
 
 
-def serve(
+def serve(  # noqa: PLR0917  # as a process takes them
     source: Source, stream: str, pipes: Pipes, held: int, log_level: int, network: reach.NetworkSettings
 ) -> NoReturn:
     """The whole life of the child. It keeps `held` pictures."""

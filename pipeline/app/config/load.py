@@ -19,6 +19,7 @@ from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Sink, Source
 from pipeline.core.errors import InputError
 from pipeline.core.reach import NetworkSettings
+from pipeline.core.settings import address
 from pipeline.engine.events import EventSettings
 from pipeline.engine.policy_settings import PolicySettings
 
@@ -54,7 +55,11 @@ class _Loader:
             self._mistakes.add("nothing to watch: name a source, or give a target on the command line", ("sources",))
         if data.get("cascade") is not None:
             cascades.choose(None, ("cascade",))  # looked at even where every source names its own
-        metrics, policy = data.get("metrics"), data.get("policy")
+        policy = data.get("policy")
+        metrics = None
+        if data.get("metrics") is not None:
+            metrics = self._mistakes.model(MetricsSettings, data["metrics"], ("metrics",))
+        self._check_ports(sources, metrics)
         return Plan(
             sources,
             gates,
@@ -63,9 +68,28 @@ class _Loader:
             cascades.read,
             self._sinks(),
             self._mistakes.model(EventSettings, data.get("events"), ("events",)),
-            None if metrics is None else self._mistakes.model(MetricsSettings, metrics, ("metrics",)),
+            metrics,
             None if policy is None else self._policy(policy, sources),
         )
+
+    def _check_ports(self, sources: Mapping[str, Source], metrics: MetricsSettings | None) -> None:
+        """Two that listen at one port would be found out only when they are started."""
+        taken: dict[int, list[tuple[str, str]]] = {}
+        places: list[tuple[str, Key, str]] = [
+            (f'the source "{name}"', ("sources", name), source.answers_at)
+            for name, source in sources.items()
+            if source.answers_at is not None
+        ]
+        if metrics is not None:
+            places.append(("`metrics`", ("metrics",), metrics.listen))
+        for who, key, listen in places:
+            host, port = address(listen)
+            for other, there in taken.setdefault(port, []) if port else ():
+                if host == there or {host, there} & {"0.0.0.0", "::"}:  # noqa: S104  # compared, not listened at
+                    self._mistakes.add(f"{other} listens at port {port} already", (*key, "listen"))
+                    break
+            if port:
+                taken[port].append((who, host))
 
     def _policy(self, section: object, sources: Mapping[str, Source]) -> PolicySettings | None:
         policy = self._mistakes.model(PolicySettings, section, ("policy",))
