@@ -105,8 +105,8 @@ def _download(url: str, path: Path, out: IO[bytes]) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """A few, as publishers of weights need them: never from https to http, never to another scheme, each within reach like
-    the first. What comes in the end is known by its digest."""
+    """A few, as publishers of weights need them: never from https to http, never to another scheme, each within reach
+    like the first. What comes in the end is known by its digest."""
 
     max_redirections = 5
 

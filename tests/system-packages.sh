@@ -19,6 +19,7 @@ packages="
     prometheus
     pulseaudio
     python3-gi
+    systemd
 "
 
 installed() {

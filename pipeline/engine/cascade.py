@@ -74,6 +74,11 @@ class CascadeRunner:
         for runner in self._runners():
             runner.watch(now_s)
 
+    @property
+    def hangs(self) -> bool:
+        """Whether a stage is at one batch for so long that it will hardly come back."""
+        return any(runner.hangs for runner in self._runners())
+
     def snapshots(self, elapsed_s: float) -> list[StageSnapshot]:
         return [runner.snapshot(self.name, self.generation.id, elapsed_s) for runner in self._runners()]
 
@@ -202,7 +207,7 @@ class _StageRunner:
         self._done = done
         self._complained = 0.0
         self._busy_since: dict[int, float] = {}  # by worker
-        self._hanging = False
+        self.hangs = False
 
     def start(self) -> None:
         for i in range(self.stage.workers):
@@ -273,9 +278,9 @@ class _StageRunner:
     def watch(self, now_s: float) -> None:
         oldest_s = min(self._busy_since.copy().values(), default=now_s)
         hanging = now_s - oldest_s > HANGING_S
-        if hanging and not self._hanging:
+        if hanging and not self.hangs:
             log.error("%s has been at one batch for %.0f s: it hangs", self.stage.name, now_s - oldest_s)
-        self._hanging = hanging
+        self.hangs = hanging
 
     def snapshot(self, cascade: str, generation: str, elapsed_s: float) -> StageSnapshot:
         return self.queue.snapshot(

@@ -119,6 +119,10 @@ class SinkRunner:
         with self._changed:
             return not self._items and not self._writing
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def finish(self) -> None:
         """Nothing more will be put; returns at once."""
         with self._changed:

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 WAITING_LINGER_NS = 20_000_000  # a stream that nobody waits for lets a batch fill
 LIVE_LINGER_NS = 1_000_000
+_ASLEEP_NS = 10_000_000_000
 WAITING_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 1024}
 PROMPT_IN_FLIGHT: dict[Medium, int] = {"picture": 32, "sound": 64, "text": 64}
 """Where somebody waits for each verdict: a crowd in one stream is not to hold up a question in another for long."""
@@ -96,6 +97,7 @@ class Pipeline:
         self._stopping = threading.Event()
         self._stop_lock = threading.Lock()
         self._stopped = False
+        self._watched_ns = 0
         self._began_s = time.monotonic()
         self._process = psutil.Process()
         self._process.cpu_percent()
@@ -257,6 +259,7 @@ class Pipeline:
             raise
         for cascade in self._cascades.values():
             cascade.start()
+        self._watched_ns = time.monotonic_ns()
         self._ready.set()
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
         if self._show is not None:
@@ -274,7 +277,7 @@ class Pipeline:
 
     def _keep_watch(self) -> None:
         while not self._stopping.wait(1.0):
-            now = time.monotonic_ns()
+            now = self._watched_ns = time.monotonic_ns()
             for runner in self._runners:
                 runner.watch(now)
             for cascade in self._cascades.values():
@@ -357,6 +360,14 @@ class Pipeline:
         return tuple(runner.problem for runner in self._runners if runner.problem is not None)
 
     @property
+    def healthy(self) -> bool:
+        """Whether its threads turn and no stage hangs; else it is best started anew. A camera may be away."""
+        if not self._ready.is_set() or self._stopping.is_set():
+            return True
+        awake = time.monotonic_ns() - self._watched_ns < _ASLEEP_NS and all(sink.alive for sink in self._sinks)
+        return awake and not any(cascade.hangs for cascade in self._cascades.values())
+
+    @property
     def unwanted(self) -> bool:
         """Whether nobody reads what some sink wrote for somebody who did: there is little point in going on."""
         return any(sink.gone for sink in self._sinks)
@@ -374,6 +385,7 @@ class Pipeline:
         return Snapshot(
             elapsed_s=elapsed_s,
             ready=self._ready.is_set(),
+            healthy=self.healthy,
             streams=tuple(stream.snapshot(now_s) for stream in self._streams),
             stages=tuple(stage for cascade in self._cascades.values() for stage in cascade.snapshots(elapsed_s)),
             sinks=tuple(sink.snapshot() for sink in self._sinks),
