@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detectors.choice import ModelChoice, PixelScale
-from detectors.manifest import Input, Model, Output, OutputKind, ViewSettings, digest, format_of, validated
+from detectors.foreign import tried
+from detectors.manifest import (
+    LARGEST,
+    Input,
+    Model,
+    Output,
+    OutputKind,
+    ViewSettings,
+    check_whole,
+    digest,
+    format_of,
+    validated,
+)
 from detectors.runtimes.openvino import read_graph
 from pipeline.core.errors import InputError
 
@@ -33,6 +45,11 @@ def bare_model(file: Path, choice: ModelChoice) -> Model:
     if choice.output is None:
         raise InputError("say how to read its answers: `output: yolo`, `ssd`, `heatmap` or `classification`", str(file))
     output = choice.output if isinstance(choice.output, Output) else Output(kind=choice.output)
+    if file.stat().st_size > LARGEST:
+        raise InputError(f"is larger than {LARGEST >> 20} MiB, which no model may be", str(file))
+    if weights_format == "onnx":
+        check_whole(file, {})
+    tried(file, weights_format, digest(file))
     graph = read_graph(file, weights_format)
     metadata = _metadata(graph)
     layout, height, width = _picture(graph, file)

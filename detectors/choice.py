@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from detectors.manifest import MANIFEST, Input, Model, Output, OutputKind, ViewSettings, aside, read_model
+from detectors.foreign import tried
+from detectors.manifest import MANIFEST, Input, Model, Output, OutputKind, ViewSettings, aside, check_whole, read_model
 from detectors.runtimes import READERS, RUNTIMES
 from detectors.runtimes.base import PRECISIONS, Options, Precision, Runtime
 from pipeline.core.catalogue import nearest
@@ -82,6 +83,9 @@ def build_stage(choice: ModelChoice) -> Stage:
     from detectors.stage import ModelStage
 
     model = _fetched(find_model(choice))
+    weights = model.manifest.weights
+    if weights.format in {"onnx", "ir", "tensorflow"} and ZOO not in model.weights.parents:
+        tried(model.weights, weights.format, weights.sha256)
     if model.manifest.tile is None:
         runtime, options = _settled(model, choice)
         return ModelStage(choice.name or model.name, model, runtime.open(model, options))
@@ -177,7 +181,10 @@ def _fetched(model: Model) -> Model:
         return model
     from detectors.download import fetched
 
-    return replace(model, weights=fetched(weights.url, weights.sha256, weights.file))
+    file = fetched(weights.url, weights.sha256, weights.file)
+    if weights.format == "onnx":
+        check_whole(file, {})
+    return replace(model, weights=file)
 
 
 def _unknown(name: str) -> InputError:

@@ -18,8 +18,11 @@ from detectors.manifest import digest
 from detectors.runtimes.base import cache_folder
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.secrets import redact, remember_url
+from pipeline.core.web import Timeouts, opener
 
 TIMEOUT_S = 20.0  # without a byte
+LARGEST = 4 << 30
+"""Of weights that are fetched, in bytes: whoever answers must not fill the disk."""
 _PIECE = 1 << 20
 _REPORT_S = 2.0
 _SCHEMES = ("https", "http")
@@ -70,9 +73,11 @@ def _download(url: str, path: Path, out: IO[bytes]) -> str:
     hasher = hashlib.sha256()
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "thresher"})  # noqa: S310  # schemes are checked
-        with _opener(url).open(request, timeout=TIMEOUT_S) as answer:
+        with _opener(url).open(request) as answer:
             total = int(answer.headers.get("Content-Length") or 0)
             got, reported = 0, time.monotonic()
+            if total > LARGEST:
+                raise _too_large(url, path)
             while piece := answer.read(_PIECE):
                 hasher.update(piece)
                 try:
@@ -80,6 +85,8 @@ def _download(url: str, path: Path, out: IO[bytes]) -> str:
                 except OSError as error:
                     raise _unwritable(path, error) from None
                 got += len(piece)
+                if got > LARGEST:
+                    raise _too_large(url, path)
                 if time.monotonic() - reported > _REPORT_S:
                     reported = time.monotonic()
                     _log.info("%s: %d of %s MiB", path.name, got >> 20, total >> 20 if total else "?")
@@ -98,7 +105,8 @@ def _download(url: str, path: Path, out: IO[bytes]) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """A few, never from https to http, never to another scheme."""
+    """A few, as publishers of weights need them: never from https to http, never to another scheme, each within reach
+    like the first. What comes in the end is known by its digest."""
 
     max_redirections = 5
 
@@ -118,20 +126,16 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    scheme = urlsplit(url).scheme
-    if scheme not in _SCHEMES:
+    if urlsplit(url).scheme not in _SCHEMES:
         raise InputError("weights are fetched over https or http only", redact(url))
-    opener = urllib.request.OpenerDirector()  # not build_opener(): that one also speaks file: and ftp:
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _Redirects(),
-    ):
-        opener.add_handler(handler)
-    return opener
+    made = opener(Timeouts(TIMEOUT_S, TIMEOUT_S), private=False, proxies=True)
+    made.add_handler(_Redirects())
+    return made
+
+
+def _too_large(url: str, path: Path) -> InputError:
+    most = f"{LARGEST >> 20} MiB"
+    return InputError(f"{redact(url)} answers with more than {most}: it was not kept", str(path))
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

@@ -44,6 +44,8 @@ _SUFFIXES: dict[str, WeightsFormat] = {
     ".pb": "tensorflow",
     ".safetensors": "safetensors",
 }
+LARGEST = 4 << 30
+"""Of a model file, in bytes."""
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy"})
 
 
@@ -74,6 +76,10 @@ class Weights(Settings):
                 raise ValueError("sha256 has to have 64 digits")
         elif self.url is None:
             raise ValueError("torchvision weights need the url they are fetched from")
+        if self.format == "ir" and f"{Path(self.file).stem}.bin" not in self.companions:
+            raise ValueError("the .bin beside an .xml has to be among the companions, with its digest")
+        if any(len(digits) != 64 for digits in self.companions.values()):
+            raise ValueError("the digest of a companion has to have 64 digits")
         if self.format in {"safetensors", "torchvision"} and self.architecture is None:
             raise ValueError(f"{self.format} weights need the architecture they belong to")
         return self
@@ -338,12 +344,29 @@ def read_model(folder: Path) -> Model:
     _verify(weights, manifest.weights.sha256)
     for name, expected in manifest.weights.companions.items():
         _verify(folder / name, expected)
+    if manifest.weights.format == "onnx":
+        check_whole(weights, manifest.weights.companions)
     return Model(manifest, weights)
+
+
+def check_whole(weights: Path, companions: Mapping[str, str]) -> None:
+    """Raises `InputError` where an ONNX model keeps weights in files that nobody vouches for."""
+    from detectors.foreign import external_files
+
+    loose = sorted(external_files(weights) - companions.keys())
+    if loose:
+        raise InputError(
+            f"keeps weights in {', '.join(map(repr, loose))[:200]}, of which no digest is known: save it as one file,"
+            " or name them under `companions` in its manifest",
+            str(weights),
+        )
 
 
 def _verify(file: Path, expected: str) -> None:
     if not file.is_file():
         raise InputError("the manifest names this weights file, but it is not there", str(file))
+    if file.stat().st_size > LARGEST:
+        raise InputError(f"is larger than {LARGEST >> 20} MiB, which no model may be", str(file))
     found = digest(file)
     if not found.startswith(expected):
         raise InputError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import av
 import av.logging
@@ -30,16 +31,27 @@ def new_epoch() -> str:
     return str(ULID())
 
 
+FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dv,eac3,flac,flv,gif,gxf,h261,h263,h264,hevc,ivf,live_flv,loas,m4v,"
+    "matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mpjpeg,mxf,nut,obu,ogg,tta,vc1,w64,wav,wv,"
+    "yuv4mpegpipe"
+)
+"""The containers that are read: those that people have, and none that leads on to other files (playlists, scripts)."""
+
+
 def open_video(
-    url: str,
+    url: Any,
     *,
     container_format: str | None = None,
     options: Mapping[str, str] | None = None,
     timeouts_s: tuple[float, float] | None = None,
+    io_open: Callable[..., Any] | None = None,
 ) -> tuple[InputContainer, VideoStream]:
     """Open `url` and find its video stream. `timeouts_s` are for opening and for each packet; FFmpeg may take twice as
     long. Raises FFmpeg's errors, and `InputError` where no picture moves."""
-    container = open_container(url, container_format=container_format, options=options, timeouts_s=timeouts_s)
+    container = open_container(
+        url, container_format=container_format, options=options, timeouts_s=timeouts_s, io_open=io_open
+    )
     try:
         return container, first_video(container)
     except BaseException:
@@ -48,22 +60,25 @@ def open_video(
 
 
 def open_container(
-    url: str,
+    url: Any,
     *,
     container_format: str | None = None,
     options: Mapping[str, str] | None = None,
     timeouts_s: tuple[float, float] | None = None,
+    io_open: Callable[..., Any] | None = None,
 ) -> InputContainer:
-    """Open `url`, whatever is in it. Titles in it that are no UTF-8 are no reason to refuse the rest. Raises FFmpeg's
-    errors."""
-    return av.open(
+    """Open `url`, or what a file-like object holds, whatever is in it. Where that leads to further files, `io_open`
+    opens them. Titles in it that are no UTF-8 are no reason to refuse the rest. Raises FFmpeg's errors."""
+    container: InputContainer = av.open(
         url,
         "r",
         format=container_format,
         options=dict(options or {}),
         timeout=timeouts_s,
         metadata_errors="replace",
+        io_open=io_open,
     )
+    return container
 
 
 def first_video(container: InputContainer) -> VideoStream:

@@ -21,7 +21,7 @@ from pipeline.core.records import Item, Watermark
 from pipeline.core.tapes import Tape
 from sources.clock import Clock, ns, start_ns
 from sources.decoding import Decoder
-from sources.ffmpeg import first_sound, open_video, plain
+from sources.ffmpeg import FORMATS, first_sound, open_video, plain
 from sources.hearing import FilmSource
 from sources.pace import Pace
 from sources.resuming import PassedOver, Resumable
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _DIGESTED_WHOLE = 64 << 20
 _BLOCK = 1 << 20
 _BLOCKS = 16
-LOCAL_ONLY = "file"  # nor a playlist nor a concat script may lead anywhere else
+LOCAL_ONLY = {"protocol_whitelist": "file", "format_whitelist": FORMATS}  # nothing may lead to other files
 
 
 class File(FilmSource, Resumable):
@@ -117,7 +117,7 @@ class FileReader:
         try:
             self._container, self._video = open_video(
                 f"file:{self._place}",
-                options={"protocol_whitelist": LOCAL_ONLY, "max_pixels": str(self._plan.max_pixels)},
+                options={**LOCAL_ONLY, "max_pixels": str(self._plan.max_pixels)},
             )
             self._tracks: list[VideoStream | AudioStream] = [self._video]
             if self.sound is not None:

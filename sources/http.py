@@ -52,6 +52,10 @@ class Http(Conversation):
             object.__setattr__(self, "latency_budget_ms", _BUDGET_MS)
         return self
 
+    @property
+    def answers_at(self) -> str:
+        return self.listen
+
     def open(self, stream: str) -> HttpReader:
         return HttpReader(self, stream)
 
@@ -137,6 +141,8 @@ class HttpReader:
             self._mailbox.offer([*items, self._talk.damaged(damaged)] if damaged else items)
         ids = [f"{self._stream}/{self.epoch}/{item.seq}" for item in items if isinstance(item, Chunk)]
         if not ids:
+            if damaged and self._is_large(data):
+                return Answer(413, {"error": f"a message is larger than {self._plan.largest_bytes} bytes"})
             return Answer(400, {"error": "it is no message that can be read" if damaged else "it says nothing"})
         return Answer(202, {"ids": ids, "damaged": damaged} if damaged else {"ids": ids})
 
@@ -150,6 +156,13 @@ class HttpReader:
                 return good, len(whole) - len(good)
         parts = [_parsed(line) if only_json else self._talk.read(line) for line in data.split(b"\n") if line.strip()]
         return [said for part in parts if part is not None for said in part], parts.count(None)
+
+    def _is_large(self, data: bytes) -> bool:
+        """Whether what was wrong with a body is the size of a message in it."""
+        whole = _parsed(data.strip()) if self._plan.format != "plain" else None
+        if whole is not None:
+            return not all(self._fits(said) for said in whole)
+        return any(len(line) > self._plan.largest_bytes for line in data.split(b"\n"))
 
     def _fits(self, said: Said) -> bool:
         most = self._plan.largest_bytes

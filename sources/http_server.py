@@ -20,7 +20,6 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, ClassVar, Protocol
-from urllib.parse import urlsplit
 
 from pipeline.core.errors import InputError
 from pipeline.core.secrets import redact
@@ -291,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
         return size
 
     def do_GET(self) -> None:
-        known = urlsplit(self.path).path in self.server.desk.paths
+        known = self.path.partition("?")[0] in self.server.desk.paths
         self._refuse(Answer(405, {"error": "POST it"}) if known else Answer(404, {"error": "nothing is here"}))
 
     do_PUT = do_GET

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, PositiveFloat, StringConstraints, model_validator
 
+from pipeline.core import reach
 from pipeline.core.contracts import Reader
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.records import Item, Watermark
@@ -69,6 +70,12 @@ class Irc(Conversation):
     def _remember(self) -> None:
         if self.password:
             remember(self.password)
+
+    def check(self) -> None:
+        try:
+            reach.check(self.server, private=True)
+        except reach.OutOfReachError as error:
+            raise InputError(redact(error), "server") from None
 
     def open(self, stream: str) -> Reader:
         self._remember()  # again: this may be another process
@@ -224,7 +231,7 @@ def _connected(plan: Irc) -> socket.socket:
     """Raises `SourceLost`."""
     port = plan.port or (6697 if plan.tls else 6667)
     try:
-        connection = socket.create_connection((plan.server, port), timeout=plan.connect_s)
+        connection = reach.create_connection((plan.server, port), plan.connect_s, private=True)
     except (OSError, UnicodeError) as error:
         raise SourceLost(f"cannot connect: {_reason(error)}") from None
     if not plan.tls:

@@ -150,6 +150,10 @@ class Line(Source):
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}", str(self.path)) from None
 
+    @property
+    def answers_at(self) -> str | None:
+        return self.listen if self.trigger == "http" else None
+
     def open(self, stream: str) -> Reader:
         self.check()
         if self.trigger == "http":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -43,9 +43,17 @@ class _Pump(threading.Thread):
     before it was handed over. The wait for its successor is part of the latency, and is not to be hidden.
     """
 
-    def __init__(self, container: InputContainer, video: VideoStream, sound: AudioStream | None, name: str) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        video: VideoStream,
+        sound: AudioStream | None,
+        name: str,
+        flows: Callable[[], None] | None,
+    ) -> None:
         super().__init__(name=f"pump-{name}", daemon=True)
         self._container = container
+        self._flows = flows
         self._tracks: list[VideoStream | AudioStream] = [video] if sound is None else [video, sound]
         self.tape = Tape(*self._tracks)
         self._video = video.index
@@ -61,12 +69,16 @@ class _Pump(threading.Thread):
                 if packet.dts is None and packet.size == 0:
                     break  # PyAV's mark of the end: on a live stream, a disconnect
                 now = time.monotonic_ns(), time.time_ns()
+                if self._flows is not None:
+                    self._flows()
                 pictures = packet.stream.index == self._video
                 stamp = before if before and pictures and self._held_back else now
                 self.tape.add(packet, stamp[0])
                 if not self._put((packet, *stamp, now[0])):
                     break
                 before = now if pictures else before
+        except SourceLost as error:  # of what FFmpeg had us open
+            end = error
         except FFmpegError as error:
             end = SourceLost(plain(error))
         except Exception as error:  # noqa: BLE001 it must not end in silence, nor in a trace with a URL in it
@@ -114,7 +126,7 @@ def held_back(container: InputContainer, video: VideoStream) -> bool:
 
 class LiveReader:
     """The running part of a live source. Takes `container` over. With `hearing`, `sound` is decoded beside the
-    pictures, as a stream of its own on the same clock.
+    pictures, as a stream of its own on the same clock. `flows` is called at every packet.
 
     One thread decodes: frame threads would hold back a frame each. Where it cannot keep up, packets that have waited
     for two seconds are passed over up to the next key frame, and counted as undecoded: late is worse than a gap.
@@ -130,6 +142,7 @@ class LiveReader:
         max_pixels: int = MAX_PIXELS,
         sound: AudioStream | None = None,
         hearing: HearingSettings | None = None,
+        flows: Callable[[], None] | None = None,
     ) -> None:
         self.epoch = new_epoch()
         clock = Clock()
@@ -144,7 +157,7 @@ class LiveReader:
         self._silence_s = silence_s
         self._closed = False
         self._video = video.index
-        self._pump = _Pump(container, video, sound, stream)
+        self._pump = _Pump(container, video, sound, stream, flows)
         self.tape = self._pump.tape
         self._pump.start()
 

@@ -27,6 +27,10 @@ class PcmSocket(RawSound):
 
     listen: Listen = Field(description="host:port to listen at; whoever can reach it can be heard, so stay local")
 
+    @property
+    def answers_at(self) -> str:
+        return self.listen
+
     def open(self, stream: str) -> PcmSocketReader:
         return PcmSocketReader(self, stream)
 

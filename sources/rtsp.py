@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import logging
-from typing import ClassVar, Literal
-from urllib.parse import SplitResult, urlsplit
+import ssl
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 from pydantic import Field, PositiveFloat
 
+from pipeline.core import reach
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.pictures import MAX_PIXELS
-from pipeline.core.secrets import remember_url
-from sources.ffmpeg import first_sound, open_video, plain
+from pipeline.core.secrets import redact, remember_url
+from pipeline.core.web import Timeouts
+from sources.ffmpeg import FORMATS, first_sound, open_video, plain
 from sources.hearing import FilmSource
 from sources.live import LiveReader
+from sources.relay import Relay
+from sources.web_stream import NOWHERE, Web
 
 log = logging.getLogger(__name__)
 
-_WEB = "http,https,httpproxy,tls,tcp,crypto"
 _PROTOCOLS = {
-    "rtsp": "rtsp,rtp,tcp,udp,srtp",
-    "rtsps": "rtsps,rtsp,rtp,tcp,tls,udp,srtp",
+    "rtsp": "rtp,tcp,udp,srtp",
+    "rtsps": "rtp,tcp,udp,srtp",
     "rtmp": "rtmp,tcp",
-    "rtmps": "rtmps,rtmp,tls,tcp",
-    "http": _WEB,
-    "https": _WEB,
+    "rtmps": "rtmp,tcp",
+    "http": NOWHERE,
+    "https": NOWHERE,
     "udp": "udp",
 }
-"""What FFmpeg may use on behalf of a URL of that scheme. A stream must not lead it to local files, nor to its
-`concat:` and `subfile:` tricks."""
+"""What FFmpeg may use on behalf of a URL of that scheme: it gets a passage to the server, or what a web server sends.
+A stream must not lead it to local files, nor to its tricks with them (`concat:`, `subfile:`)."""
+_PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
 
 
 class Rtsp(FilmSource):
-    """A live stream by URL: rtsp, rtsps, rtmp, rtmps, http, https (HLS playlists included), udp.
+    """A live stream by URL: rtsp, rtsps, rtmp, rtmps, http, https (HLS playlists included), udp. Nobody is followed
+    elsewhere: a server that redirects is said to.
 
     An end is a disconnect: a film that a web server hands out is played again and again. Silence is one, too, after
     at most 0.8 × `silence_s`.
@@ -49,25 +57,41 @@ class Rtsp(FilmSource):
     connect_s: PositiveFloat = Field(
         3.0, le=600, description="give up a connection attempt after this long, at most doubled"
     )
+    verify: bool = Field(
+        True, description="check the certificate of an encrypted server; a camera that made its own needs `false`"
+    )
     max_pixels: int = Field(MAX_PIXELS, gt=0, description="refuse pictures with more pixels")
 
     def model_post_init(self, _context: object) -> None:
         remember_url(self.url)
 
     def check(self) -> None:
-        self._parts()
+        parts = self._parts()
+        if parts.hostname and parts.scheme != "udp":  # which listens
+            try:
+                reach.check(parts.hostname, private=True)
+            except reach.OutOfReachError as error:
+                raise InputError(redact(error), "url") from None
 
     def open(self, stream: str) -> LiveReader:
         remember_url(self.url)  # again: this may be another process
         parts = self._parts()
+        way: Relay | Web | None = None
         try:
-            container, video = open_video(
-                self.url, options=self._options(parts.scheme), timeouts_s=(self.connect_s, self._read_s)
-            )
-        except InputError as error:
-            raise SourceLost(f"{_where(parts)}: {error.message}") from None
+            if parts.scheme in {"http", "https"}:
+                way = web = Web(self.url, Timeouts(self.connect_s, self.silence_s * 0.8), verify=self.verify)
+                file, container_format = web.first()
+                container, video = self._opened(parts, file, container_format, web.open)
+            elif parts.scheme == "udp":
+                container, video = self._opened(parts, self.url)
+            else:
+                way = relay = self._relay(parts)
+                container, video = self._opened(parts, self._near(parts, relay.port))
+        except (InputError, SourceLost) as error:
+            raise SourceLost(f"{_where(parts)}: {getattr(error, 'message', error)}") from None
         except FFmpegError as error:
-            raise SourceLost(f"{_where(parts)}: {plain(error)}") from None
+            reason = (way.refusal if way is not None else "") or plain(error)
+            raise SourceLost(f"{_where(parts)}: {reason}") from None
         return LiveReader(
             container,
             video,
@@ -76,7 +100,38 @@ class Rtsp(FilmSource):
             max_pixels=self.max_pixels,
             sound=self._heard(container, stream),
             hearing=self.sound,
+            flows=way.flows if isinstance(way, Web) else None,
         )
+
+    def _opened(
+        self,
+        parts: SplitResult,
+        what: Any,
+        container_format: str | None = None,
+        io_open: Callable[..., Any] | None = None,
+    ) -> tuple[InputContainer, VideoStream]:
+        return open_video(
+            what,
+            container_format=container_format,
+            options=self._options(parts),
+            timeouts_s=(self.connect_s, self._read_s),
+            io_open=io_open,
+        )
+
+    def _relay(self, parts: SplitResult) -> Relay:
+        tls = None
+        if parts.scheme in {"rtsps", "rtmps"}:
+            tls = ssl.create_default_context()
+            if not self.verify:
+                tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        port = parts.port or _PORTS[parts.scheme]
+        return Relay(parts.hostname or "", port, self.connect_s, rtsp=parts.scheme.startswith("rtsp"), tls=tls)
+
+    @staticmethod
+    def _near(parts: SplitResult, port: int) -> str:
+        """The same URL by way of the relay."""
+        login, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(scheme=parts.scheme[:4], netloc=f"{login}{at}127.0.0.1:{port}"))
 
     def _heard(self, container: InputContainer, stream: str) -> AudioStream | None:
         """Its sound track, if that is wanted; a camera without one goes on without."""
@@ -115,14 +170,21 @@ class Rtsp(FilmSource):
             raise InputError("the URL names no host")
         return parts
 
-    def _options(self, scheme: str) -> dict[str, str]:
+    def _options(self, parts: SplitResult) -> dict[str, str]:
+        scheme = parts.scheme
         options = {"protocol_whitelist": _PROTOCOLS[scheme], "max_pixels": str(self.max_pixels)}
         if scheme in {"rtsp", "rtsps"}:
             # little probing: the session description tells what comes, and a reconnect should be quick
-            options |= {"rtsp_transport": self.transport, "analyzeduration": "100000", "probesize": "32768"}
+            carried = self.transport if scheme == "rtsp" else "tcp"
+            options |= {"rtsp_transport": carried, "analyzeduration": "100000", "probesize": "32768"}
             options |= {"fflags": "nobuffer", "timeout": str(int(max(self.connect_s, self._read_s) * 1e6))}
-            if self.transport == "tcp":  # nothing to put in order
+            if carried == "tcp":  # nothing to put in order
                 options["max_delay"] = "0"
+        elif scheme in {"rtmp", "rtmps"}:  # a server may be several, by its name
+            server = parts.netloc.rpartition("@")[2]
+            options["rtmp_tcurl"] = f"{scheme}://{server}/{parts.path.strip('/').partition('/')[0]}"
+        else:
+            options |= {"format_whitelist": f"{FORMATS},hls", "http_persistent": "0"}
         return options
 
 

@@ -62,7 +62,7 @@ class SoundFileReader:
 
     def _attach(self) -> None:
         try:
-            self._container = open_container(f"file:{self._place}", options={"protocol_whitelist": LOCAL_ONLY})
+            self._container = open_container(f"file:{self._place}", options=LOCAL_ONLY)
             self._sound = first_sound(self._container)
         except InputError as error:
             self.close()

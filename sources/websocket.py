@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from pipeline.core import reach
 from pipeline.core.contracts import Reader
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.records import Item, Watermark
-from pipeline.core.secrets import remember, remember_url
+from pipeline.core.secrets import redact, remember, remember_url
 from pipeline.core.settings import Listen
 from sources.conversation import Conversation, Talk
 from sources.ffmpeg import new_epoch
@@ -74,6 +75,10 @@ class WebSocket(Conversation):
     def paced(self) -> bool:
         return self.listen is None
 
+    @property
+    def answers_at(self) -> str | None:
+        return self.listen
+
     def check(self) -> None:
         if self.url is not None:
             try:
@@ -83,6 +88,10 @@ class WebSocket(Conversation):
                 sound = False
             if not sound:
                 raise InputError("should be a URL like wss://host/path", "url")
+            try:
+                reach.check(parts.hostname or "", private=True)
+            except reach.OutOfReachError as error:
+                raise InputError(redact(error), "url") from None
         _library()
 
     def open(self, stream: str) -> Reader:
@@ -138,6 +147,9 @@ class WebSocketReader:
         if messages is None:
             client.tell({"error": "it is no message that can be read: UTF-8 is needed, and not too much of it"})
             yield self._talk.damaged()
+            return
+        if not messages:
+            client.tell({"error": "it says nothing"})
             return
         if len(messages) > _MOST_MESSAGES:
             client.tell({"error": f"at most {_MOST_MESSAGES} messages in one frame"})

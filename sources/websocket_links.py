@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
@@ -26,6 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from pipeline.core import reach
 from pipeline.core.errors import InputError, SourceLost
 from pipeline.core.records import Outcome
 from pipeline.core.secrets import redact
@@ -258,8 +260,13 @@ class Connected:
     async def _open(self) -> ClientConnection:
         plan = self._plan
         assert plan.url is not None
+        there = urlsplit(plan.url)
+        async with asyncio.timeout(plan.connect_s):
+            port = there.port or (443 if there.scheme == "wss" else 80)
+            line = await reach.open_socket(there.hostname or "", port, private=True)
         connection = await _Connect(
             plan.url,
+            sock=line,
             additional_headers=None if plan.token is None else {"Authorization": f"Bearer {plan.token}"},
             compression=None,
             proxy=None,

@@ -23,6 +23,7 @@ packages="
     pulseaudio
     python3-gi
     redis-server
+    systemd
 "
 
 installed() {

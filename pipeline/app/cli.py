@@ -27,6 +27,7 @@ COMMANDS = {
     "validate": "pipeline.app.commands.config:validate",
     "schema": "pipeline.app.commands.config:schema",
     "graph": "pipeline.app.commands.config:graph",
+    "health": "pipeline.app.commands.health:health",
     "doctor": "pipeline.app.commands.doctor:doctor",
     "models": "pipeline.app.commands.models:models",
     "train": "pipeline.app.commands.train:train",

@@ -48,6 +48,7 @@ class PipelineCollector(Collector):
         info.add_metric([], {"version": VERSION})
         yield info
         yield GaugeMetricFamily("thresher_ready", "1 once every model is warm and every source was started.", now.ready)
+        yield GaugeMetricFamily("thresher_healthy", "1 while its threads turn and no stage hangs.", now.healthy)
         yield from _stream_metrics(now.streams)
         yield from _stage_metrics(now.stages)
         yield from _sink_metrics(now)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import click
 from pipeline.app import summary
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
+from pipeline.app.notify import Notifier
 from pipeline.app.wiring import pipeline
 from pipeline.core.contracts import Generation
 from pipeline.core.interrupts import asked_to_end
@@ -68,7 +70,9 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
             place = document.place(("metrics", "listen"))
             closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place))
         running.start()
-        absent = _watch(running, stopping, options)
+        notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
+        absent = _watch(running, stopping, options, notifier)
+        notifier.stopping(DRAIN_S)
         running.stop(drain_s=DRAIN_S)
         final = running.snapshot()
     problems = [str(error) for error in running.problems]  # each was said when it came up
@@ -107,12 +111,13 @@ def _told(name: str, said: Mapping[str, object]) -> str:
     return f"{name} [{how}]" if model == name else f"{name} [{model}, {how}]"
 
 
-def _watch(running: Pipeline, stopping: Callable[[], bool], options: RunOptions) -> list[str]:
+def _watch(running: Pipeline, stopping: Callable[[], bool], options: RunOptions, notifier: Notifier) -> list[str]:
     """Returns when all is done, when told to stop, or with the sources that did not connect in time."""
     began = time.monotonic()
     waited_for = options.connect_within_s
     while not running.wait(_LOOK_S):
         age = time.monotonic() - began
+        notifier.look(lambda: _status(running))
         if stopping():
             click.echo("finishing what has begun; once more leaves at once", err=True)
             break
@@ -125,6 +130,12 @@ def _watch(running: Pipeline, stopping: Callable[[], bool], options: RunOptions)
             elif age >= waited_for:
                 return [f"{one.stream}: not connected within {waited_for:g} s: {one.detail}" for one in absent]
     return []
+
+
+def _status(running: Pipeline) -> str:
+    """A line for who asks the service manager."""
+    states = Counter(str(state.value) for state in running.states.values())
+    return "streams: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 def _failures(final: Snapshot, plan: Plan) -> Iterator[str]:

@@ -92,6 +92,11 @@ class Source(StreamSettings, ABC):
         return False
 
     @property
+    def answers_at(self) -> str | None:
+        """The `host:port` at which it listens, if it does: no two may share one."""
+        return None
+
+    @property
     def tracks(self) -> Mapping[str, StreamSettings]:
         """Further streams of the same reader, by what stands behind the stream's name and a dot: what is read as
         `door` gives chunks of `door.sound`, too, unless its reader says otherwise (`Tracked`). What judges them, and

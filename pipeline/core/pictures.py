@@ -35,6 +35,7 @@ _CODECS = {
     b"MM\0*": "tiff",
 }
 _LARGEST = 256 << 20
+_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
 Kind: TypeAlias = Literal["png", "jpg"]
 
@@ -119,6 +120,8 @@ def decode_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> VideoFrame:
         raise BadPicture("is not a JPEG, PNG, BMP, WebP or TIFF picture")
     if name == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # FFmpeg fills up what is missing
         raise BadPicture("is cut off")
+    if name == "png":
+        data = _picture_alone(data)
     codec = CodecContext.create(name, "r")
     assert isinstance(codec, VideoCodecContext)
     codec.thread_count = 1
@@ -132,6 +135,18 @@ def decode_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> VideoFrame:
     if not frames or frames[0].is_corrupt:
         raise BadPicture("is damaged")
     return frames[0]
+
+
+def _picture_alone(data: bytes) -> bytes:
+    """A PNG without what goes along with the picture: a colour profile or a comment of some kilobytes may unpack to
+    gigabytes, and FFmpeg unpacks them."""
+    kept, at = [data[:8]], 8
+    while at + 8 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] in _NEEDED:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def encode(pixels: Array, kind: Kind, effort: int = 1) -> bytes:

@@ -8,10 +8,12 @@ what comes from outside must not steer a terminal.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from urllib.parse import quote, unquote, urlsplit
 
 HIDDEN = "***"
@@ -23,12 +25,14 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _QUERY = re.compile(
     r"(?i)(?P<key>[?&](?:[\w.-]*(?:token|password|passwd|pwd|secret|key|auth|signature|sig))=)[^&\s#'\"]+"
 )
+_WRITTEN: tuple[Callable[[str], str], ...] = (repr, ascii, json.dumps, partial(json.dumps, ensure_ascii=False))
 _SHORTEST = 3  # a shorter one would blank out innocent text
 
 
 def remember(value: str) -> None:
-    """Replace `value` (and its URL-quoted and unquoted forms) wherever `redact` meets it from now on."""
+    """Replace `value` wherever `redact` meets it from now on, as it is and as URLs, JSON and Python write it."""
     forms = {value, quote(value, safe=""), quote(value), unquote(value)}
+    forms |= {written(form)[1:-1] for form in list(forms) for written in _WRITTEN}
     with _lock:
         _known.update(form for form in forms if len(form) >= _SHORTEST)
 

@@ -174,3 +174,4 @@ class Snapshot:
     rss_bytes: int
     audits: tuple[AuditSnapshot, ...] = ()
     policy: PolicySnapshot | None = None
+    healthy: bool = True  # its threads turn, and no stage hangs

@@ -80,6 +80,11 @@ class CascadeRunner:
         for runner in self._runners():
             runner.watch(now_s, paused_s)
 
+    @property
+    def hangs(self) -> bool:
+        """Whether a stage is at one batch for so long that it will hardly come back."""
+        return any(runner.hangs for runner in self._runners())
+
     def snapshots(self, elapsed_s: float) -> list[StageSnapshot]:
         return [runner.snapshot(self.name, self.generation.id, elapsed_s) for runner in self._runners()]
 
@@ -219,7 +224,7 @@ class _StageRunner:
         self._started = 0
         self._in_hand: dict[int, _InHand] = {}  # by worker
         self._stuck: set[int] = set()  # workers that were given up
-        self._hanging = False
+        self.hangs = False
 
     def start(self) -> None:
         for _ in range(self.stage.workers):
@@ -311,9 +316,9 @@ class _StageRunner:
             lost = {worker: one for worker, one in working.items() if now_s - one.began_s > patience_s}
             replaced = min(len(lost), _MOST_STUCK - len(self._stuck))
             self._stuck |= set(list(lost)[:replaced])
-        if oldest_s > HANGING_S and not self._hanging:
+        if oldest_s > HANGING_S and not self.hangs:
             log.error("%s has been at one batch for %.0f s: it hangs", self.stage.name, oldest_s)
-        self._hanging = oldest_s > HANGING_S
+        self.hangs = oldest_s > HANGING_S
         for one in lost.values():
             self._give_up(one.jobs)
         for _ in range(replaced):
@@ -331,5 +336,5 @@ class _StageRunner:
             stage=self.stage.name,
             generation=generation,
             worker_s=elapsed_s * self.stage.workers,
-            state="hangs" if self._hanging else "ok",
+            state="hangs" if self.hangs else "ok",
         )

@@ -143,6 +143,10 @@ class SinkRunner:
                 return False
         return self._dispatch is None or self._dispatch.settled()
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def finish(self, end_s: float) -> None:
         """Nothing more will be put; returns at once. What waits is written until `end_s` by the monotonic clock."""
         with self._changed:

@@ -22,6 +22,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import NoReturn, TypeAlias
 
+from pipeline.core import reach
 from pipeline.core.contracts import Reader, Source, Taped
 from pipeline.core.errors import FrameGone, InputError, SourceLost, ThresherError
 from pipeline.core.payloads import Image
@@ -39,8 +40,11 @@ _TICK_S = 0.5
 _QUESTIONS = frozenset({"view", "rgb", "fingerprint"})
 
 
-def serve(source: Source, stream: str, pipes: Pipes, held: int, log_level: int) -> NoReturn:
+def serve(  # noqa: PLR0917  # as a process takes them
+    source: Source, stream: str, pipes: Pipes, held: int, log_level: int, network: reach.NetworkSettings
+) -> NoReturn:
     """The whole life of the child. It keeps `held` pictures."""
+    reach.use(network)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent decides
     child = _Child(pipes, held)
     logging.basicConfig(level=log_level, handlers=[_ToParent(child)], force=True)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Self, cast
 
 from pydantic import SerializeAsAny
 
+from pipeline.core import reach
 from pipeline.core.contracts import Source
 from pipeline.core.errors import FrameGone, InputError, SourceLost, ThresherError
 from pipeline.core.payloads import Image, View, ViewSpec
@@ -190,7 +191,7 @@ class _Link:
         self._replies, replies = context.Pipe(duplex=False)
         self._process = context.Process(
             target=isolated_child.serve,
-            args=(source, stream, (items, requests, replies), most_leased, log.getEffectiveLevel()),
+            args=(source, stream, (items, requests, replies), most_leased, log.getEffectiveLevel(), reach.policy()),
             name=f"source-{stream}",
             daemon=True,
         )

@@ -48,6 +48,7 @@ from pipeline.engine.ticket import Lease
 log = logging.getLogger(__name__)
 
 __all__ = ["Pipeline", "StreamPlan"]
+_ASLEEP_NS = 10_000_000_000
 
 _WATCH_S = 1.0
 
@@ -94,6 +95,7 @@ class Pipeline:
         self._stopping = threading.Event()
         self._stop_lock = threading.Lock()
         self._stopped = False
+        self._watched_ns = 0
         self._began_s = time.monotonic()
         self._process = psutil.Process()
         self._process.cpu_percent()
@@ -255,6 +257,7 @@ class Pipeline:
             raise
         for cascade in self._cascades.values():
             cascade.start()
+        self._watched_ns = time.monotonic_ns()
         self._ready.set()
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
         if self._show is not None:
@@ -274,6 +277,7 @@ class Pipeline:
         looked_s = time.monotonic()
         while not self._stopping.wait(_WATCH_S):
             now_s = time.monotonic()
+            self._watched_ns = int(now_s * 1e9)
             paused_s = now_s - looked_s - _WATCH_S  # the process was stopped, or the machine slept: nobody hung
             looked_s = now_s
             paused_s = paused_s if paused_s > _WATCH_S else 0.0
@@ -364,6 +368,14 @@ class Pipeline:
         return tuple(runner.problem for runner in self._runners if runner.problem is not None)
 
     @property
+    def healthy(self) -> bool:
+        """Whether its threads turn and no stage hangs; else it is best started anew. A camera may be away."""
+        if not self._ready.is_set() or self._stopping.is_set():
+            return True
+        awake = time.monotonic_ns() - self._watched_ns < _ASLEEP_NS and all(sink.alive for sink in self._sinks)
+        return awake and not any(cascade.hangs for cascade in self._cascades.values())
+
+    @property
     def unwanted(self) -> bool:
         """Whether nobody reads what some sink wrote for somebody who did: there is little point in going on."""
         return any(sink.gone for sink in self._sinks)
@@ -384,6 +396,7 @@ class Pipeline:
         return Snapshot(
             elapsed_s=elapsed_s,
             ready=self._ready.is_set(),
+            healthy=self.healthy,
             streams=tuple(stream.snapshot(now_s) for stream in self._streams),
             stages=tuple(stage for cascade in self._cascades.values() for stage in cascade.snapshots(elapsed_s)),
             sinks=tuple(sink.snapshot() for sink in self._sinks),

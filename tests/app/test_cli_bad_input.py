@@ -75,6 +75,22 @@ def config(folder: Path, text: str) -> Path:
             'the sink "e" cuts clips',
         ),
         ("sources:\n  a: {kind: file}", "c.yaml:2: sources.a.path", "is needed"),
+        (
+            "sources:\n  a: {kind: http, listen: 7000}\n  b: {kind: websocket, listen: '0.0.0.0:7000'}",
+            "c.yaml:3: sources.b.listen",
+            'the source "a" listens at port 7000 already',
+        ),
+        (
+            "sources:\n  a: {kind: line, trigger: http, listen: 7000}\nmetrics: {listen: 7000}",
+            "c.yaml:3: metrics.listen",
+            'the source "a" listens',
+        ),
+        ("sources:\n  a: {kind: irc, server: 169.254.169.254, channels: [x]}", "c.yaml:2: sources.a", "link-local"),
+        (
+            "sources:\n  a: {kind: file, path: CLIP}\nnetwork: {deny: [10.0.0.300]}",
+            "c.yaml:3: network.deny",
+            "network like",
+        ),
         ("sources:\n  a: CLIP", "c.yaml:2: sources.a", "mapping"),
         ("sources:\n  'a b': {kind: file, path: CLIP}", "c.yaml:2: sources.a b", "letters"),
         ("sources:\n  a: {kind: file, path: gone.mp4}", "c.yaml:2: sources.a", "gone.mp4"),

@@ -91,6 +91,15 @@ def test_references_are_filled_from_environment_and_files_and_kept_secret(tmp_pa
     assert redact("s3cretpw and tok3n-value") == "*** and ***"
 
 
+def test_a_file_may_lie_where_the_service_manager_says(tmp_path: Path) -> None:
+    (tmp_path / "camera").write_text("s3same\n")
+    document = Document({"a": "${file:$CREDENTIALS_DIRECTORY/camera}", "b": "${file:$NOWHERE/x}"}, tmp_path)
+    mistakes = document.resolve({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert document.data["a"] == "s3same"
+    assert redact("it is s3same") == "it is ***"
+    assert list(mistakes) == [("b",)]
+
+
 def test_every_reference_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "a:\n  b: ${NOT_SET}\nc: ${file:/no/such/file}\nd: ${EMPTY}\n")
     errors = read(path).resolve({"EMPTY": ""})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -27,6 +28,15 @@ def test_a_remembered_secret_is_hidden_everywhere_and_in_every_quoting() -> None
     remember_url("rtsp://u:hunter%40two@cam/")
     assert redact("hunter@two and hunter%40two") == "*** and ***"
     remember_url("rtsp://[broken")
+
+
+@pytest.mark.parametrize("secret", ["back\\slash", 'it\'s "both"', "ümläut-ïn-it", "a\tb\u2028c"])
+def test_a_secret_is_hidden_as_programs_write_it(secret: str) -> None:
+    remember(secret)
+    for said in (secret, repr(secret), ascii(secret), json.dumps(secret), json.dumps(secret, ensure_ascii=False)):
+        hidden = redact(f"it is {said} here")
+        assert hidden.count("***") == 1, hidden
+        assert len(hidden) <= len("it is '***' here")
 
 
 def test_tokens_in_queries_are_hidden_and_the_rest_stays() -> None:

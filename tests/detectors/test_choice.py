@@ -15,6 +15,7 @@ from detectors.choice import ZOO, ModelChoice, build_audit_stage, build_stage, f
 from detectors.manifest import MANIFEST, digest
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.payloads import FrameImage
+from pipeline.core.reach import NetworkSettings
 from tests.detectors.test_stages import nudenet
 from tests.detectors.tiny_models import mean_colour, save
 
@@ -148,6 +149,7 @@ def test_half_precision_inputs_are_fed_as_they_like(tmp_path: Path) -> None:
 
 def test_weights_of_a_manifest_come_from_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("pipeline.core.reach._policy", [NetworkSettings(private=True)])
     site, folder = tmp_path / "site", tmp_path / "model"
     site.mkdir()
     folder.mkdir()

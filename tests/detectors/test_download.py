@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from detectors.download import fetched
+from pipeline.core import reach
 from pipeline.core.errors import InputError, MissingPart
+from pipeline.core.reach import NetworkSettings
 
 BODY = bytes(range(256)) * 9000  # more than one piece
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -26,6 +28,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/moved":
             self.send_response(302)
             self.send_header("Location", "/weights.pth")
+            self.end_headers()
+        elif self.path == "/metadata":
+            self.send_response(302)
+            self.send_header("Location", "http://169.254.169.254/weights.pth")
             self.end_headers()
         elif self.path == "/escape":
             self.send_response(302)
@@ -76,6 +82,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "weights"
 
 
+@pytest.fixture(autouse=True)
+def policy() -> Iterator[None]:
+    """The server is on this machine, where nothing is fetched from unless a config says so."""
+    reach.use(NetworkSettings(private=True))
+    yield
+    reach.use(NetworkSettings())
+
+
 def left_in(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
@@ -97,11 +111,25 @@ def test_a_redirect_is_followed(server: Server) -> None:
     assert fetched(f"{server.base}/moved", SHA256, "w.pth").read_bytes() == BODY
 
 
-@pytest.mark.parametrize("path", ["/escape", "/circle", "/cut", "/missing"])
+@pytest.mark.parametrize("path", ["/escape", "/circle", "/cut", "/missing", "/metadata"])
 def test_a_faulty_server_leaves_nothing(server: Server, cache: Path, path: str) -> None:
     with pytest.raises(MissingPart, match="cannot be fetched") as caught:
         fetched(server.base + path, SHA256, "w.pth")
     assert "\n" not in str(caught.value)
+    assert left_in(cache) == []
+
+
+def test_what_is_on_this_machine_is_not_fetched_unasked(server: Server) -> None:
+    reach.use(NetworkSettings())
+    with pytest.raises(MissingPart, match="private: true"):
+        fetched(f"{server.base}/weights.pth", SHA256, "w.pth")
+    assert not server.asked
+
+
+def test_weights_have_a_largest_size(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detectors.download.LARGEST", len(BODY) - 1)
+    with pytest.raises(InputError, match="more than"):
+        fetched(f"{server.base}/weights.pth", SHA256, "w.pth")
     assert left_in(cache) == []
 
 

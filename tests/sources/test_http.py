@@ -112,6 +112,22 @@ def test_bad_requests_are_told(path: str, body: bytes, headers: dict[str, str], 
         until(lambda: reading.said == ["still here"])
 
 
+@pytest.mark.parametrize("target", ["http://[", "http://[/judge", "*", "//["])
+def test_a_target_that_is_none_is_answered(target: str) -> None:
+    with taking() as (_, port), socket.create_connection(("127.0.0.1", port), 5) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert client.recv(4096).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"x" * 70_000, b"short\n" + b"y" * 70_000, json.dumps({"text": "z" * 70_000}).encode(), b'"' + b"q" * 70_000],
+)
+def test_what_is_too_large_is_told_so(body: bytes) -> None:
+    with taking() as (_, port):
+        assert post(port, "/messages", body)[0] == (202 if body.startswith(b"short") else 413)
+
+
 def test_a_question_gets_the_verdict_on_that_very_message() -> None:
     with judging() as (pipeline, port):
 

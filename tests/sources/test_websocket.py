@@ -151,12 +151,13 @@ def test_clients_are_told_what_became_of_their_messages() -> None:
             two.send("Nothing but good words in here, you see. " * 8 + "And a bad one.")
             two.send("")
             two.send(b"\xff")
+            two.send("[]")
             first = json.loads(one.recv(timeout=10))
-            rest = [json.loads(two.recv(timeout=10)) for _ in range(4)]
+            rest = [json.loads(two.recv(timeout=10)) for _ in range(5)]
         assert first["flagged"] is True and first["verdict"] == "reject"
         assert {one.get("flagged") for one in rest if "pieces" not in one and "error" not in one} == {False}
         assert [one["flagged"] for one in rest if "pieces" in one] == [True]
-        assert len([one for one in rest if "error" in one]) == 2
+        assert len([one for one in rest if "error" in one]) == 3
 
 
 def test_a_client_that_never_reads_is_put_out(

@@ -213,9 +213,20 @@ def _filled(text: str, environment: Mapping[str, str]) -> str:
     return _REFERENCE.sub(lambda m: "$" if m["name"] is None else _looked_up(m["name"].strip(), environment), text)
 
 
+def _path(written: str, environment: Mapping[str, str]) -> Path:
+    """A path may begin with a folder that the environment names, as a service manager's `$CREDENTIALS_DIRECTORY`."""
+    first, slash, rest = written.partition("/")
+    if not first.startswith("$"):
+        return Path(written)
+    folder = environment.get(first[1:])
+    if not folder or not slash:
+        raise InputError(f"the folder {first} of ${{file:{written}}} is not set")
+    return Path(folder) / rest
+
+
 def _looked_up(name: str, environment: Mapping[str, str]) -> str:
     if name.startswith("file:"):
-        path = Path(name.removeprefix("file:"))
+        path = _path(name.removeprefix("file:"), environment)
         try:
             if path.exists() and not path.is_file():
                 raise InputError(f"the file {path} of ${{{name}}}: is no regular file")

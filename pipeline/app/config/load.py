@@ -15,9 +15,12 @@ from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.policy import check_streams
 from pipeline.app.config.settings import SECTIONS, MetricsSettings
+from pipeline.core import reach
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Sink, Source
 from pipeline.core.errors import InputError
+from pipeline.core.reach import NetworkSettings
+from pipeline.core.settings import address
 from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.policy_settings import PolicySettings
 
@@ -38,6 +41,8 @@ class _Loader:
     def plan(self) -> Plan:
         data = self._document.data
         self._mistakes.unknown_keys(data, SECTIONS)
+        network = self._mistakes.model(NetworkSettings, data.get("network") or {}, ("network",))
+        reach.use(network or NetworkSettings())  # the checks of sources and sinks ask it, too
         sources, gates = self._sources()
         tracks = self._tracks(sources)
         cascades = CascadeReader(self._document, self._mistakes)
@@ -54,9 +59,13 @@ class _Loader:
             self._mistakes.add("nothing to watch: name a source, or give a target on the command line", ("sources",))
         if data.get("cascade") is not None:
             cascades.choose(None, ("cascade",))  # looked at even where every source names its own
-        metrics, policy = data.get("metrics"), data.get("policy")
+        policy = data.get("policy")
         sinks = self._sinks()
         self._check_tapes(sources, sinks)
+        metrics = None
+        if data.get("metrics") is not None:
+            metrics = self._mistakes.model(MetricsSettings, data["metrics"], ("metrics",))
+        self._check_ports(sources, metrics)
         return Plan(
             sources,
             gates,
@@ -65,7 +74,7 @@ class _Loader:
             cascades.read,
             sinks,
             self._events(data.get("events"), sources),
-            None if metrics is None else self._mistakes.model(MetricsSettings, metrics, ("metrics",)),
+            metrics,
             None if policy is None else self._policy(policy, sources),
             self._state(),
         )
@@ -88,6 +97,25 @@ class _Loader:
         if events is not None and all(name in sources for name in named):
             check_places(events, {name: source.medium for name, source in sources.items()}, self._mistakes)
         return events
+
+    def _check_ports(self, sources: Mapping[str, Source], metrics: MetricsSettings | None) -> None:
+        """Two that listen at one port would be found out only when they are started."""
+        taken: dict[int, list[tuple[str, str]]] = {}
+        places: list[tuple[str, Key, str]] = [
+            (f'the source "{name}"', ("sources", name), source.answers_at)
+            for name, source in sources.items()
+            if source.answers_at is not None
+        ]
+        if metrics is not None:
+            places.append(("`metrics`", ("metrics",), metrics.listen))
+        for who, key, listen in places:
+            host, port = address(listen)
+            for other, there in taken.setdefault(port, []) if port else ():
+                if host == there or {host, there} & {"0.0.0.0", "::"}:  # noqa: S104  # compared, not listened at
+                    self._mistakes.add(f"{other} listens at port {port} already", (*key, "listen"))
+                    break
+            if port:
+                taken[port].append((who, host))
 
     def _policy(self, section: object, sources: Mapping[str, Source]) -> PolicySettings | None:
         policy = self._mistakes.model(PolicySettings, section, ("policy",))

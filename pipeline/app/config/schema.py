@@ -12,6 +12,7 @@ from pipeline.app.config.load import AROUND
 from pipeline.app.config.settings import STATE, CascadeSections, MetricsSettings
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.errors import MissingPart
+from pipeline.core.reach import NetworkSettings
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _IN_CODE_ONLY = frozenset({"memory"})  # its settings are Python objects
@@ -74,6 +75,7 @@ def json_schema() -> Schema:
             "sinks": _named("sink", "where results go, each by its name"),
             "metrics": made.of(MetricsSettings),
             "state": {"type": ["string", "null"], "minLength": 1, "description": STATE},
+            "network": made.of(NetworkSettings),
         },
         "$defs": {**made.definitions, **own},
     }

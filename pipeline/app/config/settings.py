@@ -71,6 +71,7 @@ class ConfigSections(BaseModel):
     )
     metrics: dict[str, Any] | None = Field(default=None, description="a Prometheus endpoint; off unless it is named")
     state: str | None = Field(default=None, min_length=1, description=STATE)
+    network: dict[str, Any] | None = Field(default=None, description="where this program may connect to")
 
 
 SECTIONS = tuple(ConfigSections.model_fields)
