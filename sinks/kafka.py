@@ -113,6 +113,7 @@ class _Courier:
         count = self._arrivals.settle(letters, arrived)
         if not count:
             raise troubles[0]
+        self._why = ""
         return count
 
     def _produce(self, letters: Sequence[Letter], deadline: float, first: int = 0) -> dict[int, SinkBusy | SinkRefused]:

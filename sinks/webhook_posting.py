@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from pipeline.core.errors import SinkBusy, SinkRefused
+from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.core.letters import Letter
 from pipeline.core.secrets import redact
 from sinks.reaching import addresses
@@ -47,8 +47,11 @@ class Poster:
         self._host, self._port = str(parts.hostname), parts.port or (443 if self._tls else 80)
         self._origin = f"{parts.scheme}://{self._host}:{self._port}"
         self._url = URL(plan.url)
-        if _is_address(self._host):
-            addresses(self._host, self._port)  # of these, aiohttp asks nobody
+        if _is_address(self._host):  # of these, aiohttp asks nobody
+            try:
+                addresses(self._host, self._port)
+            except OSError as error:
+                raise InputError(redact(error), "url") from None
         self._headers = {**plan.headers, "Content-Type": "application/json"}
         self._headers.setdefault("User-Agent", "thresher")
         self._arrivals = Arrivals()

@@ -239,8 +239,8 @@ class Wire:
                 far = socket.create_connection(("127.0.0.1", self._target), 5)
             except OSError:
                 return
+            far.settimeout(None)
             for one, other, counts in ((near, far, True), (far, near, False)):
-                one.settimeout(None)
                 threading.Thread(target=self._pump, args=(one, other, counts), daemon=True).start()
 
     def _pump(self, one: socket.socket, other: socket.socket, counts: bool) -> None:

@@ -20,7 +20,7 @@ from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.core.letters import Letter, letter_of
 from sinks.webhook import Webhook
 from sinks.webhook_posting import Poster
-from tests.contracts.remote_suite import LETTERS, RemoteSuite, Word, deliver, many
+from tests.contracts.remote_suite import LETTERS, LONGEST_S, RemoteSuite, Word, deliver, many
 from tests.contracts.sink_suite import event, person, result
 from tests.sinks.servers import Server
 
@@ -305,6 +305,20 @@ def test_a_receiver_that_never_stops_answering_is_cut_off() -> None:
 
     with answering(answer) as url, courier(url) as out:
         assert out.send(many(1)) == 1  # it said that it has it
+
+
+def test_a_receiver_that_dribbles_is_busy_in_time() -> None:
+    def answer(request: BaseHTTPRequestHandler, _: bytes) -> tuple[int, dict[str, str], bytes]:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while True:
+            request.wfile.write(b"x")
+            time.sleep(0.2)
+
+    with answering(answer) as url, courier(url) as out:
+        begun = time.monotonic()
+        with pytest.raises(SinkBusy, match="no answer in time"):
+            out.send(many(3))
+        assert time.monotonic() - begun < LONGEST_S
 
 
 @pytest.mark.parametrize(
