@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_kind_is_a_sink_that_needs_no_setting(kind: str) -> None:
     plan = CATALOGUE.load(kind)()
     assert isinstance(plan, Sink)
-    assert plan.takes <= {"outcomes", "events", "pictures", "audits", "rulings"}
+    assert plan.takes <= {"outcomes", "events", "pictures", "audits", "rulings", "outages", "tapes"}
     assert all(field.description or name == "collector" for name, field in type(plan).model_fields.items())
 
 
