@@ -48,6 +48,7 @@ class Cut:
         self._file: BufferedWriter | None = None
         self._container: OutputContainer | None = None
         self._streams: dict[int, Any] = {}
+        self._decoded: dict[int, int] = {}  # the latest time stamp of each track
         self.packets = self.bytes = 0
         self.first_ns = self.last_ns = 0
         self._zero_ns = 0
@@ -86,6 +87,9 @@ class Cut:
             zero = self._zero_ns * piece.base.denominator // (piece.base.numerator * _SECOND)
             packet.pts, packet.dts = piece.pts - zero, piece.dts - zero
             packet.stream = self._streams[piece.track]
+            if packet.dts <= self._decoded.get(piece.track, packet.dts - 1):
+                return  # the sender's clock went back: a film's cannot
+            self._decoded[piece.track] = packet.dts
             container.mux(packet)
         except (FFmpegError, OSError, ValueError) as error:
             self.abandon()
@@ -131,7 +135,7 @@ class Cut:
         self._container = self._file = None
         with suppress(OSError):
             self.unfinished.unlink()
-        self.next, self.packets, self.bytes = None, 0, 0
+        self.next, self.packets, self.bytes, self._decoded = None, 0, 0, {}
 
     def says(self) -> dict[str, Any]:
         """Where in the stream's media time it lies. It begins at a key frame; `begins_late_s` says by how much the tape

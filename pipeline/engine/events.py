@@ -19,7 +19,7 @@ from pipeline.core.records import Detection, Event, Outcome, Result, Window
 from pipeline.engine.event_limit import EventLimit
 from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.places import Direction, Places, Size
-from pipeline.engine.tracks import Steps, Track, Tracks, need_tracking
+from pipeline.engine.tracks import Steps, Track, Tracks, load_tracking
 from pipeline.engine.utterances import Utterances
 
 
@@ -59,7 +59,7 @@ class EventTracker:
     def __init__(self, settings: EventSettings) -> None:
         """Raises `MissingPart` where tracking is asked for and its library is not there."""
         if settings.track:
-            need_tracking()
+            load_tracking()
         self._settings = settings
         self._patience_ns = int(settings.end_after_s * 1e9)
         self._open: dict[_Key, _Open] = {}

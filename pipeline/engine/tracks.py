@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,12 @@ def need_tracking() -> None:
     """Raises `MissingPart` where the library is not installed."""
     if importlib.util.find_spec("trackers") is None:
         raise MissingPart("tracking needs the package trackers: pip install 'thresher[track]'")
+
+
+def load_tracking() -> None:
+    """Import the library, which takes more than a second: no live window shall wait for that. Raises `MissingPart`."""
+    need_tracking()
+    import_module("trackers")
 
 
 @dataclass(slots=True)

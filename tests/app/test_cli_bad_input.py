@@ -55,9 +55,10 @@ def config(folder: Path, text: str) -> Path:
             "less than or equal to 1",
         ),
         (
-            "sources:\n  a: {kind: file, path: CLIP}\nevents:\n  zones:\n    g: {poligon: []}",
-            "c.yaml:5: events.zones.g.poligon",
-            '"polygon"',
+            "sources:\n  a: {kind: file, path: CLIP}\nevents:\n  zones:"
+            "\n    g: {polygon: [[0, 0], [1, 0], [1, 1]], dwell_s: 1}",
+            "c.yaml:5: events.zones.g.dwell_s",
+            '"min_dwell_s"',
         ),
         (
             "sources:\n  a: {kind: file, path: CLIP}\nevents:\n  lines: {d: {points: [[0, 0], [1, 1]]}}",

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pipeline.core.errors import MissingPart
 from pipeline.core.records import Detection, Event
 from pipeline.engine.event_settings import EventSettings, Line, Zone
 from pipeline.engine.events import EventTracker
@@ -242,3 +243,10 @@ def test_back_over_a_line_is_the_other_way(ax: float, ay: float, bx: float, by: 
     line = Line(points=((0.2, 0.9), (0.7, 0.3)))
     there, back = crosses((ax, ay), (bx, by), line), crosses((bx, by), (ax, ay), line)
     assert (there, back) in {(None, None), ("in", "out"), ("out", "in")}
+
+
+def test_tracking_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(MissingPart, match=r"pip install 'thresher\[track\]'"):
+        EventTracker(EventSettings(track=True))
+    EventTracker(EventSettings())  # which needs nothing

@@ -14,6 +14,7 @@ from minio import Minio
 from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
 
+from pipeline.core.errors import MissingPart
 from pipeline.core.secrets import redact
 from sinks.clip import Clip
 from sinks.clip_upload import S3
@@ -115,3 +116,9 @@ def test_what_did_not_arrive_is_sent_by_the_next_run(
 def test_an_endpoint_is_a_server(endpoint: str) -> None:
     with pytest.raises(ValidationError, match="should be http"):
         S3(bucket="evidence", endpoint=endpoint, access_key="k", secret_key="s")
+
+
+def test_uploading_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(MissingPart, match=r"pip install 'thresher\[s3\]'"):
+        plan(tmp_path, 1).check()
