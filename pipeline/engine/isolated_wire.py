@@ -74,6 +74,8 @@ def decoded(data: bytes) -> Any:
 
 def checked(said: object) -> tuple[str, Any]:
     """Raises `SourceLost`."""
+    if not isinstance(said, tuple) or not said or not isinstance(said[0], str):  # an array is equal to nothing
+        raise SourceLost(_NONSENSE)
     match said:
         case ("open" as kind, str() as body) | ("item" as kind, (Gap() | Watermark()) as body):
             return kind, body
