@@ -211,6 +211,8 @@ def positions(text: str) -> list[int]:
     index = list(range(len(text)))
     for _ in range(_MOST_PASSES):
         given = text
+        if text.isascii():  # as `_once` does: &AMP; is an entity then
+            text = text.lower()
         for hint, pattern, put in BEFORE:
             if hint(text):
                 text, index = _followed(pattern, put, text, index)

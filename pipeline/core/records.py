@@ -8,7 +8,6 @@ Boxes are `(x1, y1, x2, y2)` in source pixels, half-open.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -134,12 +133,6 @@ class Findings:
     boxes: Array | None = None
     spans: Array | None = None
     chars: Callable[[int], Span | None] | None = None
-
-    @property
-    def finite(self) -> bool:
-        """Whether all scores are numbers."""
-        few = self.scores.size <= _FEW  # numpy's own cost is more than what there is to do
-        return math.isfinite(sum(self.scores.tolist()) if few else self.scores.sum())
 
     @property
     def placed(self) -> bool:

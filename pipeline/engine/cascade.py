@@ -8,6 +8,7 @@ the one that is stuck.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pipeline.core.contracts import Clear, Decision, Escalate, Flag, Generation, Stage
 from pipeline.core.errors import StageError
 from pipeline.core.media import View
-from pipeline.core.records import Failed, Findings, Result
+from pipeline.core.records import Array, Failed, Findings, Result
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import StageSnapshot
 from pipeline.engine.audit import AuditRunner
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 HANGING_S = 10.0
 _GIVEN_UP_S = 30.0  # a large model may be slow, and a machine busy; and no less than …
 _GIVEN_UP_TIMES = 10  # … so many times what a batch usually takes
+_FEW = 16
 _MOST_STUCK = 3  # threads that hang, and cannot be ended
 _MOST_REGIONS = 1024  # of one window: a rule may be a third party's, and go on asking
 
@@ -179,6 +181,11 @@ def _fail(ticket: Ticket, reason: str) -> None:
     ticket.stream.settle(ticket, Failed(ticket.window, time.monotonic_ns(), reason))
 
 
+def _finite(scores: Array) -> bool:
+    """Whether all of them are numbers. Numpy's own cost is more than what there is to do for a few."""
+    return math.isfinite(sum(scores.tolist()) if scores.size <= _FEW else scores.sum())
+
+
 def _whole(job: Job, stage: Stage) -> View:
     """The cheap stage's view, made when the window was admitted."""
     if job.ticket.view is None:
@@ -285,7 +292,7 @@ class _StageRunner:
             if len(findings) != len(views):
                 raise StageError(f"gave {len(findings)} answers for {len(views)} views")
             for one in findings:
-                if not one.finite:  # which no threshold would notice
+                if not _finite(one.scores):  # which no threshold would notice
                     raise StageError("the model answered with numbers that are not finite")
             return findings
         except Exception as error:  # noqa: BLE001 a model may raise anything; the window fails, the stage lives on

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.core.payloads import View
 from pipeline.core.records import Gap, Watermark
 
 _NONSENSE = "its process said what cannot be read"
+_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})  # never ours; one of them can ask for all the memory there is
 _LARGEST = 1 << 30  # a picture of 8192×8192 as RGB is a fifth of it
 _NAMES = {
     "pipeline.core.records": {"Gap", "Watermark"},
@@ -63,6 +65,8 @@ def reply(pipe: Connection) -> tuple[bool, Any]:
 def decoded(data: bytes) -> Any:
     """Raises `SourceLost`."""
     try:
+        if any(opcode.name in _PUTS for opcode, _, _ in pickletools.genops(data)):
+            raise pickle.UnpicklingError("a place in memory of its own choice")
         return _Unpickler(io.BytesIO(data)).load()
     except Exception as error:  # noqa: BLE001 garbled bytes may be anything to pickle
         raise SourceLost(f"{_NONSENSE} ({type(error).__name__})") from None
@@ -70,6 +74,8 @@ def decoded(data: bytes) -> Any:
 
 def checked(said: object) -> tuple[str, Any]:
     """Raises `SourceLost`."""
+    if not isinstance(said, tuple) or not said or not isinstance(said[0], str):  # an array is equal to nothing
+        raise SourceLost(_NONSENSE)
     match said:
         case ("open" as kind, str() as body) | ("item" as kind, (Gap() | Watermark()) as body):
             return kind, body

@@ -79,6 +79,7 @@ def test_it_is_idempotent_and_total(text: str) -> None:
 @given(ANYTHING)
 @example("ﷺ x İ ﬁ")
 @example("s p a c e d  o u t &amp;lt; 한")
+@example("&Amp")
 def test_every_character_knows_where_it_comes_from(text: str) -> None:
     index = positions(text)
     read = plain(text)

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ class Tap:
 
     - `cut`: open connections are closed and new ones refused as soon as they are made;
     - `reset`: the same without a farewell;
-    - `choked`: connections stay, and nothing comes;
+    - `choked`: connections stay, and nothing comes; what was said meanwhile comes once it is over, as TCP has it;
     - `dirty`: as much comes as would, but of random bytes.
     """
 
@@ -97,6 +98,9 @@ class Tap:
                 return
             with socket.create_connection(self._target) as camera:
                 while not self._cut():
+                    if self.state == "choked":
+                        time.sleep(0.02)
+                        continue
                     readable, _, _ = select.select([client, camera], [], [], 0.1)
                     for side in readable:
                         piece = side.recv(65536)
@@ -104,7 +108,7 @@ class Tap:
                             return
                         if side is client:
                             camera.sendall(piece)
-                        elif self.state != "choked":
+                        else:
                             client.sendall(os.urandom(len(piece)) if self.state == "dirty" else piece)
             if self.state == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
