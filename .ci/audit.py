@@ -5,6 +5,7 @@ there. Every finding is a line, and ends it with status 1.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,19 +84,19 @@ def findings() -> Iterator[str]:
 
 
 def known() -> Iterator[str]:
-    command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", "--skip-editable"]
+    command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", "--skip-editable", "--format", "json"]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    except subprocess.TimeoutExpired:
-        print("known weaknesses: nobody answered in time; this needs the network")
+        said = json.loads(ran.stdout)["dependencies"]
+    except (subprocess.TimeoutExpired, ValueError, KeyError):
+        print("known weaknesses: nobody could be asked, which needs the network")
         return
-    if ran.returncode and "Found" not in ran.stderr:
-        last = (ran.stderr.strip().splitlines() or ["no word"])[-1]
-        print(f"known weaknesses: they could not be asked for, which needs the network ({last[:120]})")
-    elif ran.returncode:
-        yield ran.stdout.strip()
-    else:
-        print("known weaknesses: none")
+    asked = [one for one in said if "vulns" in one]
+    for one in asked:
+        for weakness in one["vulns"]:
+            better = ", ".join(weakness.get("fix_versions") or ["nothing yet"])
+            yield f"{one['name']} {one['version']}: {weakness['id']}, mended in {better}"
+    print(f"known weaknesses: asked for {len(asked)} packages; {len(said) - len(asked)} the index does not know")
 
 
 if __name__ == "__main__":
