@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
 TORCH  := torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0
 
-.PHONY: demo test lint types check bench fuzz clean
+.PHONY: demo test lint types check audit bench fuzz soak clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMPS)/run ## see it work on shipped data: people are boxed, counted and turned into events
@@ -18,6 +18,10 @@ test: $(STAMPS)/dev ## everything that must hold: system packages, style, types,
 	$(PY) -m pytest -q --durations=15 -m slow
 
 check: lint types
+	$(PY) .ci/audit.py
+
+audit: $(STAMPS)/dev ## what is installed: does it fit, may it be used, and (with the network) is a weakness of it known
+	$(PY) .ci/audit.py --known
 
 lint: $(STAMPS)/dev
 	$(VENV)/bin/ruff check .

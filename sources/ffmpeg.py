@@ -34,7 +34,7 @@ def new_epoch() -> str:
 FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dv,eac3,flac,flv,gif,gxf,h261,h263,h264,hevc,ivf,live_flv,loas,m4v,"
     "matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mpjpeg,mxf,nut,obu,ogg,tta,vc1,w64,wav,wv,"
-    "yuv4mpegpipe"
+    "yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
 """The containers that are read: those that people have, and none that leads on to other files (playlists, scripts)."""
 

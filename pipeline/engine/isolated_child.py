@@ -35,6 +35,9 @@ Pipes: TypeAlias = "tuple[Connection, Connection, Connection]"
 FAREWELL_S = 1.0
 """How long the source may take to close."""
 
+MOST_MEMORY = 4 << 30
+"""Address space of the child, in bytes: decoder, pictures that are kept, and what the libraries reserve."""
+
 _AHEAD = 8
 _TICK_S = 0.5
 _QUESTIONS = frozenset({"view", "rgb", "fingerprint"})
@@ -45,6 +48,7 @@ def serve(  # noqa: PLR0917  # as a process takes them
 ) -> NoReturn:
     """The whole life of the child. It keeps `held` pictures."""
     reach.use(network)
+    _bound_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent decides
     child = _Child(pipes, held)
     logging.basicConfig(level=log_level, handlers=[_ToParent(child)], force=True)
@@ -53,6 +57,16 @@ def serve(  # noqa: PLR0917  # as a process takes them
         child.read(source, stream)
         child.gone.wait()  # until then the pictures may be asked for
     os._exit(0)  # libraries' threads may hang
+
+
+def _bound_memory() -> None:
+    """What is read must not take all memory there is. Where the system knows no such bound, it has none."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = MOST_MEMORY if hard == resource.RLIM_INFINITY else min(MOST_MEMORY, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
 class _ParentGone(Exception):

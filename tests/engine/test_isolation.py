@@ -61,6 +61,15 @@ class Crasher:
         pass
 
 
+class Greedy(Source):
+    """Takes memory without end, as a decoder may that is fed by somebody hostile."""
+
+    def open(self, stream: str) -> Crasher:
+        taken = []
+        while True:
+            taken.append(bytearray(256 << 20))
+
+
 class Talkative(Source):
     """Logs, and raises what no source should."""
 
@@ -160,6 +169,11 @@ def test_a_crash_takes_one_stream_and_names_the_signal() -> None:
     with pytest.raises(FrameGone, match="is gone"):
         suite.chunks(found)[0].payload.rgb()
     reader.close()
+
+
+def test_a_child_has_no_more_than_its_memory() -> None:
+    with pytest.raises(SourceLost, match="MemoryError"):
+        Isolated.around(Greedy()).open(suite.STREAM)
 
 
 def test_a_killed_child() -> None:
