@@ -36,8 +36,8 @@ Made: TypeAlias = VideoFrame | None
 
 
 class PacedReader:
-    """The running part of a `Line` with `fps`. Part `n` arrives `n / fps` seconds after the first (a restart begins with
-    a later one, at once), whatever else this machine is doing; what was not decoded in half of its time is passed
+    """The running part of a `Line` with `fps`. Part `n` arrives `n / fps` seconds after the first (a restart begins
+    with a later one, at once), whatever else this machine is doing; what was not decoded in half of its time is passed
     over."""
 
     def __init__(self, plan: Line, stream: str) -> None:
