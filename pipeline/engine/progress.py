@@ -81,7 +81,7 @@ class Progress:
         the beginning."""
         place = self.place
         if place is not None and goes_on:
-            log.warning("%s: goes on behind window %d, where an earlier run was", self._stream, place.seq)
+            log.warning("%s: goes on with window %d, where an earlier run was", self._stream, place.seq + 1)
             self._place = place
             return place
         if place is not None:
