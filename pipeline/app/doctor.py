@@ -56,6 +56,7 @@ OPTIONAL = (
     Part("onnxruntime", "a second runtime", "pip install 'thresher[onnxruntime]'", _is_there("onnxruntime")),
     Part("torch", "torchvision detectors, CUDA", "pip install 'thresher[torch]'", _is_there("torch")),
     Part("websockets", "messages over WebSockets", "pip install 'thresher[chat]'", _is_there("websockets")),
+    Part("confluent-kafka", "Kafka", "pip install 'thresher[kafka]'", _is_there("confluent_kafka")),
     Part("nncf", "int8 compression", "pip install 'thresher[compress]'", _is_there("nncf")),
 )
 
