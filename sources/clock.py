@@ -16,17 +16,18 @@ class Clock:
     def __init__(self) -> None:
         self.end_ns = 0
         self._shift_ns = 0
-        self._origin_ns: int | None = None
+        self.origin_ns: int | None = None
+        """The time stamp with which this round begins, once it is known."""
 
     def restart(self, origin_ns: int | None = None) -> None:
         """Another round. It begins at `origin_ns` of its own time stamps, or with whatever comes first."""
-        self._shift_ns, self._origin_ns = self.end_ns, origin_ns
+        self._shift_ns, self.origin_ns = self.end_ns, origin_ns
 
     def at(self, stamp_ns: int) -> int:
         """A time stamp of this round as media time."""
-        if self._origin_ns is None:
-            self._origin_ns = stamp_ns
-        return self._shift_ns + stamp_ns - self._origin_ns
+        if self.origin_ns is None:
+            self.origin_ns = stamp_ns
+        return self._shift_ns + stamp_ns - self.origin_ns
 
     def reached(self, end_ns: int) -> None:
         """Media time has come this far."""

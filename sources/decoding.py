@@ -96,6 +96,14 @@ class Decoder:
             self._waiting.clear()
         return items
 
+    def restart(self) -> None:
+        """Somebody sought another place in the film: nothing is waited for any more."""
+        self._waiting.clear()
+
+    def renumber(self, shift: int) -> None:
+        """What leaves from here on has numbers that are higher by so much."""
+        self._seq += shift
+
     def refuse(self, count: int = 1) -> Gap:
         """Something arrived that never reached the decoder."""
         self.received += count

@@ -22,6 +22,7 @@ from pipeline.core.tapes import Tape
 from sources.clock import Clock, ns, start_ns
 from sources.decoding import Decoder
 from sources.ffmpeg import FORMATS, first_sound, open_video, plain
+from sources.film_seeking import WORTH_NS, Sought
 from sources.hearing import FilmSource
 from sources.pace import Pace
 from sources.resuming import PassedOver, Resumable
@@ -103,15 +104,19 @@ class FileReader:
         self._place = str(plan.path)
         self._container: InputContainer | None = None
         self.epoch = content_digest(plan.path)
-        self._clock = Clock()
-        self.decoder = Decoder(stream, self.epoch, self._clock)
+        self._begin()
         self.sound: SoundDecoder | None = None
         if plan.sound is not None:
             self.sound = SoundDecoder(plan.sound, f"{stream}.sound", self.epoch, self._clock)
-        self._passed = PassedOver(stream, plan._behind.get(""))
+        self._goes_on = plan._behind.get("")
+        self._passed = PassedOver(stream, self._goes_on)
         self._heard = PassedOver(f"{stream}.sound", plan._behind.get("sound"))
         self._attach()
         self.tape = Tape(*self._tracks)
+
+    def _begin(self) -> None:
+        self._clock = Clock()
+        self.decoder = Decoder(self._stream, self.epoch, self._clock)
 
     def _attach(self) -> None:
         try:
@@ -139,6 +144,15 @@ class FileReader:
 
     def __iter__(self) -> Iterator[Item]:
         pace = Pace() if self._plan.realtime else None
+        place = self._goes_on
+        if place is not None and place.pts_ns > WORTH_NS and self.sound is None and not (self._plan.loop or pace):
+            sought = Sought(self.decoder, self._clock, place)
+            yield from self._rest(sought)
+            if sought.found or self._container is None:
+                return
+            self._let_go()
+            self._begin()
+            self._attach()
         decoder = self.decoder
         while self._container is not None:
             before = decoder.chunks
@@ -152,6 +166,18 @@ class FileReader:
             self._let_go()
             self._attach()
             self.tape.again()
+
+    def _rest(self, sought: Sought) -> Iterator[Item]:
+        """What is behind the place, where a shorter way leads there."""
+        assert self._container is not None
+        for packet in sought.seek(self._container, self._video):
+            items = sought.behind(self.decoder.feed(packet, time.monotonic_ns(), time.time_ns()))
+            if items is None:
+                return
+            yield from items
+        yield from sought.behind(self.decoder.flush()) or ()
+        if sought.found:
+            self._compare(self.decoder.next_pts_ns / 1e9)
 
     def _round(self, pace: Pace | None, begin_ns: int) -> Iterator[Iterable[Item]]:
         """From the beginning of the file to its end."""

@@ -30,9 +30,9 @@ class Folder(Resumable):
     """Every JPEG, PNG, BMP, WebP and TIFF picture of a folder (not of the folders in it), sorted by name.
 
     With `watch` it never ends: pictures are taken as they arrive. It is neither live nor paced for all that: the files
-    wait, so that none is ever dropped. Without, the windows are named after what lies there. A picture that cannot be
-    decoded is logged and counted, and the others go on. At log level `debug` each picture's number is logged with its
-    path.
+    wait, so that none is ever dropped; a restart takes those that lie there once more, whatever the `state`. Without,
+    the windows are named after what lies there. A picture that cannot be decoded is logged and counted, and the others
+    go on. At log level `debug` each picture's number is logged with its path.
     """
 
     path: Path = Field(description="the folder")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from pipeline.core.contracts import Reader, Source
+from pipeline.core.contracts import Reader
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import MAX_PIXELS
+from pipeline.core.places import Place
 from pipeline.core.settings import LONGEST_S, Listen
 from sources.parts import ANY, STEM, Bench
+from sources.resuming import Resumable
 
 MARGIN_MS = 30.0
 """How long before a part's deadline its window is given up, so that `unknown` is said in time and not just decided.
@@ -39,7 +42,7 @@ _BELONGS = {
 """Settings that only one way to get parts knows."""
 
 
-class Line(Source):
+class Line(Resumable):
     """Parts as they pass a camera. Each gets a verdict by its deadline: one that is late is `unknown`, and counted.
 
     They come from the pictures of a folder at a pace (`fps`); as files that arrive in it (`trigger: folder`; those that
@@ -153,6 +156,9 @@ class Line(Source):
     @property
     def answers_at(self) -> str | None:
         return self.listen if self.trigger == "http" else None
+
+    def resumed(self, places: Mapping[str, Place]) -> Self | None:
+        return super().resumed(places) if self.trigger is None else None  # what was triggered while down has passed
 
     def open(self, stream: str) -> Reader:
         self.check()

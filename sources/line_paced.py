@@ -36,8 +36,9 @@ Made: TypeAlias = VideoFrame | None
 
 
 class PacedReader:
-    """The running part of a `Line` with `fps`. Part `n` arrives `n / fps` seconds after the first, whatever else this
-    machine is doing; what was not decoded in half of its time is passed over."""
+    """The running part of a `Line` with `fps`. Part `n` arrives `n / fps` seconds after the first (a restart begins
+    with a later one, at once), whatever else this machine is doing; what was not decoded in half of its time is passed
+    over."""
 
     def __init__(self, plan: Line, stream: str) -> None:
         assert plan.fps is not None
@@ -45,7 +46,9 @@ class PacedReader:
         self._paths = plan.pictures(self._bench)
         self.epoch = digest_of([*self._paths, *self._references()])
         self._stream = stream
-        self._belt = Belt(stream, self.epoch)
+        place = plan._behind.get("")
+        self._first = 0 if place is None else place.seq + 1
+        self._belt = Belt(stream, self.epoch, self._first)
         self._period_ns = 1e9 / plan.fps
         self._total = len(self._paths) * plan.repeat or math.inf
         budget_ms = plan.latency_budget_ms
@@ -56,7 +59,7 @@ class PacedReader:
         self._closed = False
         self._ready: list[Made] = self._preloaded() if plan.preload else []
         self._ahead: deque[Future[Made]] = deque()
-        self._asked = 0
+        self._asked = self._first
         self._most = plan.ahead
         self._pool = ThreadPoolExecutor(plan.threads, f"parts-{stream}")  # starts its threads when it is asked
 
@@ -104,7 +107,7 @@ class PacedReader:
             wait_for(self._ahead, _TICK_S)
             yield Watermark(self._stream, 0)
         self._start_ns = time.monotonic_ns()
-        n = 0
+        n = self._first
         while n < self._total:
             pts_ns = int(n * self._period_ns)
             for _ in wait_until(self._due_ns(n)):
@@ -123,12 +126,12 @@ class PacedReader:
             else:
                 yield self._belt.chunk(made, path.name, self._due_ns(n), pts_ns, int(self._period_ns))
             n += 1
-            if not self._belt.judged and n % len(self._paths) == 0:
+            if not (self._belt.judged or self._first) and n % len(self._paths) == 0:
                 self._none_is_an_error()
 
     def _due_ns(self, n: int) -> int:
         assert self._start_ns is not None
-        return self._start_ns + int(n * self._period_ns)
+        return self._start_ns + int((n - self._first) * self._period_ns)
 
     def _too_late(self, n: int) -> bool:
         return self._start_ns is not None and time.monotonic_ns() - self._due_ns(n) > self._patience_ns

@@ -99,11 +99,11 @@ class Bench:
 class Belt:
     """Counts the parts of one connection and makes their records. `judged` of them could be decoded."""
 
-    def __init__(self, stream: str, epoch: str) -> None:
+    def __init__(self, stream: str, epoch: str, seq: int = 0) -> None:
         self.judged = 0
         self._stream = stream
         self._epoch = epoch
-        self._seq = 0
+        self._seq = seq
 
     def chunk(self, frame: VideoFrame, name: str, mono_ns: int, pts_ns: int, duration_ns: int = 0) -> Chunk:
         """A part that arrived at `mono_ns`, which may be a while ago."""

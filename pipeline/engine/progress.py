@@ -76,14 +76,15 @@ class Progress:
         """Behind which its source is to go on."""
         return self._known.place if self.resumable and self._known is not None else None
 
-    def opened(self, epoch: str, start: Place | None) -> Place | None:
-        """Its source was opened: where it goes on. `start` is where it begins, if not at the beginning."""
+    def opened(self, start: Place | None, *, goes_on: bool) -> Place | None:
+        """Its source was opened, behind the place or anew: where it goes on. `start` is where it begins, if that is not
+        the beginning."""
         place = self.place
-        if place is not None and place.epoch == epoch:
-            log.warning("%s: goes on behind window %d, where an earlier run was", self._stream, place.seq)
+        if place is not None and goes_on:
+            log.warning("%s: goes on with window %d, where an earlier run was", self._stream, place.seq + 1)
             self._place = place
             return place
-        if self._known is not None and self.resumable:
+        if place is not None:
             self._begin_anew("what it reads is not what it was then")
         if start is not None and self.resumable:
             self._place = start

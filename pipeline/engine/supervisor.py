@@ -63,6 +63,7 @@ class SourceRunner:
         self._by_name = {line.stream.name: line for line in lines}
         self._absent: set[str] = set()
         self._record = record
+        self._goes_on = False  # it was opened behind what an earlier run delivered
         self._ready = ready  # set once windows can be judged: connecting need not wait for that
         self._stop = threading.Event()
         self._attempt: _Attempt | None = None
@@ -197,7 +198,7 @@ class SourceRunner:
                 line.intake.connected()
                 if line.progress is not None:
                     start = reader.start if isinstance(reader, Placed) and line is self._lines[0] else None
-                    place = line.progress.opened(reader.epoch, start)
+                    place = line.progress.opened(start, goes_on=self._goes_on)
                     if place is not None:
                         line.intake.resumed(place)
             attempt.sign_ns = attempt.frame_ns = time.monotonic_ns()
@@ -221,7 +222,8 @@ class SourceRunner:
         resumed = self.source.resumed(places) if places else None
         if resumed is not None:
             reader = resumed.open(name)
-            if all(place.epoch == reader.epoch for place in places.values()):
+            self._goes_on = all(place.epoch == reader.epoch for place in places.values())
+            if self._goes_on:
                 return reader
             reader.close()
         return self.source.open(name)

@@ -17,7 +17,9 @@ from parts import Brightness, Levels, generation, grey
 from pipeline.core.contracts import Delivery, Generation, Writer
 from pipeline.core.errors import InputError
 from pipeline.core.outages import Outage
-from pipeline.core.records import Event, Outcome, Result
+from pipeline.core.records import Detection, Event, Outcome, Result
+from pipeline.engine.checkpoints import Barrier
+from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from pipeline.engine.policy_settings import PolicySettings
@@ -309,6 +311,54 @@ def test_an_action_that_went_on_ends_after_a_restart(tmp_path) -> None:
     assert (begun.kind, ended.kind, ended.id) == ("new", "end", begun.id)
     assert ended.targets == begun.targets and ended.end_ns >= begun.end_ns
     assert none == []
+
+
+class Held(MemorySink):
+    """Takes nothing before it is let go."""
+
+    backlog = 4
+    go: threading.Event
+
+    def open(self) -> Writer:
+        return _HeldWriter(self)
+
+
+class _HeldWriter:
+    def __init__(self, plan: Held) -> None:
+        self._plan = plan
+
+    def write(self, items: Sequence[Delivery]) -> None:
+        self._plan.go.wait(20)
+        self._plan.collector.add(items)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_a_barrier_is_passed_once_all_before_it_is_done_with(lets_go) -> None:
+    """Written, or dropped for want of room; not what is dropped because the program ends."""
+    sink = Held(go=threading.Event())
+    runner = SinkRunner("held", sink, lambda: None)  # type: ignore[arg-type, return-value]
+    runner.open()
+    passed: list[int] = []
+    for number in range(9):
+        runner.put(Event(str(number), "new", "s", "x", 0, 0, 0, 0, 1, 1, Detection("x", 1)), None, False)
+        barrier = Barrier(1, lambda number=number: passed.append(number))
+        runner.mark(barrier)
+        barrier.put()
+        time.sleep(0.05 if number == 0 else 0)
+    assert passed == []
+    if lets_go:
+        sink.go.set()
+    runner.finish()
+    runner.join(time.monotonic() + (5 if lets_go else 0.1))
+    runner.give_up()
+    sink.go.set()
+    runner.join(time.monotonic() + 5)
+    dropped = runner.snapshot().dropped
+    assert dropped + len(sink.collector) == 9 and dropped >= 4
+    assert passed == list(range(9 if lets_go else 5)), "one was in hand, four were dropped, and four abandoned"
 
 
 def _until(holds, seconds: float = 10.0) -> bool:

@@ -21,6 +21,7 @@ from pipeline.core.places import Place
 from pipeline.core.records import Chunk, Item
 from sources.file import File
 from sources.folder import Folder
+from sources.line import Line
 from sources.lines import Lines
 from sources.memory import Memory, Missing
 from sources.sound_file import SoundFile
@@ -86,12 +87,27 @@ def film(path: Path, codec: str, options: dict[str, str], damaged: bool = False)
         ("damaged.ts", "libx264", {"g": "12"}, True),
     ],
 )
-def test_films(tmp_path: Path, name: str, codec: str, options: dict[str, str], damaged: bool) -> None:
+@pytest.mark.parametrize("sought", [False, True])
+def test_films(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    codec: str,
+    options: dict[str, str],
+    damaged: bool,
+    sought: bool,
+) -> None:
+    if sought:
+        monkeypatch.setattr("sources.file.WORTH_NS", 0)
+        monkeypatch.setattr("sources.film_seeking._BACK_NS", 500_000_000)
     check_resuming(File(path=film(tmp_path / name, codec, options, damaged), threads=1), step=7)
 
 
 @pytest.mark.slow
-def test_real_films(people_clip: Path) -> None:
+@pytest.mark.parametrize("sought", [False, True])
+def test_real_films(people_clip: Path, monkeypatch: pytest.MonkeyPatch, sought: bool) -> None:
+    if sought:
+        monkeypatch.setattr("sources.file.WORTH_NS", 0)
     check_resuming(File(path=people_clip), step=61)
     check_resuming(File(path=BIKES), step=83)
 
@@ -100,6 +116,17 @@ def test_a_film_that_was_read_to_its_end_has_nothing_left() -> None:
     _, items = suite.read(File(path=BIKES))
     rest = resumed(File(path=BIKES), {"": behind(suite.chunks(items)[-1])})
     assert not sum(map(suite.count, rest))
+
+
+def test_a_long_film_is_not_decoded_from_its_beginning(people_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sources.file.WORTH_NS", 0)
+    _, items = suite.read(File(path=people_clip))
+    every = suite.chunks(items)
+    source = File(path=people_clip).resumed({"": behind(every[180])})
+    assert source is not None
+    with closing(source.open(suite.STREAM)) as reader:
+        assert [c.seq for c in suite.chunks(reader)] == list(range(181, 200))
+        assert reader.decoder.received < 150
 
 
 def with_sound(tmp_path: Path) -> Path:
@@ -136,7 +163,7 @@ def test_sound(tmp_path: Path) -> None:
     check_resuming(SoundFile(path=path, hop_s=0.1), step=3)
 
 
-def test_pictures_of_a_folder_are_not_even_opened_again(tmp_path: Path) -> None:
+def pictures(tmp_path: Path) -> None:
     for n in range(6):
         suffix = "png" if n != 3 else "jpg"
         path = tmp_path / f"{n}.{suffix}"
@@ -148,7 +175,18 @@ def test_pictures_of_a_folder_are_not_even_opened_again(tmp_path: Path) -> None:
             stream.width, stream.height, stream.pix_fmt = 16, 16, "rgb24"
             container.mux(stream.encode(VideoFrame.from_ndarray(np.full((16, 16, 3), n * 9, np.uint8))))
             container.mux(stream.encode(None))
+
+
+def test_pictures_of_a_folder(tmp_path: Path) -> None:
+    pictures(tmp_path)
     check_resuming(Folder(path=tmp_path))
+
+
+def test_a_line_at_a_pace(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    check_resuming(Line(path=tmp_path, fps=100, repeat=2, latency_budget_ms=60_000), step=3)
+    check_resuming(Line(path=tmp_path, fps=100, preload=True, latency_budget_ms=60_000), step=3)
+    assert Line(path=tmp_path, trigger="folder").resumed({}) is None
 
 
 def test_a_script() -> None:

@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field
 from pipeline.core.settings import Listen, Settings, address
 
 STATE = (
-    "a folder where it is kept how far each stream was delivered for good: a restart goes on from there (default: none,"
-    " every run begins at the beginning)"
+    "a folder where it is kept how far each stream was delivered for good: a restart goes on from there. A sink that"
+    " does not wait for the disk (jsonl without `sync: batch`) outlives the death of the program, not a loss of power"
+    " (default: none, every run begins at the beginning)"
 )
 
 
