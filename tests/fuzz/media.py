@@ -170,7 +170,7 @@ def raw(data: bytes) -> None:
         window_s=0.05,
         hop_s=0.01,
     )
-    decoder, step = RawDecoder(plan, "s", "e"), 1 + head[3] * 5
+    decoder, step = RawDecoder(plan, "s", "e"), 13 + head[3] * 5
     items = [item for at in range(4, len(data), step) for item in decoder.feed(data[at : at + step], at, at)]
     for item in [*items, *decoder.finish()]:
         if isinstance(item, Chunk):
@@ -259,12 +259,12 @@ def chats() -> Sequence[bytes]:
 _LOST = (InputError, SourceLost)
 
 MEDIA = [
-    Target("picture", picture, pictures, (BadPicture,), short=3_000, full=50_000),
-    Target("film", film, films, _LOST, short=300, full=10_000),
-    Target("sound", sound, sounds, _LOST, short=500, full=10_000),
+    Target("picture", picture, pictures, (BadPicture,), full=50_000),
+    Target("film", film, films, _LOST, short=1_000, full=10_000),
+    Target("sound", sound, sounds, _LOST, short=1_000, full=10_000),
     Target("raw-sound", raw, raws),
     Target("messages", said, texts, (StageError,), documents=True),
     Target("irc", irc, chats),
-    Target("plain", normalised, texts, (UnicodeDecodeError,), short=3_000),
-    Target("pieces", cut, texts, short=3_000),
+    Target("plain", normalised, texts, (UnicodeDecodeError,)),
+    Target("pieces", cut, texts),
 ]

@@ -166,8 +166,8 @@ def messages() -> list[bytes]:
 
 
 WIRES = [
-    Target("judge-http", lambda data: post("judge", data), judged, short=5_000),
-    Target("parts-http", lambda data: post("parts", data), posted, short=5_000),
-    Target("websocket", lambda data: post("websocket", data), talked, short=2_000),
+    Target("judge-http", lambda data: post("judge", data), judged),
+    Target("parts-http", lambda data: post("parts", data), posted),
+    Target("websocket", lambda data: post("websocket", data), talked, full=20_000),
     Target("isolation-wire", wire, messages, (SourceLost,)),
 ]
