@@ -3,6 +3,8 @@
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
+KILLS  := 200
+MINUTES := 30
 TORCH  := torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0
 
 .PHONY: demo test lint types check audit bench fuzz soak clean
@@ -30,6 +32,12 @@ lint: $(STAMPS)/dev
 
 types: $(STAMPS)/dev
 	$(VENV)/bin/mypy
+
+soak: $(STAMPS)/dev ## the full form: KILLS kills while results flow, MINUTES of faults at full load, 100,000 inputs a parser
+	sh tests/system-packages.sh
+	$(PY) -m tests.durability --kills $(KILLS)
+	$(PY) -m tests.durability.soak --minutes $(MINUTES)
+	$(MAKE) --no-print-directory fuzz
 
 fuzz: $(STAMPS)/dev ## the full form: 100,000 inputs a parser, 10,000 mutated films and sounds; what is found is kept
 	$(PY) -m tests.fuzz
