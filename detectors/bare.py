@@ -59,7 +59,12 @@ def bare_model(file: Path, choice: ModelChoice) -> Model:
             "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", file.stem).strip("-._")[:64] or "model",
             "version": "unversioned",
             "task": "classification" if output.kind == "classification" else "detection",
-            "weights": {"file": f"model{file.suffix.lower()}", "sha256": digest(file), "format": weights_format},
+            "weights": {
+                "file": f"model{file.suffix.lower()}",
+                "sha256": digest(file),
+                "format": weights_format,
+                "companions": _companions(file, weights_format),
+            },
             "view": choice.view or _view(output.kind, height, width, metadata),
             "input": _input(choice.input, output.kind, file, takes_bytes).model_copy(update={"layout": layout}),
             "output": output,
@@ -71,6 +76,16 @@ def bare_model(file: Path, choice: ModelChoice) -> Model:
         str(file),
     )
     return Model(manifest, file)
+
+
+def _companions(file: Path, weights_format: str) -> dict[str, str]:
+    """The digest of what belongs to it. Raises `InputError` where that is not there."""
+    if weights_format != "ir":
+        return {}
+    values = file.with_suffix(".bin")
+    if not values.is_file():
+        raise InputError(f"its values are not there: put {values.name} beside it", str(file))
+    return {"model.bin": digest(values)}
 
 
 def _metadata(graph: Any) -> dict[str, str]:
