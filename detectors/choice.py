@@ -7,6 +7,7 @@ cheap: {model: ./320n.onnx, output: yolo}          # a bare file
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -58,13 +59,13 @@ def find_model(choice: ModelChoice) -> Model:
         folder = shipped
     else:
         path = Path(choice.model).expanduser()
-        if not path.exists() and (aside(path) / MANIFEST).is_file():
+        if not os.path.exists(path) and (aside(path) / MANIFEST).is_file():
             path = aside(path)
         if path.is_file() and path.name != MANIFEST:
             from detectors.bare import bare_model
 
             return bare_model(path, choice)
-        if not path.exists():
+        if not os.path.exists(path):
             raise _unknown(choice.model)
         folder = path if path.is_dir() else path.parent
     if bare:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,7 +114,7 @@ class CascadeReader:
             return None
         plan = CascadePlan(name, cheap, heavy, rule, parts.about, key, audit=audit, cache=parts.cache)
         if parts.certificate is not None and self._certificates:
-            proved = certified(plan, folder / Path(parts.certificate).expanduser(), written, self._mistakes)
+            proved = certified(plan, folder / os.path.expanduser(parts.certificate), written, self._mistakes)
             if proved is None:
                 return None
             plan = proved
@@ -133,9 +134,9 @@ class CascadeReader:
 
     def _choice(self, section: dict[str, Any], key: Key, folder: Path) -> ModelChoice | None:
         model = section.get("model")
-        if isinstance(model, str) and model not in zoo_names() and (is_path(model) or (folder / model).exists()):
+        if isinstance(model, str) and model not in zoo_names() and (is_path(model) or os.path.exists(folder / model)):
             # a path in a config starts from where the config lies
-            section = {**section, "model": str(folder / Path(model).expanduser())}
+            section = {**section, "model": str(folder / os.path.expanduser(model))}
         return self._mistakes.model(ModelChoice, section, key)
 
     def _rule(self, section: dict[str, Any], key: Key) -> CheckedRule | None:

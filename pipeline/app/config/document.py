@@ -19,6 +19,7 @@ Key: TypeAlias = tuple[str, ...]
 
 _REFERENCE = re.compile(r"\$\$(?=\{)|\$\{(?P<name>[^}]*)\}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_DEEPEST = 64  # names in a dotted path
 _MOST_NODES = 100_000  # an anchor that repeats anchors grows without bound
 _LARGEST_BYTES = 1 << 20
 _LARGEST_SECRET = 64 << 10
@@ -61,6 +62,8 @@ class Document:
         path: list[str] = []
         here: Any = self.data
         words = dotted.strip().split(".")
+        if len(words) > _DEEPEST:
+            raise InputError(f"no setting lies {len(words)} names deep", "--set")
         while True:
             word = _longest_known(here, words)
             words = words[len(word.split(".")) :]

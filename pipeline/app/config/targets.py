@@ -3,6 +3,7 @@ for lines from standard input."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def _source_in(target: str, taken: Iterable[str]) -> tuple[str, dict[str, Any]]:
         return _name(path.name, taken), {"kind": "webcam", "device": target}
     if path.is_dir():
         return _name(path.resolve().name, taken), {"kind": "folder", "path": target}
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(_absent(path), secrets.redact(target))
     if not path.is_file() and not path.is_fifo():
         raise InputError("is no file that could hold a film, and no camera", secrets.redact(target))
