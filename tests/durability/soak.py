@@ -80,7 +80,10 @@ def soak(folder: Path, minutes: float) -> dict[str, Any]:
         stack.callback(run.kill)
         chat.start()
         faults = cycle(_faults(hook, camera, chat, run))
-        samples = _watch(run, faults, minutes * 60)
+        try:
+            samples = _watch(run, faults, minutes * 60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {(folder / 'log').read_text()[-3000:]}") from None
         chat.stop()
         hook.well()
         os.kill(run.pid, signal.SIGTERM)
@@ -95,10 +98,10 @@ def _config(folder: Path, clip: Path, hook: Hook, camera: RtspServer) -> dict[st
         {"fault": "none", "for_s": 10},
         {"fault": "damaged", "for_s": 2},
         {"fault": "silent", "for_s": 3},
-        {"fault": "lost", "count": 1},
+        {"fault": "lost", "times": 1},
         {"fault": "none", "for_s": 10},
-        {"fault": "leap", "count": 1, "by_s": 3600},
-        {"fault": "raise", "count": 1},
+        {"fault": "leap", "times": 1, "by_s": 3600},
+        {"fault": "raise", "times": 1},
         {"fault": "frozen", "for_s": 3},
     ]
     return {
@@ -193,6 +196,7 @@ def _document(samples: Sequence[tuple[float, float, int, int]], said: dict[str, 
     return {
         "minutes": minutes,
         "memory_mib": {"first": settled[0][1], "last": settled[-1][1], "most": max(one[1] for one in settled)},
+        "memory_every_30_s": [round(one[1], 1) for one in samples[::30]],
         "slope_mib_a_minute": growth,
         "slope_upper_95": upper,
         "threads": [max(one[2] for one in part) for part in (settled[:half], settled[half:])],
