@@ -35,7 +35,7 @@ _CODECS = {
     b"MM\0*": "tiff",
 }
 _LARGEST = 256 << 20
-_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 
 Kind: TypeAlias = Literal["png", "jpg"]
 

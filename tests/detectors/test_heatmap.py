@@ -19,7 +19,7 @@ LABELS = ("open", "short")
 
 def manifest(**output: object) -> Manifest:
     return Manifest(
-        name="map", task="detection", weights=Weights(file="m.xml", sha256="0" * 64, format="ir"),
+        name="map", task="detection", weights=Weights(file="m.onnx", sha256="0" * 64, format="onnx"),
         view=ViewSettings(width=64, height=64), labels=LABELS, licence="none",
         output=Output.model_validate({"kind": "heatmap", **output}),
     )  # fmt: skip

@@ -351,7 +351,7 @@ def test_a_barrier_is_passed_once_all_before_it_is_done_with(lets_go) -> None:
     assert passed == []
     if lets_go:
         sink.go.set()
-    runner.finish()
+    runner.finish(time.monotonic() + 5.0)
     runner.join(time.monotonic() + (5 if lets_go else 0.1))
     runner.give_up()
     sink.go.set()
