@@ -100,6 +100,7 @@ def _config(folder: Path, kills: int, receivers: dict[str, Receiver]) -> Path:
         json.dumps(
             {
                 "state": str(folder / "state"),
+                "network": {"private": True},
                 "sources": {"chat": {"kind": "lines", "path": str(lines)}},
                 "cascade": "chat",
                 "sinks": {

@@ -52,7 +52,7 @@ class Bus(servers.Kafka):
     """A topic of one partition, read from its beginning."""
 
     def settings(self) -> dict[str, Any]:
-        return {"kind": "kafka", "servers": self.servers, "topic": "results"}
+        return {"kind": "kafka", "brokers": self.servers, "topic": "results"}
 
     def results(self) -> Iterator[tuple[str, str]]:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
