@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -275,8 +276,8 @@ class RemoteSuite(ABC):
         self.host = "receiver.test"
         self.plan().check()  # which asks nobody
         leads(monkeypatch, self.host, "169.254.169.254")
-        with pytest.raises(SinkBusy, match="link-local"):
-            self.connect().send(many(1))
+        with pytest.raises(SinkBusy, match="link-local"), closing(self.connect()) as courier:
+            courier.send(many(1))
 
     def test_closing_twice_and_without_having_sent(self) -> None:
         courier = self.connect()
