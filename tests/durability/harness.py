@@ -137,7 +137,8 @@ def _ids_of_the_file(folder: Path) -> list[str]:
 
     path = folder / "messages.txt"
     epoch = content_digest(path)
-    return [f"chat/{epoch}/{seq}" for seq in range(sum(1 for _ in path.open()))]
+    with path.open() as lines:
+        return [f"chat/{epoch}/{seq}" for seq, _ in enumerate(lines)]
 
 
 def _in_sqlite(path: Path, expected: list[str]) -> Account:
