@@ -54,7 +54,7 @@ class Clip(Sink):
     def check(self) -> None:
         check_folder(expanded(self.path))
         if self.s3 is not None:
-            self.s3.need_client()
+            self.s3.check()
 
     def open(self) -> Writer:
         return _Writer(self)

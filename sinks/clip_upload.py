@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from pipeline.core import reach
 from pipeline.core.backoff import backoff
-from pipeline.core.errors import MissingPart
+from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.secrets import redact, remember
 from pipeline.core.settings import Settings
 from sinks.clip_folder import SENT, SIDECAR, ClipFolder
@@ -57,8 +58,12 @@ class S3(Settings):
             raise ValueError("should be http(s)://host or http(s)://host:port, and nothing behind or before it")
         return value
 
-    def need_client(self) -> None:
-        """Raises `MissingPart` where the library is not installed."""
+    def check(self) -> None:
+        """Raises `InputError`, and `MissingPart` where the library is not installed."""
+        try:
+            reach.check(urlsplit(self.endpoint).hostname or "", private=True)
+        except reach.OutOfReachError as error:
+            raise InputError(redact(error), "s3.endpoint") from None
         if importlib.util.find_spec("minio") is None:
             raise MissingPart("uploading clips needs the package minio: pip install 'thresher[s3]'", "s3")
 
@@ -69,7 +74,8 @@ class Uploader:
 
     def __init__(self, plan: S3, folder: ClipFolder) -> None:
         from minio import Minio
-        from urllib3 import PoolManager, Retry, Timeout
+
+        from sinks.clip_store import connections
 
         remember(plan.secret_key)  # again: this may be another process
         self._plan, self._folder = plan, folder
@@ -80,7 +86,7 @@ class Uploader:
             secret_key=plan.secret_key,
             secure=parts.scheme == "https",
             region=plan.region,
-            http_client=PoolManager(timeout=Timeout(connect=5.0, read=_ANSWER_S), retries=Retry(0, redirect=0)),
+            http_client=connections(_ANSWER_S),
         )
         self.sent = 0
         self._trouble = ""

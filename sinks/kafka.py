@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from pydantic import Field
 
 from pipeline.core.contracts import Courier, Remote
-from pipeline.core.errors import InputError, MissingPart, SinkBusy, SinkRefused
+from pipeline.core.errors import InputError, SinkBusy, SinkRefused
+from pipeline.core.kafka import Cluster, client
 from pipeline.core.letters import Letter
-from pipeline.core.secrets import redact, remember
+from pipeline.core.reach import OutOfReachError
+from pipeline.core.secrets import redact
 from sinks.sending import ANSWER_S, BEGIN_S, Arrivals, filled, raw
 
-_SECRET = re.compile(r"(?i)password|secret|\.key|token|jaas|sasl.oauthbearer.config")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _OURS: Final = {
     "enable.idempotence": True,
@@ -26,48 +27,28 @@ _OURS: Final = {
     "message.timeout.ms": int(ANSWER_S * 1000),  # then it is given up, here, and comes again
     "linger.ms": 5,
 }
-_FIXED: Final = frozenset({"bootstrap.servers", "delivery.timeout.ms", *_OURS} - {"linger.ms"})
+_FIXED: Final = frozenset({"delivery.timeout.ms", *_OURS} - {"linger.ms"})
 _REPORTS_S: Final = 1.0  # until a producer that broke has said what became of what it had
 _UNHEARD: Final = logging.Logger("librdkafka", logging.CRITICAL + 1)  # what goes wrong is said by the sink
 
 
-class Kafka(Remote):
+class Kafka(Cluster, Remote):
     """One record a document, keyed by the stream, so that a stream's are in one partition and in order; headers `id`,
     `kind` and `about`. Acknowledged by all in-sync replicas, by an idempotent producer: what that sends again by itself
     is stored once. What comes again from the outbox has the same `id`."""
 
-    servers: str = Field(
-        "127.0.0.1:9092", min_length=1, max_length=10_000, description="host:port of some brokers, by commas"
-    )
     topic: str = Field(
         "thresher.{kind}", min_length=1, description="where to; {kind} is results, events …, {stream} the stream"
     )
-    options: Mapping[str, str | int | bool | float] = Field(
-        {},
-        repr=False,
-        description="further properties of librdkafka, such as security.protocol, sasl.username, ssl.ca.location,"
-        " compression.type; secrets as ${VARIABLE}",
-    )
-
-    def model_post_init(self, _context: object) -> None:
-        self._remember()
-
-    def _remember(self) -> None:
-        for name, value in self.options.items():
-            if _SECRET.search(name):
-                remember(str(value))
 
     def check(self) -> None:
-        for name in self.options:
-            if name in _FIXED:
-                raise InputError("is the sink's own: leave it out", f"options.{name}")
+        self.check_cluster(_FIXED)
         topic = filled(self.topic, "topic", Letter("", "outcome", "", "x", b""))
         if not _TOPIC.fullmatch(topic):
             raise InputError("a topic is made of letters, digits, and . _ -", "topic")
-        _library()
 
     def connect(self, name: str) -> Courier:
-        self._remember()  # again: this may be another process
+        self.remember()  # again: this may be another process
         self.check()
         return _Courier(self)
 
@@ -76,9 +57,9 @@ class _Courier:
     most = 1000
 
     def __init__(self, plan: Kafka) -> None:
-        self._library = _library()
+        self._library = client()
         self._plan = plan
-        self._where = f"kafka {plan.servers}"
+        self._where = f"kafka {plan.brokers}"
         self._arrivals = Arrivals()
         self._why = ""
         self._closed = False
@@ -86,8 +67,11 @@ class _Courier:
         self._open()
 
     def _open(self) -> Any:
-        config = {"client.id": "thresher", **_OURS, **self._plan.options}
-        config |= {"bootstrap.servers": self._plan.servers, "error_cb": self._heard}
+        try:
+            self._plan.check_reach()
+        except OutOfReachError as error:
+            raise SinkBusy(redact(error)) from None
+        config = {**_OURS, **self._plan.properties(), "error_cb": self._heard}
         try:
             self._producer = self._library.Producer(config, logger=_UNHEARD)
         except (self._library.KafkaException, TypeError, ValueError) as error:
@@ -178,11 +162,3 @@ def _topic(template: str, letter: Letter) -> str:
 def _said(error: Exception) -> str:
     first = error.args[0] if error.args else error
     return redact(first.str() if hasattr(first, "str") else first)
-
-
-def _library() -> Any:
-    try:
-        import confluent_kafka
-    except ImportError:
-        raise MissingPart("needs the package confluent-kafka: pip install 'thresher[kafka]'") from None
-    return confluent_kafka

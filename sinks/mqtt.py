@@ -8,9 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.core import reach
 from pipeline.core.contracts import Courier, Remote
 from pipeline.core.errors import InputError, MissingPart
-from pipeline.core.secrets import remember
+from pipeline.core.secrets import redact, remember
 
 _TOPIC = r"^[^+#/\x00-\x1f\s$][^+#\x00-\x1f\s]*[^+#/\x00-\x1f\s]$|^[^+#/\x00-\x1f\s$]$"
 
@@ -63,6 +64,10 @@ class Mqtt(Remote):
             raise InputError(f"cannot be used: {error.strerror or error}", "ca_file") from None
 
     def check(self) -> None:
+        try:
+            reach.check(self.host, private=True)
+        except reach.OutOfReachError as error:
+            raise InputError(redact(error), "host") from None
         if self.ca_file and not self.tls:
             raise InputError("is for TLS: set `tls: true` as well", "ca_file")
         if self.password is not None and self.username is None:

@@ -16,6 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from pipeline.core import reach
 from pipeline.core.errors import SinkBusy, SinkRefused
 from pipeline.core.letters import Letter
 from pipeline.core.secrets import redact
@@ -44,6 +45,21 @@ class _Message(NamedTuple):
     properties: Properties | None
 
 
+class _Client(Client):
+    """One that connects to addresses which were checked."""
+
+    why = ""
+    """It does not."""
+
+    def _create_socket_connection(self) -> socket.socket:
+        self.why = ""
+        try:
+            return reach.create_connection((self.host, self.port), self.connect_timeout, private=True)
+        except reach.OutOfReachError as error:
+            self.why = redact(error)
+            raise
+
+
 class Publisher:
     most = 256
 
@@ -69,7 +85,7 @@ class Publisher:
 
     def _open(self) -> Client:
         five = self._plan.protocol == "5"
-        client = Client(CallbackAPIVersion.VERSION2, self._client_id, protocol=MQTTv5 if five else MQTTv311)
+        client = _Client(CallbackAPIVersion.VERSION2, self._client_id, protocol=MQTTv5 if five else MQTTv311)
         if self._plan.username is not None:
             client.username_pw_set(self._plan.username, self._plan.password)
         if (context := self._plan.context()) is not None:
@@ -218,7 +234,10 @@ class Publisher:
                 self._state = "up"
             self._changed.notify_all()
 
-    def _on_connect_fail(self, _client: Client, _data: Any) -> None:
+    def _on_connect_fail(self, client: Client, _data: Any) -> None:
+        if isinstance(client, _Client) and client.why:
+            self._down(client.why)
+            return
         self._down("cannot be reached" + (", or its certificate is not trusted" if self._plan.tls else ""))
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:

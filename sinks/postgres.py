@@ -9,7 +9,8 @@ from pydantic import Field
 
 from pipeline.core.contracts import Courier, Remote
 from pipeline.core.errors import InputError, MissingPart
-from pipeline.core.secrets import remember, remember_url
+from pipeline.core.reach import OutOfReachError
+from pipeline.core.secrets import redact, remember, remember_url
 
 _PASSWORD = re.compile(r"(?i)\bpassword\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S+))")
 
@@ -44,6 +45,12 @@ class Postgres(Remote):
         except psycopg.Error:
             # the library's own words would hold a part of it
             raise InputError("should be like postgresql://user@host/database", "dsn") from None
+        from sinks import postgres_hosts
+
+        try:
+            postgres_hosts.check(self.dsn)
+        except OutOfReachError as error:
+            raise InputError(redact(error), "dsn") from None
 
     def connect(self, name: str) -> Courier:
         self._remember()  # again: this may be another process

@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from pipeline.core.errors import SinkBusy, SinkRefused
 from pipeline.core.letters import Kind, Letter
 from pipeline.core.secrets import redact
+from sinks import postgres_hosts
 from sinks import postgres_schema as schema
 from sinks.postgres_rows import Row, detections_of, document_of, row_of
 from sinks.sending import ANSWER_S, BEGIN_S, FOLDERS
@@ -54,9 +55,7 @@ class Putter:
         self._drop_detections = schema.DROP_DETECTIONS.format(s=self._schema)
         self._put_detection = schema.PUT_DETECTION.format(s=self._schema)
         words = conninfo_to_dict(plan.dsn)
-        hosts = str(words.get("host") or "").count(",") + 1
         self._where = f"postgresql {words.get('host') or ''}".rstrip()
-        self._connect_s = max(2, int(ANSWER_S - BEGIN_S) // hosts)
         self._connection: _Connection | None = None
         self._closed = False
 
@@ -119,9 +118,11 @@ class Putter:
 
     def _connected(self, deadline: float) -> _Connection:
         if self._connection is None or self._connection.closed:
+            where = postgres_hosts.pinned(self._plan.dsn)
             connection = _Connection.connect(
                 self._plan.dsn,
-                connect_timeout=self._connect_s,
+                **where,
+                connect_timeout=max(2, int(ANSWER_S - BEGIN_S) // (where.get("host", "").count(",") + 1)),
                 application_name="thresher",
                 client_encoding="utf8",
             )

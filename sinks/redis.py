@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 
+from pipeline.core import reach
 from pipeline.core.contracts import Courier, Remote
 from pipeline.core.errors import InputError, MissingPart, SinkBusy, SinkRefused
 from pipeline.core.letters import Letter
@@ -73,6 +74,11 @@ class Redis(Remote):
             sound = False
         if not sound:
             raise InputError("should be a URL like redis://:password@host:6379/0", "url")
+        try:
+            if parts.scheme != "unix":
+                reach.check(unquote(parts.hostname or ""), private=True)
+        except reach.OutOfReachError as error:
+            raise InputError(redact(error), "url") from None
         filled(self.key, "key", Letter("", "outcome", "", "", b""))
         _library()
 
@@ -96,6 +102,10 @@ class _Courier:
         self._largest: int | None = None
         self._closed = False
         options: dict[str, Any] = {"ssl_ca_certs": plan.ca_file} if plan.ca_file else {}
+        if parts.scheme != "unix":
+            from sinks.redis_connections import Checked, CheckedTls
+
+            options["connection_class"] = CheckedTls if parts.scheme == "rediss" else Checked
         try:
             self._client = redis.Redis.from_url(
                 plan.url,

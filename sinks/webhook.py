@@ -11,9 +11,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, Field
 
+from pipeline.core import reach
 from pipeline.core.contracts import Courier, Remote
 from pipeline.core.errors import InputError, MissingPart
-from pipeline.core.secrets import remember, remember_url
+from pipeline.core.secrets import redact, remember, remember_url
 from sinks.signing import key_of
 
 Secrets = Annotated[
@@ -83,7 +84,10 @@ class Webhook(Remote):
             raise InputError(f"cannot be used: {error.strerror or error}", "ca_file") from None
 
     def check(self) -> None:
-        self.parts()
+        try:
+            reach.check(str(self.parts().hostname), private=False)
+        except reach.OutOfReachError as error:
+            raise InputError(redact(error), "url") from None
         self.keys()
         for name, value in self.headers.items():
             if not _HEADER.fullmatch(name) or not _VALUE.fullmatch(value):

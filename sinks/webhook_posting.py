@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -17,10 +17,10 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from pipeline.core import reach
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.core.letters import Letter
 from pipeline.core.secrets import redact
-from sinks.reaching import addresses
 from sinks.sending import ANSWER_S, BEGIN_S, Arrivals, raw, token
 from sinks.signing import signed
 
@@ -47,11 +47,10 @@ class Poster:
         self._host, self._port = str(parts.hostname), parts.port or (443 if self._tls else 80)
         self._origin = f"{parts.scheme}://{self._host}:{self._port}"
         self._url = URL(plan.url)
-        if _is_address(self._host):  # of these, aiohttp asks nobody
-            try:
-                addresses(self._host, self._port)
-            except OSError as error:
-                raise InputError(redact(error), "url") from None
+        try:  # as aiohttp spells it: of addresses, it asks nobody
+            reach.check(self._url.raw_host or "", private=False)
+        except reach.OutOfReachError as error:
+            raise InputError(redact(error), "url") from None
         self._headers = {**plan.headers, "Content-Type": "application/json"}
         self._headers.setdefault("User-Agent", "thresher")
         self._arrivals = Arrivals()
@@ -122,7 +121,8 @@ class Poster:
         except TimeoutError:
             raise SinkBusy(f"{self._origin}: no answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            what = str(error).replace(str(self._url), self._origin).replace(self._plan.url, self._origin)
+            why = error.os_error if isinstance(error, aiohttp.ClientConnectorDNSError) else error
+            what = str(why).replace(str(self._url), self._origin).replace(self._plan.url, self._origin)
             raise SinkBusy(f"{self._origin}: {redact(what) or type(error).__name__}") from None
 
     async def _ask(self, session: aiohttp.ClientSession, name: str, body: bytes) -> None:
@@ -173,7 +173,10 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().run_in_executor(None, addresses, host, port)
+        ask = partial(reach.pinned, host, port, private=False)
+        found = dict.fromkeys(
+            (place.family, place.host) for place in await asyncio.get_running_loop().run_in_executor(None, ask)
+        )
         return [
             ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
             for kind, address in found
@@ -182,14 +185,6 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         pass
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 async def _beginning(answer: aiohttp.ClientResponse) -> str:

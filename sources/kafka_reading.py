@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.core.errors import InputError
 from pipeline.core.places import Place
+from pipeline.core.reach import OutOfReachError
 from pipeline.core.records import Chunk, Gap, Item, Watermark
 from pipeline.core.secrets import redact
 from sources.conversation import Talk
@@ -45,7 +46,15 @@ class KafkaReader:
         self._plan, self._stream = plan, stream
         self._closed = False
         self._troubled = ""
-        self._consumer = Consumer({**plan.options(), "error_cb": self._trouble}, logger=log)
+        try:
+            plan.check_reach()
+            self._consumer = Consumer({**plan.properties(), "error_cb": self._trouble}, logger=log)
+        except OutOfReachError as error:
+            raise InputError(redact(error), plan.brokers) from None
+        except (KafkaException, TypeError, ValueError) as error:
+            first = error.args[0] if error.args else error
+            said = first.str() if isinstance(first, KafkaError) else str(first)
+            raise InputError(f"the library does not take them: {redact(said)}", "options") from None
         try:
             partitions = self._find()
             place = plan._behind.get("")

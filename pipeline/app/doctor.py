@@ -61,6 +61,13 @@ OPTIONAL = (
     Part("confluent-kafka", "Kafka", "pip install 'thresher[kafka]'", _is_there("confluent_kafka")),
     Part("redis", "Redis streams", "pip install 'thresher[redis]'", _is_there("redis")),
     Part("psycopg", "PostgreSQL", "pip install 'thresher[postgres]'", _is_there("psycopg")),
+    Part("minio", "clips in S3-compatible stores", "pip install 'thresher[s3]'", _is_there("minio")),
+    Part(
+        "trackers",
+        "tracks of what moves",
+        "pip install 'thresher[track]'",
+        _is_there("trackers"),
+    ),
     Part("nncf", "int8 compression", "pip install 'thresher[compress]'", _is_there("nncf")),
 )
 

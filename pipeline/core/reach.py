@@ -14,6 +14,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple, TypeAlias
@@ -95,6 +96,17 @@ def policy() -> NetworkSettings:
     return _policy[0]
 
 
+@contextmanager
+def using(policy: NetworkSettings) -> Iterator[None]:
+    """For a while this holds, for the whole process; then what did before."""
+    before = _policy[0]
+    use(policy)
+    try:
+        yield
+    finally:
+        use(before)
+
+
 def check(host: str, *, private: bool) -> None:
     """What can be known without asking anybody; for checks of a config. Raises `OutOfReachError`."""
     host = host.strip("[]")
@@ -109,6 +121,28 @@ def pinned(host: str, port: int, *, private: bool, kind: socket.SocketKind = soc
     """The addresses of `host` that may be connected to, best first, one at least. `private` says whether private ones
     are among them where the config does not say. Asks the name service, and may take as long as that does.
     Raises `OutOfReachError`, and `OSError` where there is no such host."""
+    good, refusal = _sorted_out(host, port, private, kind)
+    if not good:
+        raise refusal or OutOfReachError(f"{_shown(host)} has no address")
+    return good
+
+
+def check_all(host: str, port: int, *, private: bool) -> None:
+    """Whether `host` leads to what may be connected to, and to nothing else: for libraries that resolve names by
+    themselves. What they are told may differ from what was said here. Asks the name service; a host that it does not
+    know leads nowhere. Raises `OutOfReachError`."""
+    try:
+        _, refusal = _sorted_out(host, port, private, socket.SOCK_STREAM)
+    except socket.gaierror:
+        return
+    if refusal is not None:
+        raise refusal
+
+
+def _sorted_out(
+    host: str, port: int, private: bool, kind: socket.SocketKind
+) -> tuple[list[Pinned], OutOfReachError | None]:
+    """The addresses that may be connected to, and what is said of the first that may not."""
     host = host.strip("[]")
     check(host, private=private)
     try:
@@ -124,9 +158,7 @@ def pinned(host: str, port: int, *, private: bool, kind: socket.SocketKind = soc
             refusal = refusal or error
         else:
             good.append(Pinned(family, where))
-    if not good:
-        raise refusal or OutOfReachError(f"{_shown(host)} has no address")
-    return good
+    return good, refusal
 
 
 def create_connection(

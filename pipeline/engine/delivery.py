@@ -145,7 +145,8 @@ class SinkRunner:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        """Whether its threads run: also the one that sends, where there is an outbox."""
+        return self._thread.is_alive() and (self._dispatch is None or self._dispatch.alive)
 
     def finish(self, end_s: float) -> None:
         """Nothing more will be put; returns at once. What waits is written until `end_s` by the monotonic clock."""

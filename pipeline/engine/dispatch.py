@@ -59,9 +59,15 @@ class Dispatch:
                 self._trouble(error)
             except BaseException:
                 self.outbox.close()
+                self.outbox = None
                 raise
             self._thread.start()
         return _Accepting(self._remote, self.outbox)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs, or is not meant to: not yet, or not any more."""
+        return self._thread.ident is None or self._stop.is_set() or self._thread.is_alive()
 
     def settled(self) -> bool:
         """Nothing waits; or it does on the disk, and the receiver has not been there for a while."""

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -16,11 +17,12 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.core.contracts import Courier, Remote
-from pipeline.core.errors import SinkBusy, SinkRefused
+from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.core.letters import Letter, letter_of
 from pipeline.core.outages import Outage
 from pipeline.core.records import Audit, Detection, Failed
 from sinks import CATALOGUE
+from tests.contracts.names import leads
 from tests.contracts.sink_suite import EVERY_KIND, NOON, event, person, result, ruling, window
 from tests.sinks.servers import Server, Wire, eventually
 
@@ -83,6 +85,10 @@ class RemoteSuite(ABC):
     """What must not surface."""
     kinds_apart = False
     """Whether each kind of letter has an order of its own."""
+    host = "127.0.0.1"
+    """Under which `plan` names the server."""
+    said_at: str
+    """Where in the settings."""
 
     @pytest.fixture(autouse=True)
     def _space(self) -> None:
@@ -259,6 +265,20 @@ class RemoteSuite(ABC):
         courier.close()
         self.check(many(2))
 
+    def test_an_address_that_nobody_may_reach_is_a_mistake(self) -> None:
+        self.host = "169.254.169.254"
+        for step in (lambda: self.plan().check(), self.connect):
+            with pytest.raises(InputError, match="link-local") as caught:
+                step()
+            assert caught.value.place == self.said_at
+
+    def test_a_name_that_leads_astray_is_not_followed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host = "receiver.test"
+        self.plan().check()  # which asks nobody
+        leads(monkeypatch, self.host, "169.254.169.254")
+        with pytest.raises(SinkBusy, match="link-local"), closing(self.connect()) as courier:
+            courier.send(many(1))
+
     def test_closing_twice_and_without_having_sent(self) -> None:
         courier = self.connect()
         courier.close()
@@ -270,3 +290,15 @@ class RemoteSuite(ABC):
         with pytest.raises(SinkBusy):
             courier.send(many(1))
         eventually(lambda: self.check(many(1)) is None)
+
+
+class PinningSuite(RemoteSuite):
+    """Of those that connect to the very address which was checked."""
+
+    def test_where_a_name_leads_is_asked_of_nobody_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host = "receiver.test"
+        leads(monkeypatch, self.host, "127.0.0.1")  # the system's own service knows no such name
+        courier = self.connect()
+        deliver(courier, many(5))
+        courier.close()
+        self.check(many(5))

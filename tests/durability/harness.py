@@ -100,6 +100,7 @@ def _config(folder: Path, kills: int, receivers: dict[str, Receiver]) -> Path:
         json.dumps(
             {
                 "state": str(folder / "state"),
+                "network": {"private": True},
                 "sources": {"chat": {"kind": "lines", "path": str(lines)}},
                 "cascade": "chat",
                 "sinks": {
@@ -136,7 +137,8 @@ def _ids_of_the_file(folder: Path) -> list[str]:
 
     path = folder / "messages.txt"
     epoch = content_digest(path)
-    return [f"chat/{epoch}/{seq}" for seq in range(sum(1 for _ in path.open()))]
+    with path.open() as lines:
+        return [f"chat/{epoch}/{seq}" for seq, _ in enumerate(lines)]
 
 
 def _in_sqlite(path: Path, expected: list[str]) -> Account:

@@ -52,7 +52,9 @@ class Bus(servers.Kafka):
     """A topic of one partition, read from its beginning."""
 
     def settings(self) -> dict[str, Any]:
-        return {"kind": "kafka", "servers": self.servers, "topic": "results"}
+        # compressed, for the mock cluster keeps the last five MiB of a partition
+        options = {"compression.type": "lz4"}
+        return {"kind": "kafka", "brokers": self.servers, "topic": "results", "options": options}
 
     def results(self) -> Iterator[tuple[str, str]]:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition

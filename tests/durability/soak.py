@@ -106,6 +106,7 @@ def _config(folder: Path, clip: Path, hook: Hook, camera: RtspServer) -> dict[st
     ]
     return {
         "state": str(folder / "state"),
+        "network": {"private": True},
         "sources": {
             "cam": {"kind": "rtsp", "url": camera.url("cam"), "max_fps": 10, "cascade": "people"},
             "film": film | {"cascade": "people"},

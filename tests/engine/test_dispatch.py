@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -110,6 +111,13 @@ def test_a_run_that_is_over_does_not_wait_long_for_a_receiver_that_is_down(
     assert not one._thread.is_alive(), "it left long before the time it was given"
 
 
+def raising(error: Exception) -> Callable[..., NoReturn]:
+    def raises(*_: object) -> NoReturn:
+        raise error
+
+    return raises
+
+
 class TestBehindTheEngine:
     def runner(self, plan: ToReceiver) -> SinkRunner:
         one = SinkRunner("hook", plan, lambda: NOW)
@@ -157,3 +165,31 @@ class TestBehindTheEngine:
         one.join(end + 1)
         said = one.snapshot()
         assert said.outbox is not None and said.outbox.waiting == 700 == said.written and not said.dropped
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_thread_that_died_is_told_though_the_other_lives(self, tmp_path: Path) -> None:
+        def dies(letters: Sequence[Letter]) -> int:
+            raise SystemExit
+
+        receiver = Receiver()
+        one = self.runner(remote(tmp_path, receiver))
+        one.put(result(0), None, True)
+        assert until(one.drained) and one.alive
+        receiver.answer = dies
+        one.put(result(1), None, True)
+        assert until(lambda: not one.alive) and one._thread.is_alive()
+        one.finish(time.monotonic())
+        one.join(time.monotonic() + 5)
+
+    def test_it_is_alive_while_its_outbox_cannot_be_opened_yet_and_until_it_is_closed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "Outbox", raising(SinkBusy("the disk is away")))
+            one = self.runner(remote(tmp_path, Receiver()))
+            assert one.snapshot().state == "busy" and one.alive
+        one.put(result(0), None, True)
+        assert until(lambda: one.snapshot().written == 1) and one.alive
+        one.finish(time.monotonic() + 5)
+        one.join(time.monotonic() + 5)
+        assert not one.alive

@@ -13,14 +13,18 @@ import pytest
 from minio import Minio
 from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
+from urllib3.exceptions import HTTPError
 
-from pipeline.core.errors import MissingPart
+from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.secrets import redact
 from sinks.clip import Clip
+from sinks.clip_store import connections
 from sinks.clip_upload import S3
 from sources.file import File
+from tests.contracts.names import certificate, leads
 from tests.sinks.clip_parts import clips, make_film
 from tests.sinks.test_clip import run
+from tests.sinks.test_webhook import answering
 
 SECRET = "s3cret-planted-key"
 
@@ -122,3 +126,34 @@ def test_uploading_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(MissingPart, match=r"pip install 'thresher\[s3\]'"):
         plan(tmp_path, 1).check()
+
+
+def test_an_address_that_nobody_may_reach_is_a_mistake(tmp_path: Path) -> None:
+    s3 = S3(bucket="evidence", endpoint="http://169.254.169.254", access_key="k", secret_key="s")
+    with pytest.raises(InputError, match="link-local") as caught:
+        Clip(path=str(tmp_path), s3=s3).check()
+    assert caught.value.place == "s3.endpoint"
+
+
+def test_a_store_is_connected_to_where_its_name_led_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    leads(monkeypatch, "store.test", "169.254.169.254", "127.0.0.1")
+    leads(monkeypatch, "astray.test", "169.254.169.254")
+    pools = connections(5.0)
+    assert pools.request("GET", f"http://store.test:{store.port}/moto-api/").status == 200
+    for scheme in ("http", "https"):
+        with pytest.raises(HTTPError, match="link-local"):
+            pools.request("GET", f"{scheme}://astray.test:{store.port}/")
+
+
+def test_over_tls_it_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pair = certificate(tmp_path, "store.test")
+    for name in ("store.test", "another.test"):
+        leads(monkeypatch, name, "127.0.0.1")
+    with answering(lambda *_: (204, {}, b""), pair.context()) as url:
+        pools = connections(5.0)
+        pools.connection_pool_kw["ca_certs"] = str(pair.file)
+        assert pools.request("POST", url.replace("127.0.0.1", "store.test"), body=b"x").status == 204
+        with pytest.raises(HTTPError, match=r"another\.test"):
+            pools.request("POST", url.replace("127.0.0.1", "another.test"), body=b"x")

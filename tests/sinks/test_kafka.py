@@ -29,6 +29,7 @@ def cluster() -> Iterator[KafkaServer]:
 
 class TestKafka(RemoteSuite):
     kind = "kafka"
+    said_at = "brokers"
     secrets = ("k4fk4pw",)
     kinds_apart = True
 
@@ -40,8 +41,10 @@ class TestKafka(RemoteSuite):
         cluster.well()
 
     def plan(self, port: int | None = None) -> Kafka:
-        options = {"sasl.password": "k4fk4pw", "topic.metadata.refresh.interval.ms": 1000}
-        return Kafka(servers=self.server.servers, topic=self.space + ".{kind}", options=options)
+        options = {"ssl.key.password": "k4fk4pw", "topic.metadata.refresh.interval.ms": 1000}
+        return Kafka(
+            brokers=self.server.servers.replace("127.0.0.1", self.host), topic=self.space + ".{kind}", options=options
+        )
 
     def records(self) -> list[Any]:
         consumer = Consumer(
@@ -141,6 +144,7 @@ class TestKafka(RemoteSuite):
         ({"topic": "a b"}, "topic"),
         ({"options": {"acks": "1"}}, "options.acks"),
         ({"options": {"enable.idempotence": False}}, "options.enable.idempotence"),
+        ({"options": {"sasl.password": "x"}}, "options.sasl.password"),
     ],
 )
 def test_mistakes_are_named(settings: dict[str, Any], place: str) -> None:
@@ -156,7 +160,7 @@ def test_what_the_library_does_not_know_is_said() -> None:
 
 
 def test_one_that_the_library_finds_too_large_needs_no_broker() -> None:
-    courier: Courier = Kafka(servers="127.0.0.1:1").connect("out")
+    courier: Courier = Kafka(brokers="127.0.0.1:1").connect("out")
     bad = Letter("x", "outcome", "x", "x", b"x" * 2_000_000)
     with pytest.raises(SinkRefused):
         courier.send([bad])

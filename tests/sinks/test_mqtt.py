@@ -22,7 +22,8 @@ from pipeline.core.letters import Letter, letter_of
 from pipeline.core.records import SourceState
 from pipeline.core.snapshot import Snapshot, StreamSnapshot
 from sinks.mqtt import Mqtt
-from tests.contracts.remote_suite import RemoteSuite, Word, deliver, many
+from tests.contracts.names import certificate
+from tests.contracts.remote_suite import PinningSuite, Word, deliver, many
 from tests.contracts.sink_suite import event
 from tests.sinks.servers import Mosquitto, eventually, free_port
 
@@ -104,8 +105,9 @@ def broker() -> Iterator[Broker]:
         yield running
 
 
-class TestMqtt(RemoteSuite):
+class TestMqtt(PinningSuite):
     kind = "mqtt"
+    said_at = "host"
     secrets = (Mosquitto.password,)
     kinds_apart = True
 
@@ -118,7 +120,11 @@ class TestMqtt(RemoteSuite):
 
     def plan(self, port: int | None = None) -> Mqtt:
         return Mqtt(
-            port=port or self.server.port, username=self.server.user, password=self.server.password, prefix=self.space
+            host=self.host,
+            port=port or self.server.port,
+            username=self.server.user,
+            password=self.server.password,
+            prefix=self.space,
         )
 
     def words(self) -> list[Word]:
@@ -240,21 +246,13 @@ class TestMqtt(RemoteSuite):
     # the library leaves the socket of a handshake that failed to the garbage collector
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_tls_is_verified(self, tmp_path: Path) -> None:
-        key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
-                *("-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        pair = certificate(tmp_path, "localhost")
 
         class Encrypted(Mosquitto):
             def command(self) -> list[str]:
                 (self.folder / "tls.conf").write_text(
                     f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n"
-                    f"certfile {certificate}\nkeyfile {key}\n"
+                    f"certfile {pair.file}\nkeyfile {pair.key}\n"
                 )
                 return ["mosquitto", "-c", "tls.conf"]
 
@@ -264,7 +262,7 @@ class TestMqtt(RemoteSuite):
             with pytest.raises(SinkBusy, match="certificate"):
                 courier.send(many(1))
             courier.close()
-            courier = plan.model_copy(update={"ca_file": str(certificate)}).connect("out")
+            courier = plan.model_copy(update={"ca_file": str(pair.file)}).connect("out")
             assert courier.send(many(1)) == 1
             courier.close()
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,8 +13,11 @@ from psycopg.rows import dict_row
 
 from pipeline.core.errors import InputError, SinkBusy
 from pipeline.core.letters import Letter, letter_of
+from pipeline.core.reach import OutOfReachError
+from sinks import postgres_hosts
 from sinks.postgres import Postgres
-from tests.contracts.remote_suite import LETTERS, NUL, RemoteSuite, deliver, many
+from tests.contracts.names import leads
+from tests.contracts.remote_suite import LETTERS, NUL, PinningSuite, deliver, many
 from tests.contracts.sink_suite import event, person, result, ruling, shed
 from tests.sinks.servers import Postgres as PostgresServer
 
@@ -35,8 +40,9 @@ def spelled(value: Any) -> Any:
     return value
 
 
-class TestPostgres(RemoteSuite):
+class TestPostgres(PinningSuite):
     kind = "postgres"
+    said_at = "dsn"
     secrets = (PostgresServer.password,)
 
     @pytest.fixture(autouse=True)
@@ -47,7 +53,7 @@ class TestPostgres(RemoteSuite):
         server.well()
 
     def plan(self, port: int | None = None) -> Postgres:
-        return Postgres(dsn=self.server.dsn(port), schema_name=self.space)
+        return Postgres(dsn=self.server.dsn(port).replace("127.0.0.1", self.host), schema_name=self.space)
 
     def query(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         with psycopg.connect(self.server.dsn(), row_factory=dict_row, options=f"-c search_path={self.space}") as reader:
@@ -230,3 +236,79 @@ def test_a_password_among_words_is_remembered() -> None:
     Postgres(dsn="host=x password='it is s3cr3t' user=y")
     Postgres(dsn="host=x password=bar3w0rd user=y")
     assert redact("it is s3cr3t, bar3w0rd") == "***, ***"
+
+
+SERVICES = """[far]
+host=db.test
+port=77
+[astray]
+hostaddr=169.254.169.254
+"""
+
+
+class TestHosts:
+    """Which addresses a connection goes to, whoever names them."""
+
+    @pytest.fixture(autouse=True)
+    def _names(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            monkeypatch.delenv(name)
+        (tmp_path / "services").write_text(SERVICES)
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+        leads(monkeypatch, "db.test", "10.0.0.7", "10.0.0.8")
+        leads(monkeypatch, "astray.test", "169.254.169.254")
+        leads(monkeypatch, "mixed.test", "169.254.169.254", "10.0.0.9")
+
+    @pytest.mark.parametrize(
+        ("dsn", "host", "hostaddr", "port"),
+        [
+            ("postgresql://u:p@db.test/d", "db.test,db.test", "10.0.0.7,10.0.0.8", "5432,5432"),
+            ("postgresql://u@[::1]:5433,mixed.test/d", "::1,mixed.test", "::1,10.0.0.9", "5433,"),
+            ("host=mixed.test,/tmp,10.0.0.1 port=1,2,3", "mixed.test,/tmp,10.0.0.1", "10.0.0.9,,10.0.0.1", "1,2,3"),
+            ("host=db.test hostaddr=10.0.0.5 sslmode=verify-full", "db.test", "10.0.0.5", "5432"),
+            ("hostaddr=10.0.0.5,10.0.0.6 port=6432", "10.0.0.5,10.0.0.6", "10.0.0.5,10.0.0.6", "6432,6432"),
+            ("service=far", "db.test,db.test", "10.0.0.7,10.0.0.8", "77,77"),
+            ("host=/run/postgresql", "/run/postgresql", "", "5432"),
+            ("host=astray.test,mixed.test", "mixed.test", "10.0.0.9", "5432"),
+        ],
+    )
+    def test_they_are_pinned(self, dsn: str, host: str, hostaddr: str, port: str) -> None:
+        postgres_hosts.check(dsn)
+        assert postgres_hosts.pinned(dsn) == {"host": host, "hostaddr": hostaddr, "port": port}
+
+    @pytest.mark.parametrize(
+        "dsn", ["", "dbname=d", "host=a,b port=1,2,3", "host=a hostaddr=10.0.0.1,10.0.0.2", "service=no"]
+    )
+    def test_what_leads_to_no_network_or_nowhere_stays_as_it_is(self, dsn: str) -> None:
+        assert postgres_hosts.pinned(dsn) == {}
+
+    @pytest.mark.parametrize(
+        "dsn",
+        [
+            "host=169.254.169.254",
+            "hostaddr=169.254.1.1 host=db.test",
+            "host=10.0.0.1,fe80::1",
+            "host=2852039166",
+            "service=astray",
+        ],
+    )
+    def test_what_nobody_may_reach_is_a_mistake(self, dsn: str) -> None:
+        with pytest.raises(InputError) as caught:
+            Postgres(dsn=dsn).check()
+        assert caught.value.place == "dsn"
+        if "," not in dsn:  # else those that may be reached are left
+            with pytest.raises(OutOfReachError):
+                postgres_hosts.pinned(dsn)
+
+    def test_the_environment_is_looked_at_like_the_rest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PGHOST", "db.test")
+        assert postgres_hosts.pinned("port=1")["hostaddr"] == "10.0.0.7,10.0.0.8"
+        monkeypatch.setenv("PGHOSTADDR", "169.254.169.254")
+        with pytest.raises(OutOfReachError):
+            postgres_hosts.pinned("port=1")
+
+    def test_a_socket_of_this_machine_works_still(self, server: PostgresServer) -> None:
+        dsn = f"host={server.folder} port={server.port} user={server.user} password={server.password} dbname=postgres"
+        courier = Postgres(dsn=dsn, schema_name="near").connect("out")
+        assert courier.send(many(3)) == 3
+        courier.close()

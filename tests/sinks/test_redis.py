@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import redis as library
 from pipeline.core.errors import InputError, SinkBusy
 from pipeline.core.letters import Letter
 from sinks.redis import Redis
-from tests.contracts.remote_suite import RemoteSuite, Word, deliver, many
+from tests.contracts.names import Pair, certificate, leads
+from tests.contracts.remote_suite import PinningSuite, Word, deliver, many
 from tests.sinks.servers import Redis as RedisServer
 
 pytestmark = pytest.mark.slow
@@ -23,8 +25,9 @@ def server() -> Iterator[RedisServer]:
         yield running
 
 
-class TestRedis(RemoteSuite):
+class TestRedis(PinningSuite):
     kind = "redis"
+    said_at = "url"
     secrets = (RedisServer.password,)
     kinds_apart = True
 
@@ -36,7 +39,7 @@ class TestRedis(RemoteSuite):
         server.well()
 
     def plan(self, port: int | None = None) -> Redis:
-        url = f"redis://:{self.server.password}@127.0.0.1:{port or self.server.port}/0"
+        url = f"redis://:{self.server.password}@{self.host}:{port or self.server.port}/0"
         return Redis(url=url, key=self.space + ":{kind}")
 
     def entries(self, kind: str = "results") -> list[dict[bytes, bytes]]:
@@ -126,3 +129,32 @@ def test_mistakes_are_named(settings: dict[str, Any], place: str) -> None:
         with pytest.raises(InputError) as caught:
             step()
         assert caught.value.place == place and "s3cr3t" not in str(caught.value)
+
+
+class Encrypted(RedisServer):
+    """One that speaks TLS, and nothing else."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        super().__init__()
+
+    def command(self) -> Sequence[str]:
+        words = [*super().command(), "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+        words += ["--tls-cert-file", str(self._pair.file), "--tls-key-file", str(self._pair.key)]
+        words[words.index("--port") + 1] = "0"
+        return words
+
+
+def test_over_tls_the_server_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pair = certificate(tmp_path, "redis.test")
+    for name in ("redis.test", "another.test"):
+        leads(monkeypatch, name, "127.0.0.1")
+    with Encrypted(pair) as server:
+        url = f"rediss://:{server.password}@{{}}:{server.port}/0"
+        courier = Redis(url=url.format("redis.test"), ca_file=str(pair.file)).connect("out")
+        assert courier.send(many(3)) == 3
+        courier.close()
+        courier = Redis(url=url.format("another.test"), ca_file=str(pair.file)).connect("out")
+        with pytest.raises(SinkBusy, match=r"(?i)certificate"):
+            courier.send(many(3))
+        courier.close()

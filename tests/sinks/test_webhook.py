@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -16,11 +15,14 @@ from urllib.parse import unquote
 import pytest
 from standardwebhooks.webhooks import Webhook as Reference
 
+from pipeline.core import reach
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.core.letters import Letter, letter_of
+from pipeline.core.reach import NetworkSettings
 from sinks.webhook import Webhook
 from sinks.webhook_posting import Poster
-from tests.contracts.remote_suite import LETTERS, LONGEST_S, RemoteSuite, Word, deliver, many
+from tests.contracts.names import certificate, leads
+from tests.contracts.remote_suite import LETTERS, LONGEST_S, PinningSuite, Word, deliver, many
 from tests.contracts.sink_suite import event, person, result
 from tests.sinks.servers import Server
 
@@ -42,14 +44,21 @@ class Receiver(Server):
         return [post for post in map(json.loads, lines) if post["path"] == path]
 
 
+@pytest.fixture(autouse=True)
+def _receivers_are_here() -> Iterator[None]:
+    with reach.using(NetworkSettings(private=True)):
+        yield
+
+
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
     with Receiver() as server:
         yield server
 
 
-class TestWebhook(RemoteSuite):
+class TestWebhook(PinningSuite):
     kind = "webhook"
+    said_at = "url"
     secrets = (SECRET, SECRET.removeprefix("whsec_"), PASSWORD, "tokenpath")
 
     @pytest.fixture(autouse=True)
@@ -64,7 +73,7 @@ class TestWebhook(RemoteSuite):
         return f"/{self.space}/tokenpath"
 
     def plan(self, port: int | None = None) -> Webhook:
-        url = f"http://me:{PASSWORD}@127.0.0.1:{port or self.server.port}{self.path}"
+        url = f"http://me:{PASSWORD}@{self.host}:{port or self.server.port}{self.path}"
         return Webhook(url=url, secrets=(OLD, SECRET))
 
     def words(self) -> list[Word]:
@@ -262,27 +271,17 @@ def test_every_secret_that_is_valid_signs(receiver: Receiver) -> None:
 
 
 def test_tls_is_verified_and_an_authority_of_ones_own_can_be_given(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with answering(lambda *_: (204, {}, b""), context) as url:
+    pair = certificate(tmp_path, "localhost")
+    with answering(lambda *_: (204, {}, b""), pair.context()) as url:
         named = url.replace("127.0.0.1", "localhost")
         with courier(named) as out, pytest.raises(SinkBusy, match=r"(?i)certificate"):
             out.send(many(1))
-        with courier(url, ca_file=str(certificate)) as out, pytest.raises(SinkBusy, match=r"(?i)certificate"):
+        with courier(url, ca_file=str(pair.file)) as out, pytest.raises(SinkBusy, match=r"(?i)certificate"):
             out.send(many(1))  # another name than the certificate's
-        with courier(named, ca_file=str(certificate)) as out:
+        with courier(named, ca_file=str(pair.file)) as out:
             assert out.send(many(1)) == 1
     with pytest.raises(InputError, match="ca_file"):
-        Webhook(url=named, ca_file=str(key)).check()
+        Webhook(url=named, ca_file=str(pair.key)).check()
     with pytest.raises(InputError, match="ca_file"):
         Webhook(url=named, ca_file=str(tmp_path / "nothing.pem")).check()
 
@@ -344,6 +343,35 @@ def test_mistakes_are_named_without_what_is_secret(settings: dict[str, Any], pla
             step()
         assert caught.value.place == place
         assert "topsecretvalue" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "[::1]", "2130706433", "0x7f.1", "１２７.0.0.1"])
+def test_private_networks_are_out_of_reach_unless_the_config_says_so(host: str) -> None:
+    with reach.using(NetworkSettings()), pytest.raises(InputError, match=r"out of reach|no plain spelling") as caught:
+        Webhook(url=f"http://{host}:8080/hook").check()
+    assert caught.value.place == "url"
+
+
+def test_a_name_of_this_machine_is_not_followed_unless_the_config_says_so() -> None:
+    with answering(lambda *_: (204, {}, b"")) as url:
+        named = url.replace("127.0.0.1", "localhost")
+        with reach.using(NetworkSettings()), courier(named) as out, pytest.raises(SinkBusy, match="private: true"):
+            out.send(many(1))
+        with courier(named) as out:
+            assert out.send(many(1)) == 1
+
+
+def test_the_receiver_is_told_the_name_that_the_url_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler, _: bytes) -> tuple[int, dict[str, str], bytes]:
+        told.append(request.headers["Host"])
+        return 204, {}, b""
+
+    leads(monkeypatch, "hooks.test", "127.0.0.1")
+    with answering(answer) as url, courier(url.replace("127.0.0.1", "hooks.test")) as out:
+        assert out.send(many(1)) == 1
+        assert told == [url.replace("127.0.0.1", "hooks.test").split("/")[2]]
 
 
 def test_what_is_wanted_can_be_chosen() -> None:

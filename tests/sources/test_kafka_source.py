@@ -16,6 +16,7 @@ from pipeline.core.records import Chunk, Gap, Item
 from pipeline.core.text import Text
 from sources.kafka import Kafka
 from tests.contracts import source_suite as suite
+from tests.contracts.names import leads
 
 pytestmark = pytest.mark.slow
 
@@ -128,15 +129,58 @@ def test_it_waits_for_brokers_that_are_away(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize(
-    ("settings", "what"),
+    ("settings", "place", "what"),
     [
-        ({"password": "geheim"}, "belong together"),
-        ({"user": "a", "password": "geheim"}, "`tls: true` only"),
-        ({"ca": "x.pem"}, "is for `tls: true`"),
-        ({"max_fps": 3}, "for frames"),
+        ({"password": "geheim"}, "password", "belong together"),
+        ({"username": "a"}, "username", "belong together"),
+        ({"username": "a", "password": "geheim"}, "password", "`tls: true` only"),
+        ({"ca_file": "x.pem"}, "ca_file", "`tls: true`"),
+        ({"ca_file": "x.pem", "tls": True}, "ca_file", "no such file"),
+        ({"brokers": "a.example.org:0"}, "brokers", "host:port"),
+        ({"brokers": "a.example.org,"}, "brokers", "host:port"),
+        ({"brokers": "a.example.org:9092,169.254.169.254:9092"}, "brokers", "link-local"),
+        ({"brokers": "[fe80::1]"}, "brokers", "link-local"),
+        ({"options": {"enable.auto.commit": True}}, "options.enable.auto.commit", "leave it out"),
+        ({"options": {"security.protocol": "ssl"}}, "options.security.protocol", "`tls`"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, object], what: str) -> None:
-    with pytest.raises(ValueError, match=what) as caught:
-        Kafka(brokers="example.org:9092", topic="t", **settings)  # type: ignore[arg-type]
-    assert "geheim" not in str(caught.value)
+def test_settings_that_make_no_sense(settings: dict[str, object], place: str, what: str) -> None:
+    plan = Kafka(**{"brokers": "example.org:9092", "topic": "t"} | settings)  # type: ignore[arg-type]
+    for step in (plan.check, lambda: plan.open("s")):
+        with pytest.raises(InputError, match=what) as caught:
+            step()
+        assert caught.value.place == place and "geheim" not in str(caught.value)
+    assert "geheim" not in repr(plan)
+
+
+def test_frames_are_not_counted_in_messages() -> None:
+    with pytest.raises(ValueError, match="for frames"):
+        Kafka(topic="t", max_fps=3)
+
+
+def test_what_the_library_does_not_know_is_said() -> None:
+    with pytest.raises(InputError, match="compresion") as caught:
+        Kafka(topic="t", options={"compresion.type": "lz4"}).open("s")
+    assert caught.value.place == "options"
+
+
+def test_a_name_that_leads_astray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    leads(monkeypatch, "kafka-2.test", "10.0.0.7", "169.254.169.254")
+    with pytest.raises(InputError, match="link-local"):
+        Kafka(brokers="127.0.0.1:1,kafka-2.test:9092", topic="t").open("s")
+
+
+@pytest.mark.parametrize(
+    ("settings", "protocol"),
+    [
+        ({}, "PLAINTEXT"),
+        ({"tls": True}, "SSL"),
+        ({"username": "a", "password": "b"}, "SASL_PLAINTEXT"),
+        ({"tls": True, "username": "a", "password": "b"}, "SASL_SSL"),
+        ({"tls": True, "options": {"sasl.mechanism": "GSSAPI"}}, "SASL_SSL"),
+    ],
+)
+def test_how_it_speaks_follows_from_what_is_given(settings: dict[str, object], protocol: str) -> None:
+    plan = Kafka(topic="t", **settings)  # type: ignore[arg-type]
+    plan.check()
+    assert plan.properties()["security.protocol"] == protocol

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from pipeline.app.bench.measure import Timed, in_turns, rate
 from pipeline.app.bench.report import Report, Row, Scale, paired
+from pipeline.core import reach
 from pipeline.core.contracts import OutboxSettings, Remote
 from pipeline.core.errors import StageError
 from pipeline.core.letters import Letter, letter_of
+from pipeline.core.reach import NetworkSettings
 from pipeline.core.records import Detection, Result, Window
 from pipeline.core.snapshot import Latency, Snapshot
 from pipeline.engine.delivery import SinkRunner
@@ -31,7 +33,11 @@ def bench(scale: Scale) -> Report:
     results = list(_results(scale.of(8_000, 60)))
     letters = [letter_of(result) for result in results]
     pairs = scale.of(6, 1)
-    with _receiver() as url, tempfile.TemporaryDirectory(prefix="thresher-") as folder:
+    with (
+        reach.using(NetworkSettings(private=True)),  # the receiver is this machine
+        _receiver() as url,
+        tempfile.TemporaryDirectory(prefix="thresher-") as folder,
+    ):
         boxes = (Path(folder) / str(number) for number in range(1_000_000))
 
         def durable() -> int:
