@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -49,27 +49,46 @@ class Hook(servers.Server):
 
 
 class Bus(servers.Kafka):
-    """A topic of one partition, read from its beginning."""
+    """A topic that is read as it is written: the mock cluster keeps the last five MiB of a partition."""
+
+    def start(self) -> None:
+        super().start()
+        self._came: list[tuple[str, str]] = []
+        self._over = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def settings(self) -> dict[str, Any]:
-        # compressed, for the mock cluster keeps the last five MiB of a partition
-        options = {"compression.type": "lz4"}
-        return {"kind": "kafka", "brokers": self.servers, "topic": "results", "options": options}
+        return {"kind": "kafka", "brokers": self.servers, "topic": "results"}
 
-    def results(self) -> Iterator[tuple[str, str]]:
+    def _read(self) -> None:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
         reader = Consumer({"bootstrap.servers": self.servers, "group.id": "reader", "enable.auto.commit": False})
         try:
-            partitions = reader.list_topics("results", 10).topics["results"].partitions
-            reader.assign([TopicPartition("results", one, OFFSET_BEGINNING) for one in partitions])
-            while (message := reader.poll(_QUIET_S)) is not None:
-                assert not message.error(), message.error()
+            while "results" not in (topics := reader.list_topics(timeout=10).topics) and not self._over.wait(0.2):
+                pass
+            if "results" in topics:
+                partitions = topics["results"].partitions
+                reader.assign([TopicPartition("results", one, OFFSET_BEGINNING) for one in partitions])
+            while not self._over.is_set():
+                message = reader.poll(0.2)
+                if message is None or message.error():
+                    continue
                 headers, document = dict(message.headers() or ()), json.loads(message.value())
                 if "outcome" in document:
-                    yield headers["id"].decode(), document["id"]
+                    self._came.append((headers["id"].decode(), document["id"]))
         finally:
             reader.close()
+
+    def results(self) -> Iterator[tuple[str, str]]:
+        _until_quiet(self._came)
+        yield from list(self._came)
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._reader.join(30)
+        super().__exit__(*error)
 
 
 class Broker(servers.Mosquitto):
@@ -100,10 +119,7 @@ class Broker(servers.Mosquitto):
         }
 
     def results(self) -> Iterator[tuple[str, str]]:
-        count = -1
-        while count != len(self._came):  # until nothing more comes
-            count = len(self._came)
-            time.sleep(_QUIET_S)
+        _until_quiet(self._came)
         for document in list(self._came):  # an MQTT message has no id: what its letter has, made of the document
             yield f"{document['id']}:{document.get('generation', document['outcome'])}", document["id"]
 
@@ -116,3 +132,11 @@ class Broker(servers.Mosquitto):
 
     def __enter__(self) -> Self:
         return self
+
+
+def _until_quiet(came: Sized) -> None:
+    """Until nothing more comes."""
+    count = -1
+    while count != len(came):
+        count = len(came)
+        time.sleep(_QUIET_S)
