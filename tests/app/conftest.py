@@ -25,7 +25,7 @@ def thresher(tmp_path: Path) -> Thresher:
             env={**os.environ, "COLUMNS": "100", **(environment or {})},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
         )
 
     return call
