@@ -17,6 +17,7 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -70,7 +71,8 @@ class Outbox:
         try:
             self._cursor = os.open(folder / "cursor", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             kept = self._kept()
-            self._log = RecordLog(folder, after=0 if kept is None else max(kept.last, kept.settled), sync=settings.sync)
+            after = 0 if kept is None else max(kept.last, kept.settled)
+            self._log = RecordLog(folder, after=after, sync=settings.sync, room=self._most_bytes)
         except OSError as error:
             raise InputError(f"cannot be used as an outbox: {error.strerror}", str(folder)) from None
         self._ledger = replace(kept, last=self._log.last) if kept is not None else self._made_up()
@@ -117,13 +119,13 @@ class Outbox:
             log.warning("outbox %s: its ledger is gone; what waits is sent, some of it perhaps again", self.folder)
         return Ledger(settled=settled, last=self._log.last, delivered=settled)
 
-    def _keep(self, ledger: Ledger) -> None:
-        """Remember it: for the death of the program at once, for a loss of power once a second."""
+    def _keep(self, ledger: Ledger, *, at_once: bool = False) -> None:
+        """Remember it: for the death of the program at once, for a loss of power once a second, or `at_once`."""
         self._ledger = ledger = replace(ledger, turn=ledger.turn + 1)
         body = _LEDGER.pack(*(getattr(ledger, field.name) for field in fields(ledger)))
         os.pwrite(self._cursor, body + _CHECKSUM.pack(zlib.crc32(body)), (ledger.turn % 2) * _SLOT)
         now_s = time.monotonic()
-        if self._settings.sync and now_s - self._synced_s >= _SYNC_S:
+        if self._settings.sync and (at_once or now_s - self._synced_s >= _SYNC_S):
             self._synced_s = now_s
             os.fdatasync(self._cursor)
 
@@ -139,9 +141,10 @@ class Outbox:
             try:
                 self._make_room(sum(map(len, packed)))
                 self._log.append(packed)
-                self._keep(replace(self._ledger, last=self._log.last))
             except OSError as error:
                 raise SinkBusy(f"{self.folder}: {error.strerror}") from error
+            with suppress(OSError):  # they are accepted: the log says so as well
+                self._keep(replace(self._ledger, last=self._log.last))
             self._changed.notify_all()
 
     def _make_room(self, size: int) -> None:
@@ -230,7 +233,8 @@ class Outbox:
         """Letters up to that number are settled, in the same way; what meanwhile was settled otherwise stays so."""
         count = upto - self._ledger.settled
         if count > 0:
-            self._keep(replace(self._ledger, settled=upto, **{fate: getattr(self._ledger, fate) + count}))
+            settled = replace(self._ledger, settled=upto, **{fate: getattr(self._ledger, fate) + count})
+            self._keep(settled, at_once=self._log.frees(upto))  # else a loss of power makes damage of what is deleted
             self._log.release(upto)
             self._oldest = None
 
