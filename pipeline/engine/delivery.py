@@ -1,10 +1,9 @@
 """Hands outcomes and events to sinks. One thread and one bounded backlog a sink: a slow one stalls no stage.
 
 When a backlog is full, streams that can wait are held at their intake (`full`); of those that cannot, the oldest
-outcome goes, counted: never another stream's that can wait, and events, audits and rulings last. The last end of each
-rule's actions always finds room: a sink that does what is ruled would do it for ever. The items of a batch
-that a sink could not take are written again, in order, until it can; of a batch that it refuses, each is offered by
-itself.
+outcome goes, counted: never another stream's that can wait, and events, audits, rulings and outages last. The last end
+of each rule's actions always finds room: a sink that does what is ruled would do it for ever. The items of a batch that
+a sink could not take are written again, in order, until it can; of a batch that it refuses, each is offered by itself.
 
 Barriers stand between the items and take no room: one is passed once all before it were written, refused for good, or
 dropped as said above. What is dropped because the program ends is not done with, and nothing behind it is passed.
@@ -22,6 +21,7 @@ from dataclasses import dataclass, replace
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Delivery, Observer, Remote, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
+from pipeline.core.outages import Outage
 from pipeline.core.records import Audit, Event
 from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
@@ -49,7 +49,7 @@ class _Item:
     def lasts(self) -> bool:
         """Of these there are few, and each one counts."""
         return (
-            isinstance(self.delivery, (Event, Audit, Ruling, Recording))
+            isinstance(self.delivery, (Event, Audit, Ruling, Outage, Recording))
             or getattr(self.delivery, "audit", None) is not None
         )
 

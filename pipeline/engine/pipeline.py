@@ -100,7 +100,7 @@ class Pipeline:
         self._process = psutil.Process()
         self._process.cpu_percent()
         self._going: GoingActions | None = None
-        if self._checkpoints is not None and policy is not None:
+        if self._checkpoints is not None:  # an earlier run may have had a policy
             self._going = GoingActions(self._checkpoints, self._sinks, self._rule)
         self._used = 0.0, 0
         self._show: Show | None = None if policy is None else self._make_show(policy, streams)

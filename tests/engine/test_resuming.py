@@ -17,8 +17,9 @@ from parts import Brightness, Levels, generation, grey
 from pipeline.core.contracts import Delivery, Generation, Writer
 from pipeline.core.errors import InputError
 from pipeline.core.outages import Outage
-from pipeline.core.records import Detection, Event, Outcome, Result
-from pipeline.engine.checkpoints import Barrier
+from pipeline.core.records import Detection, Event, Outcome, Result, Window
+from pipeline.core.rulings import Ruling
+from pipeline.engine.checkpoints import Barrier, Checkpoints
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
@@ -311,6 +312,37 @@ def test_an_action_that_went_on_ends_after_a_restart(tmp_path) -> None:
     assert (begun.kind, ended.kind, ended.id) == ("new", "end", begun.id)
     assert ended.targets == begun.targets and ended.end_ns >= begun.end_ns
     assert none == []
+
+
+def test_an_action_that_went_on_ends_though_the_policy_is_gone(tmp_path) -> None:
+    sink = MemorySink()
+    state = Checkpoints(tmp_path)
+    state.open()
+    state.commit_rulings({"r": Ruling("r", "new", "evening", "block", "glare", ("s",), 1, 2, 3, 4, (), (), 0, 0)})
+    state.close(time.monotonic() + 5)
+    pipeline = Pipeline([plan_of(Memory(script=[grey(20)]), generation())], {"memory": sink}, state=tmp_path)
+    pipeline.start()
+    assert pipeline.wait(10)
+    pipeline.stop()
+    assert [(one.id, one.kind) for one in sink.collector.rulings] == [("r", "end")]
+    assert json.loads((tmp_path / "rulings.json").read_text()) == {}
+
+
+def test_an_outage_outlasts_the_outcomes_where_there_is_no_room() -> None:
+    sink = Held(go=threading.Event())
+    runner = SinkRunner("held", sink, lambda: None)  # type: ignore[arg-type, return-value]
+    runner.open()
+    runner.put(Outage("s", "lost", 0, 1), None, False)
+    assert _until(lambda: not runner._items)
+    runner.put(Outage("s", "lost", 2, 3), None, False)
+    for number in range(9):
+        window = Window("s", "E", number, number, number + 1, 0, 0)
+        runner.put(Result(window, 0, decided_by="x", generation="g"), None, False)
+    sink.go.set()
+    runner.finish(time.monotonic() + 5.0)
+    runner.join(time.monotonic() + 5.0)
+    assert sum(isinstance(one, Outage) for one in sink.collector.items) == 2
+    assert runner.snapshot().dropped == 6
 
 
 class Held(MemorySink):
