@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from pipeline.core.errors import InputError
 from pipeline.core.outages import Outage
 from pipeline.core.records import Detection, Event, Outcome, Result, Window
 from pipeline.core.rulings import Ruling
-from pipeline.engine.checkpoints import Barrier, Checkpoints
+from pipeline.engine.checkpoints import Barrier, Checkpoint, Checkpoints
 from pipeline.engine.delivery import SinkRunner
-from pipeline.engine.events import EventSettings
+from pipeline.engine.events import EventSettings, EventTracker
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from pipeline.engine.policy_settings import PolicySettings
+from pipeline.engine.progress import Progress
 from sinks.memory import Memory as MemorySink
 from sources.memory import LiveMemory, Lost, Memory, Missing, Pause
 
@@ -391,6 +392,73 @@ def test_a_barrier_is_passed_once_all_before_it_is_done_with(lets_go) -> None:
     dropped = runner.snapshot().dropped
     assert dropped + len(sink.collector) == 9 and dropped >= 4
     assert passed == list(range(9 if lets_go else 5)), "one was in hand, four were dropped, and four abandoned"
+
+
+class Kept:
+    """Checkpoints in memory. `meanwhile` is called while one is on its way."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.said: list[Checkpoint] = []
+        self._meanwhile = meanwhile
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        self._meanwhile()
+        self.said.append(checkpoint)
+
+
+def _progress(kept: Kept, *sinks: SinkRunner) -> tuple[Progress, EventTracker]:
+    tracker = EventTracker(EVENTS)
+    progress = Progress(
+        "s",
+        generation="g",
+        tracker=tracker,
+        tell=lambda _: None,
+        sinks=sinks,
+        checkpoints=kept,  # type: ignore[arg-type]
+        resumable=False,
+        endless=False,
+    )
+    return progress, tracker
+
+
+def test_that_an_event_began_is_not_forgotten_for_what_was_under_way() -> None:
+    """The barrier is passed on a sink's thread at the very moment at which the event begins."""
+    begins: list[threading.Thread] = []
+
+    def meanwhile() -> None:
+        if not begins:
+            begins.append(threading.Thread(target=event_begins))
+            begins[0].start()
+            begins[0].join(0.3)
+
+    def event_begins() -> None:
+        for seq in range(2):
+            window = Window("s", "E", seq, seq, seq + 1, 0, 0)
+            list(tracker.see(Result(window, 0, "x", "g", (Detection("bright", 1.0),), flagged=True)))
+        progress.began()
+
+    kept = Kept(meanwhile)
+    progress, tracker = _progress(kept)
+    progress.left(None)
+    begins[0].join(5)
+    assert [bool(one.events["open"]) for one in kept.said] == [False, True]
+
+
+def test_a_source_that_stays_away_piles_up_nothing_before_a_busy_sink() -> None:
+    sink = Held(go=threading.Event())
+    runner = SinkRunner("held", sink, lambda: None)  # type: ignore[arg-type, return-value]
+    runner.open()
+    kept = Kept()
+    progress, _ = _progress(kept, runner)
+    runner.put(Outage("s", "lost", 0, 1), None, False)
+    progress.left(None)
+    for _ in range(100):
+        progress.over()
+    assert len(runner._barriers) <= 2
+    sink.go.set()
+    runner.finish(time.monotonic() + 5)
+    runner.join(time.monotonic() + 5)
+    assert kept.said
 
 
 def _until(holds, seconds: float = 10.0) -> bool:
