@@ -70,7 +70,7 @@ class Outbox:
         self._lock = self._locked()
         try:
             self._cursor = os.open(folder / "cursor", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            kept = self._kept()
+            kept = _kept(self._cursor)
             after = 0 if kept is None else max(kept.last, kept.settled)
             self._log = RecordLog(folder, after=after, sync=settings.sync, room=self._most_bytes)
         except OSError as error:
@@ -101,16 +101,6 @@ class Outbox:
                 "another run, or another sink, has its outbox here: give this one a `path` of its own", place
             ) from None
         return lock
-
-    def _kept(self) -> Ledger | None:
-        """The newer of the two slots that is whole."""
-        whole = []
-        for slot in range(2):
-            data = os.pread(self._cursor, _LEDGER.size + _CHECKSUM.size, slot * _SLOT)
-            body, checksum = data[: _LEDGER.size], data[_LEDGER.size :]
-            if len(checksum) == _CHECKSUM.size and _CHECKSUM.unpack(checksum)[0] == zlib.crc32(body):
-                whole.append(Ledger(*_LEDGER.unpack(body)))
-        return max(whole, key=lambda one: one.turn, default=None)
 
     def _made_up(self) -> Ledger:
         """Without a cursor: nothing that is there counts as delivered, and what came before it is not known."""
@@ -240,19 +230,8 @@ class Outbox:
 
     def snapshot(self) -> OutboxSnapshot:
         with self._changed:
-            ledger = self._ledger
-            return OutboxSnapshot(
-                path=str(self.folder),
-                accepted=ledger.last,
-                delivered=ledger.delivered,
-                refused=ledger.refused,
-                expired=ledger.expired,
-                dropped=ledger.dropped,
-                damaged=ledger.damaged,
-                waiting=self._waiting,
-                bytes=self._log.size if self._waiting else 0,
-                oldest_s=0.0 if self._oldest is None else self._age_s(self._oldest),
-            )
+            size = self._log.size if self._waiting else 0
+            return _said(self.folder, self._ledger, size, 0.0 if self._oldest is None else self._age_s(self._oldest))
 
     def wake(self) -> None:
         """Whoever waits for letters looks up."""
@@ -267,6 +246,49 @@ class Outbox:
                 os.close(self._cursor)
                 os.close(self._lock)
                 self._lock = -1
+
+
+def seen(folder: Path) -> OutboxSnapshot:
+    """What its ledger says, also while a run has the outbox; nothing is written. How long the next letter has waited
+    is not known to it. Raises `InputError` where it cannot be read."""
+    try:
+        with (folder / "cursor").open("rb") as cursor:
+            ledger = _kept(cursor.fileno())
+        size = sum(path.stat().st_size for path in folder.glob("*.log"))
+    except FileNotFoundError:
+        return _said(folder, Ledger(), 0, 0.0)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", str(folder)) from None
+    if ledger is None and size:
+        raise InputError("its ledger is damaged: the next run makes another one, and sends what waits", str(folder))
+    ledger = ledger or Ledger()  # nothing was ever accepted
+    return _said(folder, ledger, size if ledger.last > ledger.settled else 0, 0.0)
+
+
+def _said(folder: Path, ledger: Ledger, size: int, oldest_s: float) -> OutboxSnapshot:
+    return OutboxSnapshot(
+        path=str(folder),
+        accepted=ledger.last,
+        delivered=ledger.delivered,
+        refused=ledger.refused,
+        expired=ledger.expired,
+        dropped=ledger.dropped,
+        damaged=ledger.damaged,
+        waiting=ledger.last - ledger.settled,
+        bytes=size,
+        oldest_s=oldest_s,
+    )
+
+
+def _kept(cursor: int) -> Ledger | None:
+    """The newer of the two slots that is whole."""
+    whole = []
+    for slot in range(2):
+        data = os.pread(cursor, _LEDGER.size + _CHECKSUM.size, slot * _SLOT)
+        body, checksum = data[: _LEDGER.size], data[_LEDGER.size :]
+        if len(checksum) == _CHECKSUM.size and _CHECKSUM.unpack(checksum)[0] == zlib.crc32(body):
+            whole.append(Ledger(*_LEDGER.unpack(body)))
+    return max(whole, key=lambda one: one.turn, default=None)
 
 
 def _without_gap(records: list[Record]) -> list[Record]:
