@@ -27,7 +27,7 @@ from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import SinkSnapshot, Snapshot
 from pipeline.core.tapes import Recording
-from pipeline.engine.checkpoints import Barrier
+from pipeline.engine.checkpoints import Barrier, Noted
 from pipeline.engine.dispatch import Dispatch
 from pipeline.engine.ticket import Lease
 
@@ -44,6 +44,7 @@ class _Item:
     lease: Lease | None
     can_wait: bool  # its stream is held while this sink is behind, so it need not go for want of room
     number: int  # among all that was ever put
+    after: Noted | None = None  # nobody hears of it before that
 
     @property
     def lasts(self) -> bool:
@@ -96,11 +97,11 @@ class SinkRunner:
             raise InputError(str(error), f"sinks.{self.name}") from error
         self._thread.start()
 
-    def put(self, delivery: Delivery, lease: Lease | None, can_wait: bool) -> None:
-        """Never blocks."""
+    def put(self, delivery: Delivery, lease: Lease | None, can_wait: bool, after: Noted | None = None) -> None:
+        """Never blocks. It is written `after` that was waited for, by the sink's thread."""
         with self._changed:
             self._put += 1
-            item = _Item(delivery, lease, can_wait, self._put)
+            item = _Item(delivery, lease, can_wait, self._put, after)
             if self._give_up:
                 self._abandon(item)
                 return
@@ -252,6 +253,8 @@ class SinkRunner:
 
     def _deliver(self, batch: Sequence[_Item]) -> None:
         written = refused = 0
+        if waits := [item.after for item in batch if item.after is not None]:
+            waits[-1]()  # what is on the disk up to the last is there for all
         for part in self._offer(batch):
             if part is None:
                 refused += 1

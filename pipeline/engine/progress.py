@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pipeline.core.places import Place
 from pipeline.core.records import Event, Outcome, Shed, ShedReason
-from pipeline.engine.checkpoints import Barrier, Checkpoint, Checkpoints
+from pipeline.engine.checkpoints import Barrier, Checkpoint, Checkpoints, Noted
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventTracker
 
@@ -108,14 +108,16 @@ class Progress:
             self._interrupted = True
         return not self._interrupted
 
-    def began(self) -> None:
+    def began(self) -> Noted | None:
         """An event begins, and is about to be told. Where nothing can be judged again, a restart would know nothing of
-        it: that it is open counts at once, whatever the sinks do, for only then is its end sure to be told."""
-        if not self.resumable:
-            self._watched_ns = time.time_ns()
-            with self._lock:
-                self._checkpoints.commit(self._checkpoint())
-                self._under_way, self._marked_ns = None, 0  # what is under way knows less
+        it: that it is open counts at once, whatever the sinks do; told `after` that, its end is sure to be told."""
+        if self.resumable:
+            return None
+        self._watched_ns = time.time_ns()
+        with self._lock:
+            noted = self._checkpoints.commit(self._checkpoint())
+            self._under_way, self._marked_ns = None, 0  # what is under way knows less
+        return noted
 
     def left(self, place: Place | None) -> None:
         """An outcome left, and all that it brought about."""

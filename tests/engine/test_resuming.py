@@ -19,6 +19,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.outages import Outage
 from pipeline.core.records import Detection, Event, Outcome, Result, Window
 from pipeline.core.rulings import Ruling
+from pipeline.engine import checkpoints
 from pipeline.engine.checkpoints import Barrier, Checkpoint, Checkpoints
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventSettings, EventTracker
@@ -327,6 +328,53 @@ def test_an_action_that_went_on_ends_though_the_policy_is_gone(tmp_path) -> None
     pipeline.stop()
     assert [(one.id, one.kind) for one in sink.collector.rulings] == [("r", "end")]
     assert json.loads((tmp_path / "rulings.json").read_text()) == {}
+
+
+@pytest.mark.parametrize("what", ["event", "ruling"])
+def test_nobody_hears_of_a_beginning_that_is_not_on_the_disk(tmp_path, monkeypatch, what: str) -> None:
+    """Killed in between, the next run would know of no end to tell."""
+    may, written = threading.Event(), checkpoints.write_whole
+    held = "rulings.json" if what == "ruling" else "s.json"
+
+    def slow(path: Path, data: bytes) -> None:
+        if path.name == held and (b"bright" in data or b"glare" in data):
+            may.wait(20)
+        written(path, data)
+
+    monkeypatch.setattr(checkpoints, "write_whole", slow)
+    monkeypatch.setattr(checkpoints, "_NOTED_S", 20.0)
+    rule = {"name": "glare", "action": "block", "when": [{"stream": "s", "label": "bright", "at_least": 0.5}]}
+    policy = PolicySettings.model_validate({"show": "evening", "rules": [rule | {"hold_s": 60}]})
+    sink = MemorySink()
+    source = LiveMemory(script=[grey(220), grey(220), Pause(30)], fps=20)
+    pipeline = Pipeline(
+        [plan_of(source, generation())],
+        {"memory": sink},
+        events=EVENTS,
+        policy=policy if what == "ruling" else None,
+        state=tmp_path,
+    )
+    pipeline.start()
+    begun = lambda: sink.collector.rulings if what == "ruling" else sink.collector.events  # noqa: E731
+    assert not _until(begun, 0.7)
+    may.set()
+    assert _until(begun)
+    assert pipeline._checkpoints is not None
+    _die(pipeline)
+
+
+def test_a_state_that_cannot_be_written_holds_nothing_up(tmp_path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(checkpoints, "write_whole", full)
+    monkeypatch.setattr(checkpoints, "_NOTED_S", 60.0)
+    sink = MemorySink()
+    source = LiveMemory(script=[grey(220), grey(220), Pause(30)], fps=20)
+    pipeline = Pipeline([plan_of(source, generation())], {"memory": sink}, events=EVENTS, state=tmp_path)
+    pipeline.start()
+    assert _until(lambda: sink.collector.events)
+    pipeline.stop(1)
 
 
 def test_an_outage_outlasts_the_outcomes_where_there_is_no_room() -> None:
