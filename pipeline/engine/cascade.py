@@ -159,6 +159,8 @@ class CascadeRunner:
     def _settle(self, ticket: Ticket, verdict: object, stage: str) -> None:
         if not isinstance(verdict, (Clear, Flag)):  # a rule may be a third party's
             raise StageError(f"the rule gave {type(verdict).__name__}, which is no verdict")
+        if not all(math.isfinite(one.score + sum(one.box or ())) for one in verdict.detections):
+            raise StageError("a detection's numbers are not finite")
         heavy = self.generation.heavy
         of_context = heavy is not None and stage == heavy.name and heavy.spec.reads_context and not ticket.alone
         result = Result(

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -30,6 +31,10 @@ T = TypeVar("T")
 VERSION = 1
 _LARGEST = 16 << 20
 _AGAIN_S = 1.0
+_NOTED_S = 2.0  # so long is a disk waited for
+
+Noted = Callable[[], object]
+"""Returns once what was committed is on the disk, or cannot be for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Checkpoints:
         self._root, self._folder = folder, folder / "streams"
         self._lock_fd: int | None = None
         self._newest: dict[Path, bytes] = {}
+        self._given = self._written = 0  # commits: all of them, and those up to which all is on the disk
         self._changed = threading.Condition()
         self._closing = False
         self._complained = False
@@ -113,8 +119,8 @@ class Checkpoints:
         """The actions of a policy that an earlier run began, and whose end it told to nobody."""
         return self._read(self._rulings, _RULINGS) or {}
 
-    def commit_rulings(self, rulings: Mapping[str, Ruling]) -> None:
-        self._commit(self._rulings, _RULINGS.dump_json(dict(rulings)))
+    def commit_rulings(self, rulings: Mapping[str, Ruling]) -> Noted:
+        return self._commit(self._rulings, _RULINGS.dump_json(dict(rulings)))
 
     def _read(self, path: Path, kind: TypeAdapter[T]) -> T | None:
         try:
@@ -140,13 +146,21 @@ class Checkpoints:
             return
         log.warning("the state %s is put aside as %s: %s", path, aside, why)
 
-    def commit(self, checkpoint: Checkpoint) -> None:
-        self._commit(self.path(checkpoint.stream), _JSON.dump_json(checkpoint))
+    def commit(self, checkpoint: Checkpoint) -> Noted:
+        return self._commit(self.path(checkpoint.stream), _JSON.dump_json(checkpoint))
 
-    def _commit(self, path: Path, data: bytes) -> None:
+    def _commit(self, path: Path, data: bytes) -> Noted:
         with self._changed:
             self._newest[path] = data
+            self._given += 1
             self._changed.notify_all()
+            return partial(self._wait, self._given)
+
+    def _wait(self, commit: int) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._written >= commit or self._complained or not self._thread.is_alive(), _NOTED_S
+            )
 
     def _run(self) -> None:
         while True:
@@ -154,22 +168,26 @@ class Checkpoints:
                 while not self._newest and not self._closing:
                     self._changed.wait()
                 due, self._newest = self._newest, {}
+                given = self._given
             if not due:
                 return
-            self._write(due)
+            self._write(due, given)
 
-    def _write(self, due: Mapping[Path, bytes]) -> None:
+    def _write(self, due: Mapping[Path, bytes], given: int) -> None:
         try:
             for path, data in due.items():
                 write_whole(path, data)
             for folder in {path.parent for path in due}:
                 sync_folder(folder)
-            self._complained = False
+            with self._changed:
+                self._complained, self._written = False, given
+                self._changed.notify_all()
         except OSError as error:
             if not self._complained:
                 log.error("the state cannot be written, and is tried again: %s: %s", self._folder, error.strerror)
-            self._complained = True
             with self._changed:
+                self._complained = True
+                self._changed.notify_all()
                 self._newest = {**due, **self._newest}
                 if self._closing:
                     self._newest.clear()

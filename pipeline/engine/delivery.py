@@ -1,10 +1,9 @@
 """Hands outcomes and events to sinks. One thread and one bounded backlog a sink: a slow one stalls no stage.
 
 When a backlog is full, streams that can wait are held at their intake (`full`); of those that cannot, the oldest
-outcome goes, counted: never another stream's that can wait, and events, audits and rulings last. The last end of each
-rule's actions always finds room: a sink that does what is ruled would do it for ever. The items of a batch
-that a sink could not take are written again, in order, until it can; of a batch that it refuses, each is offered by
-itself.
+outcome goes, counted: never another stream's that can wait, and events, audits, rulings and outages last. The last end
+of each rule's actions always finds room: a sink that does what is ruled would do it for ever. The items of a batch that
+a sink could not take are written again, in order, until it can; of a batch that it refuses, each is offered by itself.
 
 Barriers stand between the items and take no room: one is passed once all before it were written, refused for good, or
 dropped as said above. What is dropped because the program ends is not done with, and nothing behind it is passed.
@@ -22,12 +21,13 @@ from dataclasses import dataclass, replace
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Delivery, Observer, Remote, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
+from pipeline.core.outages import Outage
 from pipeline.core.records import Audit, Event
 from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import SinkSnapshot, Snapshot
 from pipeline.core.tapes import Recording
-from pipeline.engine.checkpoints import Barrier
+from pipeline.engine.checkpoints import Barrier, Noted
 from pipeline.engine.dispatch import Dispatch
 from pipeline.engine.ticket import Lease
 
@@ -44,12 +44,13 @@ class _Item:
     lease: Lease | None
     can_wait: bool  # its stream is held while this sink is behind, so it need not go for want of room
     number: int  # among all that was ever put
+    after: Noted | None = None  # nobody hears of it before that
 
     @property
     def lasts(self) -> bool:
         """Of these there are few, and each one counts."""
         return (
-            isinstance(self.delivery, (Event, Audit, Ruling, Recording))
+            isinstance(self.delivery, (Event, Audit, Ruling, Outage, Recording))
             or getattr(self.delivery, "audit", None) is not None
         )
 
@@ -96,11 +97,11 @@ class SinkRunner:
             raise InputError(str(error), f"sinks.{self.name}") from error
         self._thread.start()
 
-    def put(self, delivery: Delivery, lease: Lease | None, can_wait: bool) -> None:
-        """Never blocks."""
+    def put(self, delivery: Delivery, lease: Lease | None, can_wait: bool, after: Noted | None = None) -> None:
+        """Never blocks. It is written `after` that was waited for, by the sink's thread."""
         with self._changed:
             self._put += 1
-            item = _Item(delivery, lease, can_wait, self._put)
+            item = _Item(delivery, lease, can_wait, self._put, after)
             if self._give_up:
                 self._abandon(item)
                 return
@@ -252,6 +253,8 @@ class SinkRunner:
 
     def _deliver(self, batch: Sequence[_Item]) -> None:
         written = refused = 0
+        if waits := [item.after for item in batch if item.after is not None]:
+            waits[-1]()  # what is on the disk up to the last is there for all
         for part in self._offer(batch):
             if part is None:
                 refused += 1

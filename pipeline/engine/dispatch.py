@@ -146,17 +146,19 @@ class Dispatch:
                 self._refuse(*batch[0], f"{type(error).__name__}: {redact(error)}")
                 return list(batch[1:])
             raise SinkBusy(f"{type(error).__name__}: {redact(error)}") from error
+        if arrived < 1:  # against the contract; but no letter goes for that
+            raise SinkBusy("it took nothing, and did not say why")
         self._failures = 0
-        arrived = max(1, min(arrived, len(batch)))
+        arrived = min(arrived, len(batch))
         self.outbox.delivered(batch[arrived - 1][0])
         return list(batch[arrived:])
 
     def _refuse(self, number: int, letter: Letter, reason: str) -> None:
         assert self.outbox is not None
+        self.outbox.refused(number, letter, reason)
         self._failures = 0
         self.refused += 1
         log.error("sink %s refused %s: %s; it is with the dead letters", self._name, redact(letter.id), reason)
-        self.outbox.refused(number, letter, reason)
 
     def _trouble(self, error: SinkBusy) -> None:
         self.retries += 1

@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pipeline.core.rulings import Ruling
-from pipeline.engine.checkpoints import Barrier, Checkpoints
+from pipeline.engine.checkpoints import Barrier, Checkpoints, Noted
 from pipeline.engine.delivery import SinkRunner
 
 
 class GoingActions:
     """Of one show. `tell` puts a ruling into the sinks. Thread-safe."""
 
-    def __init__(self, checkpoints: Checkpoints, sinks: Sequence[SinkRunner], tell: Callable[[Ruling], None]) -> None:
+    def __init__(
+        self, checkpoints: Checkpoints, sinks: Sequence[SinkRunner], tell: Callable[[Ruling, Noted | None], None]
+    ) -> None:
         self._checkpoints, self._tell = checkpoints, tell
         self._sinks = [sink for sink in sinks if "rulings" in sink.takes]
         self._going: dict[str, Ruling] = {}
@@ -30,11 +32,12 @@ class GoingActions:
 
     def tell(self, ruling: Ruling) -> None:
         """That it goes on is noted before anybody hears of it, that it does not, once everybody has."""
+        noted = None
         with self._lock:
             self._going[ruling.id] = ruling
             if ruling.kind != "end":
-                self._checkpoints.commit_rulings(self._going)
-        self._tell(ruling)
+                noted = self._checkpoints.commit_rulings(self._going)
+        self._tell(ruling, noted)
         if ruling.kind == "end":
             barrier = Barrier(len(self._sinks), lambda: self._over(ruling))
             for sink in self._sinks:

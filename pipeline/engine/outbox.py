@@ -17,6 +17,7 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -69,8 +70,9 @@ class Outbox:
         self._lock = self._locked()
         try:
             self._cursor = os.open(folder / "cursor", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            kept = self._kept()
-            self._log = RecordLog(folder, after=0 if kept is None else max(kept.last, kept.settled), sync=settings.sync)
+            kept = _kept(self._cursor)
+            after = 0 if kept is None else max(kept.last, kept.settled)
+            self._log = RecordLog(folder, after=after, sync=settings.sync, room=self._most_bytes)
         except OSError as error:
             raise InputError(f"cannot be used as an outbox: {error.strerror}", str(folder)) from None
         self._ledger = replace(kept, last=self._log.last) if kept is not None else self._made_up()
@@ -100,16 +102,6 @@ class Outbox:
             ) from None
         return lock
 
-    def _kept(self) -> Ledger | None:
-        """The newer of the two slots that is whole."""
-        whole = []
-        for slot in range(2):
-            data = os.pread(self._cursor, _LEDGER.size + _CHECKSUM.size, slot * _SLOT)
-            body, checksum = data[: _LEDGER.size], data[_LEDGER.size :]
-            if len(checksum) == _CHECKSUM.size and _CHECKSUM.unpack(checksum)[0] == zlib.crc32(body):
-                whole.append(Ledger(*_LEDGER.unpack(body)))
-        return max(whole, key=lambda one: one.turn, default=None)
-
     def _made_up(self) -> Ledger:
         """Without a cursor: nothing that is there counts as delivered, and what came before it is not known."""
         settled = self._log.first - 1
@@ -117,13 +109,13 @@ class Outbox:
             log.warning("outbox %s: its ledger is gone; what waits is sent, some of it perhaps again", self.folder)
         return Ledger(settled=settled, last=self._log.last, delivered=settled)
 
-    def _keep(self, ledger: Ledger) -> None:
-        """Remember it: for the death of the program at once, for a loss of power once a second."""
+    def _keep(self, ledger: Ledger, *, at_once: bool = False) -> None:
+        """Remember it: for the death of the program at once, for a loss of power once a second, or `at_once`."""
         self._ledger = ledger = replace(ledger, turn=ledger.turn + 1)
         body = _LEDGER.pack(*(getattr(ledger, field.name) for field in fields(ledger)))
         os.pwrite(self._cursor, body + _CHECKSUM.pack(zlib.crc32(body)), (ledger.turn % 2) * _SLOT)
         now_s = time.monotonic()
-        if self._settings.sync and now_s - self._synced_s >= _SYNC_S:
+        if self._settings.sync and (at_once or now_s - self._synced_s >= _SYNC_S):
             self._synced_s = now_s
             os.fdatasync(self._cursor)
 
@@ -139,9 +131,10 @@ class Outbox:
             try:
                 self._make_room(sum(map(len, packed)))
                 self._log.append(packed)
-                self._keep(replace(self._ledger, last=self._log.last))
             except OSError as error:
                 raise SinkBusy(f"{self.folder}: {error.strerror}") from error
+            with suppress(OSError):  # they are accepted: the log says so as well
+                self._keep(replace(self._ledger, last=self._log.last))
             self._changed.notify_all()
 
     def _make_room(self, size: int) -> None:
@@ -230,25 +223,15 @@ class Outbox:
         """Letters up to that number are settled, in the same way; what meanwhile was settled otherwise stays so."""
         count = upto - self._ledger.settled
         if count > 0:
-            self._keep(replace(self._ledger, settled=upto, **{fate: getattr(self._ledger, fate) + count}))
+            settled = replace(self._ledger, settled=upto, **{fate: getattr(self._ledger, fate) + count})
+            self._keep(settled, at_once=self._log.frees(upto))  # else a loss of power makes damage of what is deleted
             self._log.release(upto)
             self._oldest = None
 
     def snapshot(self) -> OutboxSnapshot:
         with self._changed:
-            ledger = self._ledger
-            return OutboxSnapshot(
-                path=str(self.folder),
-                accepted=ledger.last,
-                delivered=ledger.delivered,
-                refused=ledger.refused,
-                expired=ledger.expired,
-                dropped=ledger.dropped,
-                damaged=ledger.damaged,
-                waiting=self._waiting,
-                bytes=self._log.size if self._waiting else 0,
-                oldest_s=0.0 if self._oldest is None else self._age_s(self._oldest),
-            )
+            size = self._log.size if self._waiting else 0
+            return _said(self.folder, self._ledger, size, 0.0 if self._oldest is None else self._age_s(self._oldest))
 
     def wake(self) -> None:
         """Whoever waits for letters looks up."""
@@ -263,6 +246,49 @@ class Outbox:
                 os.close(self._cursor)
                 os.close(self._lock)
                 self._lock = -1
+
+
+def seen(folder: Path) -> OutboxSnapshot:
+    """What its ledger says, also while a run has the outbox; nothing is written. How long the next letter has waited
+    is not known to it. Raises `InputError` where it cannot be read."""
+    try:
+        with (folder / "cursor").open("rb") as cursor:
+            ledger = _kept(cursor.fileno())
+        size = sum(path.stat().st_size for path in folder.glob("*.log"))
+    except FileNotFoundError:
+        return _said(folder, Ledger(), 0, 0.0)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", str(folder)) from None
+    if ledger is None and size:
+        raise InputError("its ledger is damaged: the next run makes another one, and sends what waits", str(folder))
+    ledger = ledger or Ledger()  # nothing was ever accepted
+    return _said(folder, ledger, size if ledger.last > ledger.settled else 0, 0.0)
+
+
+def _said(folder: Path, ledger: Ledger, size: int, oldest_s: float) -> OutboxSnapshot:
+    return OutboxSnapshot(
+        path=str(folder),
+        accepted=ledger.last,
+        delivered=ledger.delivered,
+        refused=ledger.refused,
+        expired=ledger.expired,
+        dropped=ledger.dropped,
+        damaged=ledger.damaged,
+        waiting=ledger.last - ledger.settled,
+        bytes=size,
+        oldest_s=oldest_s,
+    )
+
+
+def _kept(cursor: int) -> Ledger | None:
+    """The newer of the two slots that is whole."""
+    whole = []
+    for slot in range(2):
+        data = os.pread(cursor, _LEDGER.size + _CHECKSUM.size, slot * _SLOT)
+        body, checksum = data[: _LEDGER.size], data[_LEDGER.size :]
+        if len(checksum) == _CHECKSUM.size and _CHECKSUM.unpack(checksum)[0] == zlib.crc32(body):
+            whole.append(Ledger(*_LEDGER.unpack(body)))
+    return max(whole, key=lambda one: one.turn, default=None)
 
 
 def _without_gap(records: list[Record]) -> list[Record]:

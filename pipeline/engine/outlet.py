@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pipeline.core.contracts import Picture
 from pipeline.core.outages import Outage
 from pipeline.core.records import Event, Outcome
+from pipeline.engine.checkpoints import Noted
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventTracker
 from pipeline.engine.progress import Progress
@@ -44,9 +45,8 @@ class Outlet:
                 sink.put(outcome, None, self._can_wait)
         if self.progress is None or self.progress.counts(outcome):
             events = list(self.tracker.see(outcome, ticket.size))
-            if self.progress is not None and any(event.kind == "new" for event in events):
-                self.progress.began()
-            self.tell(events)
+            begins = self.progress is not None and any(event.kind == "new" for event in events)
+            self.tell(events, self.progress.began() if self.progress is not None and begins else None)
         if self._show is not None:
             self._show.see(outcome)
         if self.progress is not None:
@@ -62,11 +62,11 @@ class Outlet:
         if self.progress is not None:
             self.progress.over()
 
-    def tell(self, events: Iterable[Event]) -> None:
+    def tell(self, events: Iterable[Event], after: Noted | None = None) -> None:
         for event in events:
             for sink in self._sinks:
                 if "events" in sink.takes:
-                    sink.put(event, None, self._can_wait)
+                    sink.put(event, None, self._can_wait, after)
 
     def missed(self, outage: Outage) -> None:
         for sink in self._sinks:

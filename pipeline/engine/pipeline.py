@@ -27,7 +27,7 @@ from pipeline.core.tapes import Recording
 from pipeline.engine.attendance import Attendance
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.cascade import CascadeRunner
-from pipeline.engine.checkpoints import Checkpoints
+from pipeline.engine.checkpoints import Checkpoints, Noted
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.events import EventTracker
@@ -100,7 +100,7 @@ class Pipeline:
         self._process = psutil.Process()
         self._process.cpu_percent()
         self._going: GoingActions | None = None
-        if self._checkpoints is not None and policy is not None:
+        if self._checkpoints is not None:  # an earlier run may have had a policy
             self._going = GoingActions(self._checkpoints, self._sinks, self._rule)
         self._used = 0.0, 0
         self._show: Show | None = None if policy is None else self._make_show(policy, streams)
@@ -224,10 +224,10 @@ class Pipeline:
         for sink in self._tape_sinks:
             sink.put(recording, None, can_wait)
 
-    def _rule(self, ruling: Ruling) -> None:
+    def _rule(self, ruling: Ruling, after: Noted | None = None) -> None:
         for sink in self._sinks:
             if "rulings" in sink.takes:
-                sink.put(ruling, None, self._show_waits)
+                sink.put(ruling, None, self._show_waits, after)
 
     def _behind(self) -> bool:
         return any(sink.full() for sink in self._sinks)

@@ -8,12 +8,13 @@ stream is under way at a time, and one more at the end.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from pipeline.core.places import Place
 from pipeline.core.records import Event, Outcome, Shed, ShedReason
-from pipeline.engine.checkpoints import Barrier, Checkpoint, Checkpoints
+from pipeline.engine.checkpoints import Barrier, Checkpoint, Checkpoints, Noted
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventTracker
 
@@ -49,6 +50,8 @@ class Progress:
         self._windows = 0  # since the last barrier
         self._marked_ns = 0  # by the monotonic clock
         self._under_way: Barrier | None = None
+        self._marked: Checkpoint | None = None  # that goes with it
+        self._lock = threading.Lock()  # of what is under way: barriers are passed on the sinks' threads
         self._interrupted = False
 
     # At the start.
@@ -105,13 +108,16 @@ class Progress:
             self._interrupted = True
         return not self._interrupted
 
-    def began(self) -> None:
+    def began(self) -> Noted | None:
         """An event begins, and is about to be told. Where nothing can be judged again, a restart would know nothing of
-        it: that it is open counts at once, whatever the sinks do, for only then is its end sure to be told."""
-        if not self.resumable:
-            self._watched_ns = time.time_ns()
-            self._checkpoints.commit(self._checkpoint())
+        it: that it is open counts at once, whatever the sinks do; told `after` that, its end is sure to be told."""
+        if self.resumable:
+            return None
+        self._watched_ns = time.time_ns()
+        with self._lock:
+            noted = self._checkpoints.commit(self._checkpoint())
             self._under_way, self._marked_ns = None, 0  # what is under way knows less
+        return noted
 
     def left(self, place: Place | None) -> None:
         """An outcome left, and all that it brought about."""
@@ -145,7 +151,10 @@ class Progress:
             return  # nothing ever came
         checkpoint = self._checkpoint()
         barrier = Barrier(len(self._sinks), lambda: self._passed(barrier, checkpoint))
-        self._under_way = barrier
+        with self._lock:
+            if self._under_way is not None and checkpoint == self._marked:
+                return  # a source that is away is over at every knock, and a sink that is busy would gather them all
+            self._under_way, self._marked = barrier, checkpoint
         self._windows, self._marked_ns = 0, time.monotonic_ns()
         for sink in self._sinks:
             sink.mark(barrier)
@@ -155,7 +164,8 @@ class Progress:
         return Checkpoint(self._stream, self._generation, self._watched_ns, self._place, self._tracker.state())
 
     def _passed(self, barrier: Barrier, checkpoint: Checkpoint) -> None:
-        if self.resumable or self._under_way is barrier:
-            self._checkpoints.commit(checkpoint)
-        if self._under_way is barrier:
-            self._under_way = None
+        with self._lock:
+            if self.resumable or self._under_way is barrier:
+                self._checkpoints.commit(checkpoint)
+            if self._under_way is barrier:
+                self._under_way = None

@@ -10,6 +10,7 @@ that was written behind a damaged frame.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import time
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from pipeline.core.files import sync_folder, write_whole
@@ -27,8 +29,10 @@ _NUMBERED = struct.Struct("<QQ")
 LARGEST = 64 << 20
 """Bytes of one record. A length beyond it is damage."""
 SEGMENT = 8 << 20
+_SEGMENTS = 16  # at least, where there is little room: they go as a whole
 _SUFFIX = ".log"
 _READ = 1 << 18
+_BLOCK = 4096  # bytes that a disk loses at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,17 @@ class RecordLog:
     that is missing was lost. Raises `OSError` where the disk fails.
     """
 
-    def __init__(self, folder: Path, *, after: int = 0, sync: bool = True) -> None:
-        """`after`: numbers up to this one were given away before, even if no segment is left that tells of it."""
+    def __init__(self, folder: Path, *, after: int = 0, sync: bool = True, room: int | None = None) -> None:
+        """`after`: numbers up to this one were given away before, even if no segment is left that tells of it. `room`:
+        how many bytes it shall take at most. It may take more; but what is not needed any more is then little of it."""
         self._folder = folder
         self._sync = sync
+        self._largest = SEGMENT if room is None else min(SEGMENT, room // _SEGMENTS)
         self.damages: list[Damage] = []
-        self._segments = [segment for path in self._files() if (segment := self._examined(path)) is not None]
+        files = self._files()
+        ends = [int(path.stem) for path in files[1:]]
+        examined = [self._examined(path, end) for path, end in zip_longest(files, ends)]
+        self._segments = [segment for segment in examined if segment is not None]
         self._next = max([after, *(segment.last for segment in self._segments)]) + 1
         self._writing: int | None = None
         self._reading: tuple[int, int, int] | None = None  # the first record of a segment, a place in it, what is there
@@ -104,7 +113,7 @@ class RecordLog:
         now = time.time_ns()
         block = b"".join(_framed(self._next + n, now, data) for n, data in enumerate(records))
         segment = self._segments[-1] if self._writing is not None else None
-        if segment is None or (segment.size and segment.size + len(block) > SEGMENT):
+        if segment is None or (segment.size and segment.size + len(block) > self._largest):
             segment = self._begin()
         assert self._writing is not None
         try:
@@ -132,6 +141,8 @@ class RecordLog:
             raise
         self._stop_writing()
         self._writing = fd
+        if self._segments and self._segments[-1].path == path:
+            self._segments.pop()  # nothing was ever written to it
         self._segments.append(_Segment(path, self._next, self._next - 1, 0))
         return self._segments[-1]
 
@@ -141,8 +152,7 @@ class RecordLog:
         try:
             os.ftruncate(self._writing, segment.size)
         except OSError:
-            self._stop_writing()  # begin another one: this one's end is in doubt
-            segment.path.rename(segment.path.with_suffix(f".{time.time_ns()}.doubtful"))
+            self._stop_writing()  # what is behind its end stays there: another one begins, and its name says so
 
     def _stop_writing(self) -> None:
         if self._writing is not None:
@@ -189,14 +199,17 @@ class RecordLog:
     def release(self, upto: int) -> None:
         """Records up to this one are needed no more. Whole segments of such are deleted, but for the one that is being
         written to."""
-        while self._segments and self._segments[0].last <= upto:
-            only = len(self._segments) == 1
-            if only and (self._writing is not None and self._segments[0].size < SEGMENT // 2):
-                return
-            if only:
+        while self.frees(upto):
+            if len(self._segments) == 1:
                 self._stop_writing()
             self._segments[0].path.unlink(missing_ok=True)
             del self._segments[0]
+
+    def frees(self, upto: int) -> bool:
+        """Whether `release` would delete anything."""
+        if not self._segments or self._segments[0].last > upto:
+            return False
+        return len(self._segments) > 1 or self._writing is None or self._segments[0].size >= self._largest // 2
 
     def end_of_oldest(self) -> int:
         """The last number of the oldest segment."""
@@ -207,14 +220,18 @@ class RecordLog:
 
     # Looking for damage.
 
-    def _examined(self, path: Path) -> _Segment | None:
-        """What is in the segment, once what is damaged has been cut out of it; None where nothing is left."""
-        data = path.read_bytes()
+    def _examined(self, path: Path, end_number: int | None) -> _Segment | None:
+        """What is in the segment, once what is damaged has been cut out of it; None where nothing is left. What has
+        `end_number` or more was never accepted: the next segment begins with that number."""
+        data = _contents(path)
         whole: list[tuple[int, int, int]] = []  # number, from, to
         damaged: list[tuple[int, int]] = []
         place = 0
         while place < len(data):
             record = _record_at(data, place)
+            if record is not None and end_number is not None and record.number >= end_number:
+                damaged.append((place, len(data)))
+                break
             if record is not None and (not whole or record.number > whole[-1][0]):
                 end = place + _HEADER.size + len(record.data)
                 whole.append((record.number, place, end))
@@ -241,6 +258,24 @@ class RecordLog:
         with suppress(OSError):  # a full disk: better without it than not at all
             write_whole(aside, data)
         return Damage(path, start, len(data), aside, torn)
+
+
+def _contents(path: Path) -> bytes:
+    """Zeros stand for what the disk cannot read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    with path.open("rb", buffering=0) as file:
+        return b"".join(_block(file.fileno(), place) for place in range(0, os.fstat(file.fileno()).st_size, _BLOCK))
+
+
+def _block(fd: int, place: int) -> bytes:
+    try:
+        return os.pread(fd, _BLOCK, place)
+    except OSError:
+        return bytes(min(_BLOCK, os.fstat(fd).st_size - place))
 
 
 def _framed(number: int, wall_ns: int, data: bytes) -> bytes:

@@ -44,14 +44,23 @@ def test_all_arrives_in_order_though_the_receiver_takes_what_it_likes(tmp_path: 
     def moody(letters: Sequence[Letter]) -> int:
         if chance.random() < 0.05:
             raise SinkBusy("later")
-        return chance.randint(0, len(letters))  # 0 is against the contract: one counts as taken
+        return chance.randint(1, len(letters))
 
-    receiver = Receiver(lambda letters: max(1, moody(letters)))
+    receiver = Receiver(moody)
     one = started(remote(tmp_path, receiver), 200)
     assert until(lambda: one.outbox is not None and not one.outbox.waiting, 30)
     ended(one)
     assert receiver.ids == [letter(n).id for n in range(200)]
     assert one.snapshot() is not None and one.snapshot().delivered == 200  # type: ignore[union-attr]
+
+
+def test_a_courier_that_takes_nothing_and_says_nothing_loses_nothing(tmp_path: Path) -> None:
+    answers = iter([0, 0, -1])
+    receiver = Receiver(lambda letters: next(answers, len(letters)))
+    one = started(remote(tmp_path, receiver, most=1), 3)
+    assert until(lambda: one.outbox is not None and not one.outbox.waiting)
+    ended(one)
+    assert receiver.ids == [letter(n).id for n in range(3)] and one.retries >= 3
 
 
 def test_a_refused_one_is_put_aside_and_holds_up_nobody(tmp_path: Path) -> None:

@@ -97,6 +97,56 @@ def test_full_waits_or_drops_the_oldest_as_told(tmp_path: Path, monkeypatch: pyt
             assert not refused and said.dropped == 30 - said.waiting and taken(box, 1000)[0] == said.dropped
 
 
+def test_what_has_arrived_takes_no_room_from_what_waits(tmp_path: Path) -> None:
+    box = opened(tmp_path, max_mb=1, when_full="drop_oldest")
+    for n in range(400):  # ten times as much as there is room for
+        box.accept([letter(n, size=25_000)])
+        if n:
+            assert taken(box, 2) == [n - 1, n]
+            box.delivered(n)  # all but the last
+    said = box.snapshot()
+    assert said.dropped == 0 and said.waiting == 1 and said.bytes < 1 << 18
+
+
+def test_what_is_deleted_was_settled_also_for_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Outbox(tmp_path, OutboxSettings(max_mb=1))
+    cursor, fdatasync = tmp_path / "cursor", os.fdatasync
+    kept: list[bytes] = []
+
+    def syncs(fd: int) -> None:
+        fdatasync(fd)
+        kept[:] = [cursor.read_bytes()]  # as good as that: what was not asked for is gone
+
+    monkeypatch.setattr("pipeline.engine.outbox.os.fdatasync", lambda fd: syncs(fd) if fd == box._cursor else None)
+    for n in range(30):
+        box.accept([letter(n, size=60_000)])
+        box.delivered(n)
+    box.close()
+    cursor.write_bytes(kept[0])
+    box = opened(tmp_path)
+    drained(box)
+    assert box.snapshot().damaged == 0 and adds_up(box)
+
+
+def test_what_the_log_has_is_accepted_though_the_ledger_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = opened(tmp_path)
+    pwrite = os.pwrite
+
+    def fails(fd: int, data: bytes, at: int) -> int:
+        if fd == box._cursor:
+            raise OSError(28, "no space")
+        return pwrite(fd, data, at)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("pipeline.engine.outbox.os.pwrite", fails)
+        box.accept([letter(0)])
+    assert box.snapshot().accepted == 1 and adds_up(box)
+    box.close()
+    assert taken(opened(tmp_path)) == [0]
+
+
 def test_what_is_larger_than_any_room_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SinkRefused, match="1 MiB"):
         opened(tmp_path, max_mb=1).accept([letter(0), letter(1, size=2 << 20)])

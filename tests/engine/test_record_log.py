@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +71,47 @@ class TestWhole:
         assert RecordLog(tmp_path, after=7).last == 7
 
 
+class TestUndone:
+    def test_what_cannot_be_cut_off_again_costs_nothing_that_was_accepted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        log = RecordLog(tmp_path)
+        log.append([b"one"])
+
+        def fails(*_: object) -> None:
+            raise OSError(errno.EIO, "the disk fails")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(record_log.os, "fdatasync", fails)
+            broken.setattr(record_log.os, "ftruncate", fails)
+            for _ in range(2):  # the second time, what is begun is empty
+                with pytest.raises(OSError, match="the disk fails"):
+                    log.append([b"never accepted", b"nor this"])
+        log.append([b"two"])
+        assert [(r.number, r.data) for r in log.read(0, 10)] == [(1, b"one"), (2, b"two")]
+        log.close()
+        again = RecordLog(tmp_path)
+        assert [(r.number, r.data) for r in again.read(0, 10)] == [(1, b"one"), (2, b"two")]
+        again.release(1)
+        assert numbers(again, after=1) == [2]
+
+
 class TestDamage:
+    def test_what_the_disk_cannot_read_costs_what_lies_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        filled(tmp_path, 30, size=1000).close()
+        pread = os.pread
+
+        def fails(*_: object) -> bytes:
+            raise OSError(errno.EIO, "the disk fails")
+
+        monkeypatch.setattr(Path, "read_bytes", fails)
+        monkeypatch.setattr(record_log.os, "pread", lambda fd, size, at: fails() if at == 8192 else pread(fd, size, at))
+        log = RecordLog(tmp_path)
+        lost = set(range(1, 31)) - set(numbers(log))
+        assert lost == {8, 9, 10, 11, 12} and [one.torn for one in log.damages] == [False]
+
     @settings(max_examples=80, deadline=None)
     @given(data=st.data())
     def test_any_damage_costs_only_what_it_touches(

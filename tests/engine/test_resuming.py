@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from parts import Brightness, Levels, generation, grey
 from pipeline.core.contracts import Delivery, Generation, Writer
 from pipeline.core.errors import InputError
 from pipeline.core.outages import Outage
-from pipeline.core.records import Detection, Event, Outcome, Result
-from pipeline.engine.checkpoints import Barrier
+from pipeline.core.records import Detection, Event, Outcome, Result, Window
+from pipeline.core.rulings import Ruling
+from pipeline.engine import checkpoints
+from pipeline.engine.checkpoints import Barrier, Checkpoint, Checkpoints
 from pipeline.engine.delivery import SinkRunner
-from pipeline.engine.events import EventSettings
+from pipeline.engine.events import EventSettings, EventTracker
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from pipeline.engine.policy_settings import PolicySettings
+from pipeline.engine.progress import Progress
 from sinks.memory import Memory as MemorySink
 from sources.memory import LiveMemory, Lost, Memory, Missing, Pause
 
@@ -313,6 +316,84 @@ def test_an_action_that_went_on_ends_after_a_restart(tmp_path) -> None:
     assert none == []
 
 
+def test_an_action_that_went_on_ends_though_the_policy_is_gone(tmp_path) -> None:
+    sink = MemorySink()
+    state = Checkpoints(tmp_path)
+    state.open()
+    state.commit_rulings({"r": Ruling("r", "new", "evening", "block", "glare", ("s",), 1, 2, 3, 4, (), (), 0, 0)})
+    state.close(time.monotonic() + 5)
+    pipeline = Pipeline([plan_of(Memory(script=[grey(20)]), generation())], {"memory": sink}, state=tmp_path)
+    pipeline.start()
+    assert pipeline.wait(10)
+    pipeline.stop()
+    assert [(one.id, one.kind) for one in sink.collector.rulings] == [("r", "end")]
+    assert json.loads((tmp_path / "rulings.json").read_text()) == {}
+
+
+@pytest.mark.parametrize("what", ["event", "ruling"])
+def test_nobody_hears_of_a_beginning_that_is_not_on_the_disk(tmp_path, monkeypatch, what: str) -> None:
+    """Killed in between, the next run would know of no end to tell."""
+    may, written = threading.Event(), checkpoints.write_whole
+    held = "rulings.json" if what == "ruling" else "s.json"
+
+    def slow(path: Path, data: bytes) -> None:
+        if path.name == held and (b"bright" in data or b"glare" in data):
+            may.wait(20)
+        written(path, data)
+
+    monkeypatch.setattr(checkpoints, "write_whole", slow)
+    monkeypatch.setattr(checkpoints, "_NOTED_S", 20.0)
+    rule = {"name": "glare", "action": "block", "when": [{"stream": "s", "label": "bright", "at_least": 0.5}]}
+    policy = PolicySettings.model_validate({"show": "evening", "rules": [rule | {"hold_s": 60}]})
+    sink = MemorySink()
+    source = LiveMemory(script=[grey(220), grey(220), Pause(30)], fps=20)
+    pipeline = Pipeline(
+        [plan_of(source, generation())],
+        {"memory": sink},
+        events=EVENTS,
+        policy=policy if what == "ruling" else None,
+        state=tmp_path,
+    )
+    pipeline.start()
+    begun = lambda: sink.collector.rulings if what == "ruling" else sink.collector.events  # noqa: E731
+    assert not _until(begun, 0.7)
+    may.set()
+    assert _until(begun)
+    assert pipeline._checkpoints is not None
+    _die(pipeline)
+
+
+def test_a_state_that_cannot_be_written_holds_nothing_up(tmp_path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(checkpoints, "write_whole", full)
+    monkeypatch.setattr(checkpoints, "_NOTED_S", 60.0)
+    sink = MemorySink()
+    source = LiveMemory(script=[grey(220), grey(220), Pause(30)], fps=20)
+    pipeline = Pipeline([plan_of(source, generation())], {"memory": sink}, events=EVENTS, state=tmp_path)
+    pipeline.start()
+    assert _until(lambda: sink.collector.events)
+    pipeline.stop(1)
+
+
+def test_an_outage_outlasts_the_outcomes_where_there_is_no_room() -> None:
+    sink = Held(go=threading.Event())
+    runner = SinkRunner("held", sink, lambda: None)  # type: ignore[arg-type, return-value]
+    runner.open()
+    runner.put(Outage("s", "lost", 0, 1), None, False)
+    assert _until(lambda: not runner._items)
+    runner.put(Outage("s", "lost", 2, 3), None, False)
+    for number in range(9):
+        window = Window("s", "E", number, number, number + 1, 0, 0)
+        runner.put(Result(window, 0, decided_by="x", generation="g"), None, False)
+    sink.go.set()
+    runner.finish(time.monotonic() + 5.0)
+    runner.join(time.monotonic() + 5.0)
+    assert sum(isinstance(one, Outage) for one in sink.collector.items) == 2
+    assert runner.snapshot().dropped == 6
+
+
 class Held(MemorySink):
     """Takes nothing before it is let go."""
 
@@ -359,6 +440,73 @@ def test_a_barrier_is_passed_once_all_before_it_is_done_with(lets_go) -> None:
     dropped = runner.snapshot().dropped
     assert dropped + len(sink.collector) == 9 and dropped >= 4
     assert passed == list(range(9 if lets_go else 5)), "one was in hand, four were dropped, and four abandoned"
+
+
+class Kept:
+    """Checkpoints in memory. `meanwhile` is called while one is on its way."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.said: list[Checkpoint] = []
+        self._meanwhile = meanwhile
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        self._meanwhile()
+        self.said.append(checkpoint)
+
+
+def _progress(kept: Kept, *sinks: SinkRunner) -> tuple[Progress, EventTracker]:
+    tracker = EventTracker(EVENTS)
+    progress = Progress(
+        "s",
+        generation="g",
+        tracker=tracker,
+        tell=lambda _: None,
+        sinks=sinks,
+        checkpoints=kept,  # type: ignore[arg-type]
+        resumable=False,
+        endless=False,
+    )
+    return progress, tracker
+
+
+def test_that_an_event_began_is_not_forgotten_for_what_was_under_way() -> None:
+    """The barrier is passed on a sink's thread at the very moment at which the event begins."""
+    begins: list[threading.Thread] = []
+
+    def meanwhile() -> None:
+        if not begins:
+            begins.append(threading.Thread(target=event_begins))
+            begins[0].start()
+            begins[0].join(0.3)
+
+    def event_begins() -> None:
+        for seq in range(2):
+            window = Window("s", "E", seq, seq, seq + 1, 0, 0)
+            list(tracker.see(Result(window, 0, "x", "g", (Detection("bright", 1.0),), flagged=True)))
+        progress.began()
+
+    kept = Kept(meanwhile)
+    progress, tracker = _progress(kept)
+    progress.left(None)
+    begins[0].join(5)
+    assert [bool(one.events["open"]) for one in kept.said] == [False, True]
+
+
+def test_a_source_that_stays_away_piles_up_nothing_before_a_busy_sink() -> None:
+    sink = Held(go=threading.Event())
+    runner = SinkRunner("held", sink, lambda: None)  # type: ignore[arg-type, return-value]
+    runner.open()
+    kept = Kept()
+    progress, _ = _progress(kept, runner)
+    runner.put(Outage("s", "lost", 0, 1), None, False)
+    progress.left(None)
+    for _ in range(100):
+        progress.over()
+    assert len(runner._barriers) <= 2
+    sink.go.set()
+    runner.finish(time.monotonic() + 5)
+    runner.join(time.monotonic() + 5)
+    assert kept.said
 
 
 def _until(holds, seconds: float = 10.0) -> bool:

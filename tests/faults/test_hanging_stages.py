@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from parts import Brightness, Levels, generation, grey
 
-from pipeline.core.contracts import Generation
+from pipeline.core.contracts import Flag, Generation
 from pipeline.core.payloads import View
-from pipeline.core.records import Failed, Findings, Result
+from pipeline.core.records import Detection, Failed, Findings, Result
 from pipeline.engine import cascade, pipeline
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sinks.memory import Memory as MemorySink
@@ -167,6 +167,31 @@ def test_numbers_that_are_none_are_never_a_verdict(score: float, place: str) -> 
     assert {one.reason for one in sink.collector.outcomes if isinstance(one, Failed)} == {
         f"{place}: the model answered with numbers that are not finite"
     }
+
+
+@dataclass(frozen=True)
+class Boxed(Levels):
+    """Flags a box, whatever the score is."""
+
+    box: tuple[float, float, float, float] = (0, 0, 1, 1)
+    score: float = 0.5
+
+    def decide(self, cheap: Findings) -> Flag:
+        return Flag((Detection("bright", self.score, self.box),))
+
+
+@pytest.mark.parametrize(
+    ("box", "score"), [((0, 0, float("nan"), 1), 0.5), ((float("inf"), 0, 0, 1), 0.5), ((0, 0, 1, 1), float("nan"))]
+)
+def test_a_place_that_is_none_is_never_in_a_verdict(box: tuple[float, float, float, float], score: float) -> None:
+    """It would be no JSON for a receiver, and trackers choke on it."""
+    sink = MemorySink()
+    bad = generation(rule=Boxed(box=box, score=score))
+    running = Pipeline(streams(bad=bad, good=generation(rule=Boxed())), {"m": sink})
+    running.start()
+    assert running.wait(20)
+    running.stop()
+    assert kinds(sink) == {("bad", Failed): 12, ("good", Result): 12}
 
 
 def test_one_bad_number_fails_one_window() -> None:

@@ -27,8 +27,8 @@ def outbox(  # noqa: PLR0917  # each is an option, and click calls it by name
     """The outboxes of the sinks in CONFIG that deliver elsewhere (webhook, mqtt, kafka, …): what they accepted over all
     runs, what became of it, and what was refused for good, with the reason.
 
-    A run sends by itself; this is for what is left when none is to follow. Exit status 1 where something still waits
-    after --send.
+    A run sends by itself: --send and --retry are for when none goes on. Without them it only looks, also during a
+    run. Exit status 1 where something still waits after --send.
     """
     from pipeline.app.assemble import assemble
     from pipeline.app.config.load import load
@@ -59,7 +59,7 @@ def outbox(  # noqa: PLR0917  # each is an option, and click calls it by name
 def _one(name: str, remote: Remote, retry: bool, seconds: float) -> dict[str, Any]:
     from pipeline.core.snapshot import Latency, Snapshot
     from pipeline.engine.dispatch import Dispatch, outbox_folder
-    from pipeline.engine.outbox import Outbox, dead_letters
+    from pipeline.engine.outbox import Outbox, dead_letters, seen
 
     folder = outbox_folder(name, remote)
     if retry and folder.is_dir():
@@ -74,10 +74,6 @@ def _one(name: str, remote: Remote, retry: bool, seconds: float) -> dict[str, An
         dispatch.open()
         end_s = time.monotonic() + seconds
         dispatch.finish(end_s)
-        dispatch.join(end_s + 1.0)
-    box = Outbox(folder, remote.outbox)
-    try:
-        dead = [{"id": letter.id, "kind": letter.kind, "reason": why} for letter, why in dead_letters(folder)]
-        return {**asdict(box.snapshot()), "dead": dead}
-    finally:
-        box.close()
+        dispatch.join(end_s + 11.0)  # a courier may be at it for ten seconds, and has the outbox until then
+    dead = [{"id": letter.id, "kind": letter.kind, "reason": why} for letter, why in dead_letters(folder)]
+    return {**asdict(seen(folder)), "dead": dead}
