@@ -35,6 +35,7 @@ _DEAD_BYTES = 64 << 20  # of dead letters a file; one older file is kept
 _SLOT = 4096  # apart, so that no torn write reaches both
 _CHECKSUM = struct.Struct("<I")
 _SYNC_S = 1.0
+_PORTION = 256
 _PLAUSIBLE_NS = 1_700_000_000_000_000_000  # a clock that says less was not set when the letter was written
 
 
@@ -214,7 +215,8 @@ class Outbox:
     def revive(self) -> int:
         """Dead letters wait again, behind the rest; how many. Raises `OSError`, `SinkBusy`."""
         dead = [letter for letter, _ in dead_letters(self.folder)]
-        self.accept(dead)
+        for start in range(0, len(dead), _PORTION):
+            self.accept(dead[start : start + _PORTION])
         for path in _dead_files(self.folder):
             path.unlink(missing_ok=True)
         return len(dead)

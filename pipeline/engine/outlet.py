@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from pipeline.core.contracts import Picture
 from pipeline.core.outages import Outage
 from pipeline.core.records import Event, Outcome
 from pipeline.engine.checkpoints import Noted
+from pipeline.core.secrets import redact
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventTracker
 from pipeline.engine.progress import Progress
 from pipeline.engine.show import Show
 from pipeline.engine.ticket import Ticket
+
+log = logging.getLogger(__name__)
 
 
 class Outlet:
@@ -35,6 +39,7 @@ class Outlet:
         self.tracker = tracker
         self._sinks, self._show = sinks, show
         self._can_wait, self._ending = can_wait, ending
+        self._stumbled = False
 
     def emit(self, ticket: Ticket, outcome: Outcome) -> None:
         for sink in self._sinks:
@@ -44,13 +49,24 @@ class Outlet:
             elif "outcomes" in sink.takes:
                 sink.put(outcome, None, self._can_wait)
         if self.progress is None or self.progress.counts(outcome):
-            events = list(self.tracker.see(outcome, ticket.size))
+            events = self._seen(outcome, ticket.size)
             begins = self.progress is not None and any(event.kind == "new" for event in events)
             self.tell(events, self.progress.began() if self.progress is not None and begins else None)
         if self._show is not None:
             self._show.see(outcome)
         if self.progress is not None:
             self.progress.left(ticket.place)
+
+    def _seen(self, outcome: Outcome, size: tuple[int, int] | None) -> list[Event]:
+        """The events that an outcome brings about. What tracks may be a third party's: its fault costs events, and
+        neither the outcome nor the stream."""
+        try:
+            return list(self.tracker.see(outcome, size))
+        except Exception as error:  # noqa: BLE001
+            if not self._stumbled:
+                log.error("%s: events could not be told: %s", self.name, redact(error), exc_info=True)
+            self._stumbled = True
+            return []
 
     def over(self) -> None:
         """Nothing more comes for now: what is open ends with what was seen last. Where it can go on after a restart, it

@@ -337,3 +337,16 @@ def test_events_open_after_a_few_windows_and_close_after_a_gap() -> None:
     assert told[-1] == ("end", 12.1, 13.1), "the end of the file ends what is open"
     assert [k for k, *_ in told].count("update") == 1
     assert len({e.id for e in sink.collector.events}) == 2
+
+
+def test_a_tracker_that_stumbles_costs_events_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumbles(*_: object) -> None:
+        raise ZeroDivisionError("a library of somebody else's")
+
+    monkeypatch.setattr("pipeline.engine.events.EventTracker.see", stumbles)
+    snapshot, collector = run([plan(Memory.model_validate({"script": [grey(220)] * 6}))])
+    check_ledgers(snapshot.streams[0], collector)
+    assert len(collector.results) == 6 and not collector.events
+    assert caplog.text.count("events could not be told") == 1
