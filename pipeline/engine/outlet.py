@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pipeline.core.contracts import Picture
 from pipeline.core.outages import Outage
 from pipeline.core.records import Event, Outcome
-from pipeline.engine.checkpoints import Noted
 from pipeline.core.secrets import redact
+from pipeline.engine.checkpoints import Noted
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.events import EventTracker
 from pipeline.engine.progress import Progress
@@ -62,7 +62,7 @@ class Outlet:
         neither the outcome nor the stream."""
         try:
             return list(self.tracker.see(outcome, size))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             if not self._stumbled:
                 log.error("%s: events could not be told: %s", self.name, redact(error), exc_info=True)
             self._stumbled = True
