@@ -54,6 +54,10 @@ class Ledger:
 _LEDGER = struct.Struct(f"<{len(fields(Ledger))}Q")
 
 
+class OutboxInUse(InputError):
+    """Somebody else has it."""
+
+
 class Outbox:
     """Letters in a folder. Thread-safe; one process has it.
 
@@ -69,7 +73,7 @@ class Outbox:
         self._lock = self._locked()
         try:
             self._cursor = os.open(folder / "cursor", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            kept = self._kept()
+            kept = _kept(self._cursor)
             self._log = RecordLog(folder, after=0 if kept is None else max(kept.last, kept.settled), sync=settings.sync)
         except OSError as error:
             raise InputError(f"cannot be used as an outbox: {error.strerror}", str(folder)) from None
@@ -95,20 +99,10 @@ class Outbox:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
-            raise InputError(
+            raise OutboxInUse(
                 "another run, or another sink, has its outbox here: give this one a `path` of its own", place
             ) from None
         return lock
-
-    def _kept(self) -> Ledger | None:
-        """The newer of the two slots that is whole."""
-        whole = []
-        for slot in range(2):
-            data = os.pread(self._cursor, _LEDGER.size + _CHECKSUM.size, slot * _SLOT)
-            body, checksum = data[: _LEDGER.size], data[_LEDGER.size :]
-            if len(checksum) == _CHECKSUM.size and _CHECKSUM.unpack(checksum)[0] == zlib.crc32(body):
-                whole.append(Ledger(*_LEDGER.unpack(body)))
-        return max(whole, key=lambda one: one.turn, default=None)
 
     def _made_up(self) -> Ledger:
         """Without a cursor: nothing that is there counts as delivered, and what came before it is not known."""
@@ -136,6 +130,8 @@ class Outbox:
         if any(len(data) > min(LARGEST, self._most_bytes) for data in packed):
             raise SinkRefused(f"an item of more than {min(LARGEST, self._most_bytes) >> 20} MiB")
         with self._changed:
+            if not self._is_there():
+                raise SinkBusy(f"{self.folder} was removed or moved while it was in use: put it back, or start again")
             try:
                 self._make_room(sum(map(len, packed)))
                 self._log.append(packed)
@@ -143,6 +139,13 @@ class Outbox:
             except OSError as error:
                 raise SinkBusy(f"{self.folder}: {error.strerror}") from error
             self._changed.notify_all()
+
+    def _is_there(self) -> bool:
+        """What is written to a file that nobody can find any more is on no disk."""
+        try:
+            return os.path.samestat(os.stat(self.folder / "lock"), os.fstat(self._lock))
+        except OSError:
+            return False
 
     def _make_room(self, size: int) -> None:
         while self._log.size + size > self._most_bytes and self._waiting:
@@ -236,19 +239,8 @@ class Outbox:
 
     def snapshot(self) -> OutboxSnapshot:
         with self._changed:
-            ledger = self._ledger
-            return OutboxSnapshot(
-                path=str(self.folder),
-                accepted=ledger.last,
-                delivered=ledger.delivered,
-                refused=ledger.refused,
-                expired=ledger.expired,
-                dropped=ledger.dropped,
-                damaged=ledger.damaged,
-                waiting=self._waiting,
-                bytes=self._log.size if self._waiting else 0,
-                oldest_s=0.0 if self._oldest is None else self._age_s(self._oldest),
-            )
+            oldest_s = 0.0 if self._oldest is None else self._age_s(self._oldest)
+            return _told(self.folder, self._ledger, self._log.size, oldest_s)
 
     def wake(self) -> None:
         """Whoever waits for letters looks up."""
@@ -265,6 +257,50 @@ class Outbox:
                 self._lock = -1
 
 
+def look(folder: Path, settings: OutboxSettings) -> OutboxSnapshot:
+    """What became of the letters of the outbox in `folder`: where somebody has it, as they wrote it down last. Where
+    nothing is, nothing is made. Raises `InputError`."""
+    if not os.path.exists(folder):
+        return _told(folder, Ledger(), 0, 0.0)
+    try:
+        box = Outbox(folder, settings)
+    except OutboxInUse:
+        with (folder / "cursor").open("rb") as cursor:
+            ledger = _kept(cursor.fileno()) or Ledger()
+        return _told(folder, ledger, sum(path.stat().st_size for path in folder.glob("*.log")), 0.0)
+    try:
+        return box.snapshot()
+    finally:
+        box.close()
+
+
+def _told(folder: Path, ledger: Ledger, size: int, oldest_s: float) -> OutboxSnapshot:
+    waiting = ledger.last - ledger.settled
+    return OutboxSnapshot(
+        path=str(folder),
+        accepted=ledger.last,
+        delivered=ledger.delivered,
+        refused=ledger.refused,
+        expired=ledger.expired,
+        dropped=ledger.dropped,
+        damaged=ledger.damaged,
+        waiting=waiting,
+        bytes=size if waiting else 0,
+        oldest_s=oldest_s,
+    )
+
+
+def _kept(cursor: int) -> Ledger | None:
+    """The newer of the two slots that is whole."""
+    whole = []
+    for slot in range(2):
+        data = os.pread(cursor, _LEDGER.size + _CHECKSUM.size, slot * _SLOT)
+        body, checksum = data[: _LEDGER.size], data[_LEDGER.size :]
+        if len(checksum) == _CHECKSUM.size and _CHECKSUM.unpack(checksum)[0] == zlib.crc32(body):
+            whole.append(Ledger(*_LEDGER.unpack(body)))
+    return max(whole, key=lambda one: one.turn, default=None)
+
+
 def _without_gap(records: list[Record]) -> list[Record]:
     """Up to the first number that is missing: what is missing is counted when it is next in turn."""
     return [record for n, record in enumerate(records) if record.number == records[0].number + n]
@@ -274,7 +310,7 @@ def dead_letters(folder: Path) -> list[tuple[Letter, str]]:
     """Those that were refused, and why. What cannot be read is passed over."""
     found = []
     for path in _dead_files(folder):
-        for line in path.read_bytes().splitlines() if path.is_file() else ():
+        for line in path.read_bytes().splitlines() if os.path.isfile(path) else ():
             try:
                 one = json.loads(line)
                 body = one["body"].encode()
