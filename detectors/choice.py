@@ -58,7 +58,7 @@ def find_model(choice: ModelChoice) -> Model:
     if choice.model in zoo_names():
         folder = shipped
     else:
-        path = Path(choice.model).expanduser()
+        path = Path(os.path.expanduser(choice.model))
         if not os.path.exists(path) and (aside(path) / MANIFEST).is_file():
             path = aside(path)
         if path.is_file() and path.name != MANIFEST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 import threading
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from sinks.clip_folder import SENT, SIDECAR, ClipFolder
 
 log = logging.getLogger(__name__)
 
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _LONGEST_WAIT_S: Final = 60.0
 _LOOK_S: Final = 5.0  # for clips that somebody else put there
 _ANSWER_S: Final = 20.0
@@ -36,7 +38,7 @@ _KINDS: Final = {
 class S3(Settings):
     """Where copies of clips go."""
 
-    bucket: str = Field(min_length=3, max_length=63, description="it has to be there")
+    bucket: str = Field(description="it has to be there")
     endpoint: str = Field(default="https://s3.amazonaws.com", description="http(s)://host or http(s)://host:port")
     prefix: str = Field(default="", max_length=512, description="put before the names, like site-7/")
     region: str | None = Field(default=None, description="where the store asks for one")
@@ -46,12 +48,19 @@ class S3(Settings):
     def model_post_init(self, _context: object) -> None:
         remember(self.secret_key)
 
+    @field_validator("bucket")
+    @classmethod
+    def _is_a_bucket(cls, value: str) -> str:
+        if not _BUCKET.fullmatch(value):
+            raise ValueError("should be a bucket's name: 3 to 63 letters, digits, and . _ - between them")
+        return value
+
     @field_validator("endpoint")
     @classmethod
     def _is_a_server(cls, value: str) -> str:
         try:
             parts = urlsplit(value)
-            good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+            good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         except ValueError:
             good = False
         if not good or parts.username or parts.path.strip("/") or parts.query:

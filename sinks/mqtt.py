@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import ssl
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from pipeline.core import reach
 from pipeline.core.contracts import Courier, Remote
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.secrets import redact, remember
 
-_TOPIC = r"^[^+#/\x00-\x1f\s$][^+#\x00-\x1f\s]*[^+#/\x00-\x1f\s]$|^[^+#/\x00-\x1f\s$]$"
+_TOPIC = re.compile(r"(?![$/])[^+#\x00-\x1f\s]+(?<!/)")
+_HOST = re.compile(r"[^\s/@:]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%\w]*\]?")
 
 
 class Mqtt(Remote):
@@ -25,7 +27,7 @@ class Mqtt(Remote):
     `id` among its user properties (MQTT 5).
     """
 
-    host: str = Field("127.0.0.1", min_length=1, max_length=253, pattern=r"^[^\s/@]+$", description="of the broker")
+    host: str = Field("127.0.0.1", max_length=253, description="of the broker")
     port: int | None = Field(None, ge=1, le=65535, description="default: 1883, with TLS 8883")
     username: str | None = Field(None, description="who this is to the broker")
     password: str | None = Field(None, repr=False, description="give it as ${VARIABLE}")
@@ -34,18 +36,30 @@ class Mqtt(Remote):
     client_id: str = Field(
         "", max_length=128, description="unique at the broker (default: made from this machine's name and the sink's)"
     )
-    prefix: str = Field(
-        "thresher", max_length=200, pattern=_TOPIC, description="what every topic begins with; one for each program"
-    )
-    protocol: Literal["5", "3.1.1"] = Field(
+    prefix: str = Field("thresher", max_length=200, description="what every topic begins with; one for each program")
+    protocol: Annotated[Literal["5", "3.1.1"], BeforeValidator(lambda value: "5" if value == 5 else value)] = Field(
         "5", description="with 3.1.1, a broker cannot say that it refuses a message: what is too large for it is lost"
     )
     homeassistant: bool = Field(
         False, description="announce a binary sensor for each stream and each label of its events to Home Assistant"
     )
     discovery_prefix: str = Field(
-        "homeassistant", max_length=200, pattern=_TOPIC, description="where Home Assistant looks for announcements"
+        "homeassistant", max_length=200, description="where Home Assistant looks for announcements"
     )
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        if not _HOST.fullmatch(host):
+            raise ValueError("should be a host alone, like broker.local; its port is a key of its own, `port`")
+        return host
+
+    @field_validator("prefix", "discovery_prefix")
+    @classmethod
+    def _begins_a_topic(cls, prefix: str) -> str:
+        if not _TOPIC.fullmatch(prefix):
+            raise ValueError("should be words with / between, like site/hall: without spaces, + and #, and no $ first")
+        return prefix
 
     def model_post_init(self, _context: object) -> None:
         self._remember()
@@ -59,7 +73,7 @@ class Mqtt(Remote):
         if not self.tls:
             return None
         try:
-            return ssl.create_default_context(cafile=str(Path(self.ca_file).expanduser()) if self.ca_file else None)
+            return ssl.create_default_context(cafile=os.path.expanduser(self.ca_file) if self.ca_file else None)
         except OSError as error:
             raise InputError(f"cannot be used: {error.strerror or error}", "ca_file") from None
 

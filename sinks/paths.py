@@ -10,7 +10,7 @@ from pipeline.core.errors import InputError
 
 def expanded(path: str | Path) -> Path:
     """`path` with `~` resolved, absolute: a plan opened from another folder or process means the same file."""
-    return Path(path).expanduser().absolute()
+    return Path(os.path.expanduser(path)).absolute()
 
 
 def check_file(path: Path) -> None:

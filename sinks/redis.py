@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -16,6 +18,7 @@ from pipeline.core.secrets import redact, remember_url
 from sinks.sending import ANSWER_S, BEGIN_S, Arrivals, filled, raw
 
 _SCHEMES: Final = frozenset({"redis", "rediss", "unix"})
+_DATABASE: Final = re.compile(r"/?|/\d+")
 _LARGEST: Final = 512 << 20  # bytes of a value, where the server does not tell its own limit
 _BLAMED_ON_IT: Final = ("invalid bulk length", "string exceeds maximum allowed size", "too big")
 
@@ -69,16 +72,22 @@ class Redis(Remote):
         try:
             parts = urlsplit(self.url)
             sound = parts.scheme in _SCHEMES and (parts.scheme == "unix" or bool(parts.hostname))
-            sound = sound and (parts.port or 1) > 0
+            sound = (
+                sound and parts.port != 0 and (parts.scheme == "unix" or _DATABASE.fullmatch(parts.path) is not None)
+            )
         except ValueError:
             sound = False
         if not sound:
-            raise InputError("should be a URL like redis://:password@host:6379/0", "url")
+            raise InputError("should be a URL like redis://host:6379/0", "url")
         try:
             if parts.scheme != "unix":
                 reach.check(unquote(parts.hostname or ""), private=True)
         except reach.OutOfReachError as error:
             raise InputError(redact(error), "url") from None
+        if self.ca_file and parts.scheme != "rediss":
+            raise InputError("is for TLS: let the URL begin with rediss://", "ca_file")
+        if self.ca_file and not os.path.isfile(os.path.expanduser(self.ca_file)):
+            raise InputError("there is no such file", "ca_file")
         filled(self.key, "key", Letter("", "outcome", "", "", b""))
         _library()
 
@@ -101,7 +110,7 @@ class _Courier:
         self._arrivals = Arrivals()
         self._largest: int | None = None
         self._closed = False
-        options: dict[str, Any] = {"ssl_ca_certs": plan.ca_file} if plan.ca_file else {}
+        options: dict[str, Any] = {"ssl_ca_certs": os.path.expanduser(plan.ca_file)} if plan.ca_file else {}
         if parts.scheme != "unix":
             from sinks.redis_connections import Checked, CheckedTls
 
@@ -114,8 +123,10 @@ class _Courier:
                 retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),  # the engine tries again
                 **options,
             )
+            pool = self._client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # a word behind the URL's ? that it does not know
         except (ValueError, TypeError, redis.RedisError):
-            raise InputError("is not a URL of a Redis server: redis://:password@host:6379/0", "url") from None
+            raise InputError("is not a URL of a Redis server: redis://host:6379/0", "url") from None
         self._add = self._client.register_script(_ADD)
 
     def send(self, letters: Sequence[Letter]) -> int:

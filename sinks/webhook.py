@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -27,6 +27,7 @@ Secrets = Annotated[
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 _SECRET = re.compile(r"(?i)auth|token|key|secret|cookie|sign|pass")
+_TOKENS = re.compile(r"[^/?&=#]{16,}")
 _OURS: Final = frozenset({"content-length", "content-type", "host", "connection", "transfer-encoding"})
 _URL: Final = "should be a URL like https://host/path"
 
@@ -55,6 +56,8 @@ class Webhook(Remote):
 
     def _remember(self) -> None:
         remember_url(self.url)
+        for token in _TOKENS.findall(self.url.partition("://")[2].partition("/")[2]):
+            remember(token)  # whoever knows such a path may post to it
         for secret in (*self.secrets, *(value for name, value in self.headers.items() if _SECRET.search(name))):
             remember(secret)
 
@@ -62,7 +65,8 @@ class Webhook(Remote):
         """Of the URL. Raises `InputError`."""
         try:
             parts = urlsplit(self.url)
-            sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+            sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            sound = sound and parts.netloc.partition("]")[2][:1] in {"", ":"}
         except ValueError:
             sound = False
         if not sound or not self.url.isprintable() or " " in self.url:
@@ -79,7 +83,7 @@ class Webhook(Remote):
     def tls(self) -> ssl.SSLContext:
         """Raises `InputError`."""
         try:
-            return ssl.create_default_context(cafile=str(Path(self.ca_file).expanduser()) if self.ca_file else None)
+            return ssl.create_default_context(cafile=os.path.expanduser(self.ca_file) if self.ca_file else None)
         except OSError as error:
             raise InputError(f"cannot be used: {error.strerror or error}", "ca_file") from None
 

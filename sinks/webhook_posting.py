@@ -123,7 +123,7 @@ class Poster:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             why = error.os_error if isinstance(error, aiohttp.ClientConnectorDNSError) else error
             what = str(why).replace(str(self._url), self._origin).replace(self._plan.url, self._origin)
-            raise SinkBusy(f"{self._origin}: {redact(what) or type(error).__name__}") from None
+            raise SinkBusy(f"{self._origin}: {redact(what)[:_MOST_SHOWN] or type(error).__name__}") from None
 
     async def _ask(self, session: aiohttp.ClientSession, name: str, body: bytes) -> None:
         headers = self._headers | signed(self._keys, name, body, int(time.time()))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +78,7 @@ class AuditSettings(Settings):
 
     @property
     def path(self) -> Path:
-        return Path(self.state).expanduser()
+        return Path(os.path.expanduser(self.state))
 
     def promise(self, promised: tuple[float, float] | None) -> str:
         """In a line, for the start of a run."""

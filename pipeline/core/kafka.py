@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,7 +118,7 @@ class Cluster(Settings):
         return [(one[1], int(one[2] or 9092)) for one in found if one is not None]
 
     def _authorities(self) -> Path:
-        return Path(self.ca_file).expanduser()
+        return Path(os.path.expanduser(self.ca_file))
 
 
 def client() -> Any:

@@ -33,6 +33,7 @@ _DISGUISES = tuple(
     map(IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
 )
 _SHARED = ip_network("100.64.0.0/10")  # of carriers, and of private networks that are laid over others
+_LONGEST_NAME = 254  # with a full stop at its end
 _NUMBER = r"(?:0[xX][0-9A-Fa-f]*|\d+)"
 _NUMERIC = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}\.?")
 _NAME = re.compile(r"(?:\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
@@ -115,6 +116,8 @@ def check(host: str, *, private: bool) -> None:
         _check_address(address, host, private)
     elif _named(host, _policy[0].deny):
         raise OutOfReachError(f"{_shown(host)} is out of reach: `network.deny` names it")
+    elif not _can_be_asked(host):
+        raise OutOfReachError(f"{_shown(host)} is no host name")
 
 
 def pinned(host: str, port: int, *, private: bool, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[Pinned]:
@@ -212,6 +215,14 @@ def _written(host: str) -> Address | None:
     if _NUMERIC.fullmatch(host):
         raise OutOfReachError(f"{_shown(host)} is no plain spelling of an address: write it as four numbers")
     return None
+
+
+def _can_be_asked(host: str) -> bool:
+    """Whether it has the form of a name."""
+    try:
+        return len(host.encode("idna")) <= _LONGEST_NAME
+    except UnicodeError:
+        return False
 
 
 def _check_address(address: Address, host: str, private: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ _PATIENCE_S = 5.0  # how long a run that is over waits for a receiver that is do
 
 def outbox_folder(name: str, remote: Remote) -> Path:
     """Of the sink of that name."""
-    return Path(remote.outbox.path).expanduser() if remote.outbox.path else Path(FOLDER) / name
+    return Path(os.path.expanduser(remote.outbox.path)) if remote.outbox.path else Path(FOLDER) / name
 
 
 class Dispatch:

@@ -56,6 +56,10 @@ class Ledger:
 _LEDGER = struct.Struct(f"<{len(fields(Ledger))}Q")
 
 
+class OutboxInUse(InputError):
+    """Somebody else has it."""
+
+
 class Outbox:
     """Letters in a folder. Thread-safe; one process has it.
 
@@ -98,7 +102,7 @@ class Outbox:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
-            raise InputError(
+            raise OutboxInUse(
                 "another run, or another sink, has its outbox here: give this one a `path` of its own", place
             ) from None
         return lock
@@ -129,6 +133,8 @@ class Outbox:
         if any(len(data) > min(LARGEST, self._most_bytes) for data in packed):
             raise SinkRefused(f"an item of more than {min(LARGEST, self._most_bytes) >> 20} MiB")
         with self._changed:
+            if not self._is_there():
+                raise SinkBusy(f"{self.folder} was removed or moved while it was in use: put it back, or start again")
             try:
                 self._make_room(sum(map(len, packed)))
                 self._log.append(packed)
@@ -137,6 +143,13 @@ class Outbox:
             with suppress(OSError):  # they are accepted: the log says so as well
                 self._keep(replace(self._ledger, last=self._log.last))
             self._changed.notify_all()
+
+    def _is_there(self) -> bool:
+        """What is written to a file that nobody can find any more is on no disk."""
+        try:
+            return os.path.samestat(os.stat(self.folder / "lock"), os.fstat(self._lock))
+        except OSError:
+            return False
 
     def _make_room(self, size: int) -> None:
         while self._log.size + size > self._most_bytes and self._waiting:
@@ -302,7 +315,7 @@ def dead_letters(folder: Path) -> list[tuple[Letter, str]]:
     """Those that were refused, and why. What cannot be read is passed over."""
     found = []
     for path in _dead_files(folder):
-        for line in path.read_bytes().splitlines() if path.is_file() else ():
+        for line in path.read_bytes().splitlines() if os.path.isfile(path) else ():
             try:
                 one = json.loads(line)
                 body = one["body"].encode()

@@ -1,5 +1,6 @@
 """Secrets planted in every place of a config that can hold one: none is in anything that is written, printed, answered
-or to be seen of the processes, with everything failing, at debug logging, with traces forced."""
+or to be seen of the processes, with everything failing, at debug logging, with traces forced. Outboxes and their dead
+letters are among what is written."""
 
 from __future__ import annotations
 
@@ -31,7 +32,21 @@ SECRETS = {
     "irc": "pl4nted:irc:passw0rd",
     "isolated": "pl4nted-ïsölated",
     "file": "pl4nted-from-a-file",
+    "hook": "pl4nted/hook&passw?rd",
+    "hook_key": "cGw0bnRlZC1rZXktb2YtYS13ZWJob29rLXRvLXNpZ24td2l0aA==",
+    "hook_path": "pl4nted-written-into-the-path",
+    "header": "pl4nted header; of=no name",
+    "header_key": "pl4nted-written-into-a-header",
+    "mqtt": "pl4nted mqtt:passw0rd",
+    "kafka": "pl4nted kafka=passw0rd",
+    "redis": "pl4nted#redis@passw0rd",
+    "postgres": "pl4nted/postgres?passw0rd",
+    "words": "pl4nted words of=a DSN",
+    "s3": "pl4nted/s3+secret+key",
 }
+WRITTEN = ("hook_path", "header_key")  # as they are, into the config
+IN_URLS = ("rtsp", "web", "isolated", "hook", "redis", "postgres")
+SENDERS = ("hook", "gone", "home", "records", "stream", "tables", "words")
 
 
 def forms(secret: str) -> set[bytes]:
@@ -55,13 +70,32 @@ def refusing() -> Iterator[int]:
         with client, contextlib.suppress(OSError):
             client.settimeout(2)
             asked = client.recv(65536)
+            if asked[4:8] in {b"\x04\xd2\x16\x2f", b"\x04\xd2\x16\x30"}:  # PostgreSQL, and would it be encrypted?
+                client.sendall(b"N")
+                asked = client.recv(65536)
+            if asked[4:8] == b"\x00\x03\x00\x00":
+                client.sendall(b"R\x00\x00\x00\x08\x00\x00\x00\x03")  # the password, please, as it is
+                asked = b"postgres " + client.recv(65536).replace(b"\0", b" ")
             line = asked.replace(b"\r", b" ").replace(b"\n", b" ")[:2000]
-            if b"RTSP" in asked:
+            if asked.startswith(b"postgres "):
+                said = b"SFATAL\0C28P01\0Myou said " + line + b"\0\0"
+                client.sendall(b"E" + (len(said) + 4).to_bytes(4, "big") + said)
+            elif asked.startswith(b"*"):  # Redis
+                client.sendall(b"-ERR you said " + line + b"\r\n")
+            elif asked[4:8] == b"MQTT":
+                said = b"\x1f" + min(len(line), 90).to_bytes(2, "big") + line[-90:]
+                client.sendall(bytes([0x20, len(said) + 3, 0, 0x86, len(said)]) + said)
+            elif b"RTSP" in asked:
                 client.sendall(b"RTSP/1.0 454 " + line + b"\r\nCSeq: 1\r\n\r\n")
             elif asked.startswith((b"CAP", b"PASS")):
                 client.sendall(b":s 001 x :hi\r\nERROR :Closing link, you said " + line + b"\r\n")
             else:
-                client.sendall(b"HTTP/1.1 500 " + line + b"\r\nX-You-Said: " + line + b"\r\nContent-Length: 0\r\n\r\n")
+                status = b"410 " if b"/gone" in asked else b"500 "
+                headers = b"\r\nX-You-Said: %s\r\nContent-Length: %d\r\n\r\n" % (line, len(line))
+                client.sendall(b"HTTP/1.1 " + status + line + headers + line)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):  # what is closed with something unread takes the answer with it
+                pass
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -100,14 +134,29 @@ sinks:
   rows: {{kind: sqlite, path: out.sqlite}}
   lines: {{kind: jsonl, path: out.jsonl}}
   table: {{kind: console}}
+  hook:
+    kind: webhook
+    url: "http://ann:${{HOOK}}@{host}/{SECRETS["hook_path"]}?sig=${{QUERY}}"
+    secrets: "whsec_${{HOOK_KEY}}"
+    headers: {{X-Thing: "${{HEADER}}", X-Api-Key: {SECRETS["header_key"]}}}
+  gone:
+    kind: webhook
+    url: "http://{host}/gone/{SECRETS["hook_path"]}"
+    headers: {{Authorization: "Bearer ${{HEADER}}"}}
+  home: {{kind: mqtt, host: 127.0.0.1, port: {port}, username: ann, password: "${{MQTT}}"}}
+  records: {{kind: kafka, brokers: "{host}", username: ann, password: "${{KAFKA}}"}}
+  stream: {{kind: redis, url: "redis://:${{REDIS}}@{host}/0"}}
+  tables: {{kind: postgres, dsn: "postgresql://ann:${{POSTGRES}}@{host}/db"}}
+  words: {{kind: postgres, dsn: "host=127.0.0.1 port={port} user=ann password='${{WORDS}}'"}}
 metrics: {{listen: {metrics}}}
+network: {{private: true}}
 """)
     return path
 
 
 def environment(project: Path, folder: Path) -> dict[str, str]:
-    planted = {name.upper(): quote(secret, safe="") if name in {"rtsp", "web", "isolated"} else secret
-               for name, secret in SECRETS.items()}  # fmt: skip
+    planted = {name.upper(): quote(secret, safe="") if name in IN_URLS else secret
+               for name, secret in SECRETS.items() if name not in WRITTEN}  # fmt: skip
     own = {"PYTHONPATH": str(project), "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
     return os.environ | planted | own
 
@@ -119,7 +168,9 @@ def everything_in(folder: Path, but: Path) -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["validate"], ["graph"], ["--debug", "run", "--set", "sources.a.nonsense=1"]])
+@pytest.mark.parametrize(
+    "words", [["validate"], ["graph"], ["outbox"], ["--debug", "run", "--set", "sources.a.nonsense=1"]]
+)
 def test_commands_that_look(tmp_path: Path, project: Path, words: list[str]) -> None:
     path = config(tmp_path, 1, free_port())
     command = [sys.executable, "-m", "pipeline.app.cli", *words]
@@ -147,7 +198,10 @@ def test_a_run_in_which_everything_fails(tmp_path: Path, project: Path) -> None:
         ) as running:
             answered, seen = b"", 0
             end = time.monotonic() + 90
-            while time.monotonic() < end and (seen < 12 or b'windows_total{stream="j"}' not in answered):
+            dead = tmp_path / "outbox" / "gone" / "dead.jsonl"
+            while time.monotonic() < end and (
+                seen < 12 or b'windows_total{stream="j"}' not in answered or not dead.exists()
+            ):
                 assert running.poll() is None
                 me = psutil.Process(running.pid)
                 for process in (me, *me.children(recursive=True)):
@@ -172,9 +226,56 @@ def test_a_run_in_which_everything_fails(tmp_path: Path, project: Path) -> None:
     assert all(states[name] in {"connecting", "failed"} for name in "abcdefgh"), states
     for name in "abcdefgh":
         assert f"{name}: ".encode() in err, f"{name} said why it fails"
+    for name in SENDERS:
+        assert f"sink {name} ".encode() in err, f"{name} said why it fails"
     looked_at = dict(everything_in(tmp_path, path))
-    assert {"out.jsonl", "out.sqlite"} <= looked_at.keys()
+    boxes = {f"outbox/{name}/cursor" for name in SENDERS}
+    assert {"out.jsonl", "out.sqlite", "outbox/gone/dead.jsonl", *boxes} <= looked_at.keys()
     for name, data in looked_at.items():
+        check(name, data)
+    for words in ([], ["--json"], ["--send", "--for", "1s"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "pipeline.app.cli", "--debug", "outbox", str(path), *words],
+            cwd=tmp_path,
+            env=environment(project, tmp_path),
+            capture_output=True,
+            timeout=120,
+        )
+        assert ran.returncode == int("--send" in words), ran.stderr.decode()
+        assert b"answered 410" in ran.stdout
+        check("standard output", ran.stdout)
+        check("standard error", ran.stderr)
+
+
+@pytest.mark.slow
+def test_a_store_of_clips_that_fails(tmp_path: Path, project: Path) -> None:
+    """By itself: whoever cuts clips wants no source to be isolated."""
+    (tmp_path / "clips" / "j").mkdir(parents=True)
+    film = "20260131T120004Z_person_0123456789abcdef.mp4"
+    for name in (f"{film}.json", film):  # of an earlier run
+        (tmp_path / "clips" / "j" / name).write_text("{}")
+    with refusing() as port:
+        path = tmp_path / "planted.yaml"
+        path.write_text(f"""
+sources:
+  j: {{kind: pattern, fps: 5, cascade: people-ssdlite}}
+sinks:
+  clips:
+    kind: clip
+    path: clips
+    s3: {{bucket: evidence, endpoint: "http://127.0.0.1:{port}", access_key: ann, secret_key: "${{S3}}"}}
+""")
+        ran = subprocess.run(
+            [sys.executable, "-m", "pipeline.app.cli", "--debug", "run", str(path), "--json", "--for", "2s"],
+            cwd=tmp_path,
+            env=environment(project, tmp_path),
+            capture_output=True,
+            timeout=120,
+        )
+    assert b"clips wait for the bucket" in ran.stderr, ran.stderr.decode()
+    check("standard output", ran.stdout)
+    check("standard error", ran.stderr)
+    for name, data in everything_in(tmp_path, path):
         check(name, data)
 
 

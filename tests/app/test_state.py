@@ -123,4 +123,5 @@ def test_a_state_that_is_no_folder(tmp_path: Path, thresher_here: Thresher) -> N
     for wrong, what in (("file", "is no folder"), (3, "should be the path of a folder"), ("", "should be the path")):
         called = thresher_here("validate", config(tmp_path, state=wrong))
         assert called.returncode == 2 and what in called.stderr + called.stdout
+    assert thresher_here("validate", config(tmp_path, state="~nobody-of-this-name/x")).returncode == 0
     assert thresher_here("validate", config(tmp_path, state=None)).returncode == 0

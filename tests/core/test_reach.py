@@ -65,6 +65,12 @@ def test_what_nobody_may_reach(host: str) -> None:
         reach.pinned(host, 80, private=True)
 
 
+@pytest.mark.parametrize("host", ["a..b", ".", "a" * 64, "abc." * 70 + "org"])
+def test_what_is_no_name_is_known_without_asking(host: str) -> None:
+    with pytest.raises(OutOfReachError, match="is no host name"):
+        reach.check(host, private=True)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "10.1.2.3", "172.16.0.1", "192.168.1.5", "100.64.0.1", "fd12::1"])
 def test_private_networks_by_direction_and_by_config(host: str) -> None:
     assert [place.host for place in reach.pinned(host, 80, private=True)] == [host]

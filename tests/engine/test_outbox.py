@@ -6,11 +6,13 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 from pipeline.core.contracts import OutboxSettings
 from pipeline.core.errors import InputError, SinkBusy, SinkRefused
 from pipeline.engine import record_log
-from pipeline.engine.outbox import Outbox, dead_letters
+from pipeline.engine.outbox import Outbox, dead_letters, seen
 from tests.engine.remote_parts import letter
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,37 @@ def test_a_folder_that_cannot_be_one_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be used as an outbox"):
         opened(tmp_path / "file")
+
+
+def test_nothing_is_accepted_into_a_folder_that_is_gone(tmp_path: Path) -> None:
+    box = opened(tmp_path / "box")
+    box.accept([letter(1)])
+    (tmp_path / "box").rename(tmp_path / "aside")
+    with pytest.raises(SinkBusy, match="removed or moved"):
+        box.accept([letter(2)])
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "lock").touch()  # somebody else's
+    with pytest.raises(SinkBusy, match="removed or moved"):
+        box.accept([letter(2)])
+    shutil.rmtree(tmp_path / "box")
+    (tmp_path / "aside").rename(tmp_path / "box")
+    box.accept([letter(2)])
+    assert drained(box) == [1, 2]
+    box.close()
+
+
+def test_a_look_shows_what_somebody_else_has_and_makes_nothing(tmp_path: Path) -> None:
+    assert seen(tmp_path / "none").accepted == 0
+    assert not (tmp_path / "none").exists()
+    box = opened(tmp_path / "box")
+    box.accept([letter(n) for n in range(5)])
+    box.delivered(box.take(2, 0.0)[-1][0])
+    said = seen(tmp_path / "box")
+    assert (said.accepted, said.delivered, said.waiting) == (5, 2, 3) and said.bytes > 0
+    assert replace(said, oldest_s=0.0) == replace(box.snapshot(), oldest_s=0.0)
+    box.accept([letter(6)])  # it was not disturbed
+    box.close()
+    assert seen(tmp_path / "box").waiting == 4
 
 
 def test_full_waits_or_drops_the_oldest_as_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

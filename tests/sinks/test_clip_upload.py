@@ -122,6 +122,12 @@ def test_an_endpoint_is_a_server(endpoint: str) -> None:
         S3(bucket="evidence", endpoint=endpoint, access_key="k", secret_key="s")
 
 
+@pytest.mark.parametrize("bucket", ["", "b", "A B", "a/b", "-ab", "x" * 64])
+def test_a_bucket_has_a_name(bucket: str) -> None:
+    with pytest.raises(ValidationError, match="3 to 63 letters"):
+        S3(bucket=bucket, access_key="a", secret_key="s3cr3t")
+
+
 def test_uploading_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(MissingPart, match=r"pip install 'thresher\[s3\]'"):

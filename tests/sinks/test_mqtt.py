@@ -310,6 +310,23 @@ def test_mistakes_are_named(settings: dict[str, Any], place: str) -> None:
     assert caught.value.place == place
 
 
+@pytest.mark.parametrize("host", ["", "h:1883", "mqtt://h", "me:pw@h", "a b", "h/x"])
+def test_a_host_is_a_host_alone(host: str) -> None:
+    with pytest.raises(ValueError, match="a key of its own, `port`"):
+        Mqtt(host=host)
+
+
+@pytest.mark.parametrize("host", ["broker.local", "10.1.2.3", "::1", "[fd12::1]", "a_b"])
+def test_what_a_host_may_be(host: str) -> None:
+    Mqtt(host=host).check()
+
+
+def test_the_protocol_may_be_a_number() -> None:
+    assert Mqtt.model_validate({"protocol": 5}).protocol == "5"
+    with pytest.raises(ValueError, match="protocol"):
+        Mqtt.model_validate({"protocol": 4})
+
+
 @pytest.mark.parametrize("prefix", ["", "a/", "/a", "a/+", "#", "$SYS/x", "a b"])
 def test_a_prefix_is_a_topic(prefix: str) -> None:
     with pytest.raises(ValueError, match="prefix"):

@@ -119,6 +119,10 @@ class TestRedis(PinningSuite):
         ({"url": "http://host"}, "url"),
         ({"url": "redis://host:99999"}, "url"),
         ({"url": "redis://:s3cr3t pw@"}, "url"),
+        ({"url": "redis://:s3cr3t@host:0"}, "url"),
+        ({"url": "redis://:s3cr3t@host/zero"}, "url"),
+        ({"ca_file": "x.pem"}, "ca_file"),
+        ({"url": "rediss://:s3cr3t@host", "ca_file": "/no/such"}, "ca_file"),
         ({"key": "thresher:{label}"}, "key"),
         ({"key": "thresher:{"}, "key"),
     ],
@@ -129,6 +133,12 @@ def test_mistakes_are_named(settings: dict[str, Any], place: str) -> None:
         with pytest.raises(InputError) as caught:
             step()
         assert caught.value.place == place and "s3cr3t" not in str(caught.value)
+
+
+def test_words_behind_the_url_that_nobody_knows() -> None:
+    with pytest.raises(InputError) as caught:
+        Redis(url="redis://:s3cr3t@host/0?no_such=1").connect("out")
+    assert caught.value.place == "url" and "s3cr3t" not in str(caught.value)
 
 
 class Encrypted(RedisServer):

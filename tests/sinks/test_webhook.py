@@ -326,7 +326,11 @@ def test_a_receiver_that_dribbles_is_busy_in_time() -> None:
         ({"url": "ftp://host/x"}, "url"),
         ({"url": "https://"}, "url"),
         ({"url": "https://host:99999/"}, "url"),
+        ({"url": "https://host:0/"}, "url"),
+        ({"url": "https://[2606:4700::1111]x/"}, "url"),
+        ({"url": "https://a..b/"}, "url"),
         ({"url": "https://ho st/"}, "url"),
+        ({"ca_file": "~nobody-of-this-name/x.pem"}, "ca_file"),
         ({"url": "https://host/\r\nX: y"}, "url"),
         ({"secrets": "whsec_short"}, "secrets"),
         ({"secrets": ["topsecretvalue" * 4]}, "secrets"),
@@ -343,6 +347,14 @@ def test_mistakes_are_named_without_what_is_secret(settings: dict[str, Any], pla
             step()
         assert caught.value.place == place
         assert "topsecretvalue" not in str(caught.value)
+
+
+def test_a_receiver_that_says_the_path_gives_nothing_away() -> None:
+    path = "/services/T0123/pl4nted-path-of-a-hook?id=pl4nted-value-of-a-word"
+    with answering(lambda request, _: (410, {}, f"no {request.path}".encode())) as url, courier(url + path) as out:
+        with pytest.raises(SinkRefused, match=r"answered 410: no /hook/services/T0123/\*\*\*\?id=\*\*\*$") as caught:
+            out.send(many(1))
+        assert "pl4nted" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "[::1]", "2130706433", "0x7f.1", "１２７.0.0.1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ def outbox(  # noqa: PLR0917  # each is an option, and click calls it by name
     config: str, send: bool, retry: bool, seconds: float, assignments: tuple[str, ...], as_json: bool
 ) -> int:
     """The outboxes of the sinks in CONFIG that deliver elsewhere (webhook, mqtt, kafka, …): what they accepted over all
-    runs, what became of it, and what was refused for good, with the reason.
+    runs, what became of it, and what was refused for good, with the reason; also while a run has them.
 
     A run sends by itself: --send and --retry are for when none goes on. Without them it only looks, also during a
     run. Exit status 1 where something still waits after --send.
@@ -57,23 +58,27 @@ def outbox(  # noqa: PLR0917  # each is an option, and click calls it by name
 
 
 def _one(name: str, remote: Remote, retry: bool, seconds: float) -> dict[str, Any]:
+    from pipeline.core.errors import InputError
     from pipeline.core.snapshot import Latency, Snapshot
     from pipeline.engine.dispatch import Dispatch, outbox_folder
-    from pipeline.engine.outbox import Outbox, dead_letters, seen
+    from pipeline.engine.outbox import Outbox, OutboxInUse, dead_letters, seen
 
     folder = outbox_folder(name, remote)
-    if retry and folder.is_dir():
-        box = Outbox(folder, remote.outbox)
-        try:
-            box.revive()
-        finally:
-            box.close()
-    if seconds:
-        now = Snapshot(0.0, True, (), (), (), latency=Latency(), cpu_percent=0.0, rss_bytes=0)
-        dispatch = Dispatch(name, remote, lambda: now)
-        dispatch.open()
-        end_s = time.monotonic() + seconds
-        dispatch.finish(end_s)
-        dispatch.join(end_s + 11.0)  # a courier may be at it for ten seconds, and has the outbox until then
+    try:
+        if retry and os.path.isdir(folder):
+            box = Outbox(folder, remote.outbox)
+            try:
+                box.revive()
+            finally:
+                box.close()
+        if seconds and os.path.isdir(folder):
+            now = Snapshot(0.0, True, (), (), (), latency=Latency(), cpu_percent=0.0, rss_bytes=0)
+            dispatch = Dispatch(name, remote, lambda: now)
+            dispatch.open()
+            end_s = time.monotonic() + seconds
+            dispatch.finish(end_s)
+            dispatch.join(end_s + 11.0)  # a courier may be at it for ten seconds, and has the outbox until then
+    except OutboxInUse:
+        raise InputError("a run has it now, and sends by itself; do this once it is over", str(folder)) from None
     dead = [{"id": letter.id, "kind": letter.kind, "reason": why} for letter, why in dead_letters(folder)]
     return {**asdict(seen(folder)), "dead": dead}

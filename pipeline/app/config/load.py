@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -86,7 +87,7 @@ class _Loader:
         if not isinstance(folder, str) or not folder:
             self._mistakes.add("should be the path of a folder, like `state: state`", ("state",))
             return None
-        path = Path(folder).expanduser()
+        path = Path(os.path.expanduser(folder))
         if path.exists() and not path.is_dir():
             self._mistakes.add(f"{folder} is no folder", ("state",))
         return path

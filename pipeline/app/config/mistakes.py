@@ -113,8 +113,11 @@ def _told(kind: type[BaseModel], detail: Any) -> str:
             return str(detail["msg"]).removeprefix("Value error, ")
         case _:
             message = str(detail["msg"])
-            if message.startswith("Input should be "):
-                message = message.removeprefix("Input ")
+            for word in ("Input", "String"):
+                if message.startswith(f"{word} should "):
+                    message = message.removeprefix(f"{word} ")
+            if message == "should have at least 1 character":
+                return "should not be empty"
             return f"{message}, not {_shown(detail.get('input'))}"
 
 

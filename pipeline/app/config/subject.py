@@ -3,6 +3,7 @@ file."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pipeline.app.config.targets import is_config
 def cascade_document(subject: str, assignments: Sequence[str] = ()) -> Document:
     """The document of `subject`, with `KEY=VALUE` assignments applied; a model by itself becomes a cascade of one
     stage. Raises `InputError`."""
-    path = Path(subject).expanduser()
+    path = Path(os.path.expanduser(subject))
     if path.name == MANIFEST:
         document = _alone(path.parent, subject)
     elif is_config(subject):
