@@ -12,6 +12,8 @@ from pipeline.core.errors import InputError, MissingPart
 from pipeline.core.reach import OutOfReachError
 from pipeline.core.secrets import redact, remember, remember_url
 
+_PORT = re.compile(r"0*(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])")
+_TLS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _PASSWORD = re.compile(r"(?i)\bpassword\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S+))")
 
 
@@ -41,10 +43,16 @@ class Postgres(Remote):
     def check(self) -> None:
         psycopg = _library()
         try:
-            psycopg.conninfo.conninfo_to_dict(self.dsn)
+            words = psycopg.conninfo.conninfo_to_dict(self.dsn)
         except psycopg.Error:
             # the library's own words would hold a part of it
             raise InputError("should be like postgresql://user@host/database", "dsn") from None
+        if any("@" in host[1:] for host in str(words.get("host") or "").split(",")):  # @ first: a socket without a file
+            raise InputError("has an @ too many: in a password it is written as %40", "dsn")
+        if any(port and not _PORT.fullmatch(port) for port in str(words.get("port") or "").split(",")):
+            raise InputError("a port is a number from 1 to 65535", "dsn")
+        if words.get("sslmode", "prefer") not in _TLS:
+            raise InputError(f"sslmode is one of {', '.join(_TLS)}", "dsn")
         from sinks import postgres_hosts
 
         try:

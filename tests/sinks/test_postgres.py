@@ -223,7 +223,14 @@ class TestPostgres(PinningSuite):
         assert "wr0ngpw" not in str(caught.value)
 
 
-@pytest.mark.parametrize("dsn", ["nonsense s3cr3t", "postgresql://u:s3cr3t@[host/", "host=a s3cr3t=b"])
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        *("nonsense s3cr3t", "postgresql://u:s3cr3t@[host/", "host=a s3cr3t=b", "postgresql://u:p@s3cr3t@h/db"),
+        *("postgresql://u:s3cr3t@h:65536/d", "postgresql://u:s3cr3t@h:x/d", "host=a,b port=1,0 password=s3cr3t"),
+        *("postgresql://u:s3cr3t@h/d?sslmode=no", "host=h sslmode=s3cr3t"),
+    ],
+)
 def test_mistakes_are_named_without_what_is_secret(dsn: str) -> None:
     with pytest.raises(InputError) as caught:
         Postgres(dsn=dsn).check()
