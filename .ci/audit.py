@@ -23,6 +23,7 @@ FREE = (
 KNOWN = {
     "nvidia": "proprietary, free to use; comes with torch's builds for CUDA, and is not shipped by this project",
     "cuda": "the same",
+    "atheris": "Apache-2.0, as its repository says; for tests alone",
     "tempora": "MIT, as its file of that name says",
     "torch": "BSD-3-Clause; its metadata lists those of all that is in it",
 }
