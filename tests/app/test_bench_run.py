@@ -120,8 +120,10 @@ def test_a_tap_can_be_dirtied_choked_and_cut() -> None:
             client.settimeout(0.5)
             with pytest.raises(TimeoutError):
                 client.recv(100)
-            tap.state = "cut"
+            tap.state = "clean"
             client.settimeout(5)
+            assert client.recv(100) == b"a picture", "it was held, not lost"
+            tap.state = "cut"
             assert client.recv(100) == b""
         tap.close()
 
