@@ -22,13 +22,21 @@ from detectors.manifest import Manifest, Model, digest
 from detectors.runtimes.base import Options
 from detectors.runtimes.torch import Torch
 from detectors.stage import ModelStage
+from pipeline.core import reach
 from pipeline.core.errors import InputError, MissingPart, StageError
 from pipeline.core.payloads import FrameImage
+from pipeline.core.reach import NetworkSettings
 
 pytestmark = pytest.mark.slow  # torch and torchvision take seconds to import
 
 CLIP = Path(pipeline.app.__file__).parent / "demo" / "people.mp4"
 CLASSES = 4
+
+
+@pytest.fixture(autouse=True)
+def servers_of_this_machine() -> Iterator[None]:
+    with reach.using(NetworkSettings(private=True)):
+        yield
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
