@@ -120,7 +120,12 @@ def test_a_target_with_state_is_judged_once(tmp_path: Path, thresher: Thresher) 
 def test_a_state_that_is_no_folder(tmp_path: Path, thresher_here: Thresher) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "chat.log").touch()
-    for wrong, what in (("file", "is no folder"), (3, "should be the path of a folder"), ("", "should be the path")):
+    for wrong, what in (
+        ("file", "is no folder"),
+        ("x" * 300, "cannot be a folder"),
+        (3, "should be the path of a folder"),
+        ("", "should be the path"),
+    ):
         called = thresher_here("validate", config(tmp_path, state=wrong))
         assert called.returncode == 2 and what in called.stderr + called.stdout
     assert thresher_here("validate", config(tmp_path, state="~nobody-of-this-name/x")).returncode == 0

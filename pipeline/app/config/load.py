@@ -88,8 +88,11 @@ class _Loader:
             self._mistakes.add("should be the path of a folder, like `state: state`", ("state",))
             return None
         path = Path(os.path.expanduser(folder))
-        if path.exists() and not path.is_dir():
-            self._mistakes.add(f"{folder} is no folder", ("state",))
+        try:
+            if path.exists() and not path.is_dir():
+                self._mistakes.add(f"{folder} is no folder", ("state",))
+        except OSError as error:  # a name that is too long, say
+            self._mistakes.add(f"cannot be a folder: {error.strerror}", ("state",))
         return path
 
     def _events(self, section: object, sources: Mapping[str, Source]) -> EventSettings | None:
