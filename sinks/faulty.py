@@ -54,7 +54,7 @@ class _Settings(Sink):
         return self.of.takes
 
     @property
-    def backlog(self) -> int:  # type: ignore[override]
+    def backlog(self) -> int:  # type: ignore[override]  # likewise
         return self.of.backlog
 
     def check(self) -> None:

@@ -197,7 +197,7 @@ class FileReader:
                 takes, passed = (decoder, self._passed) if seen else (sound, self._heard)
                 mono_ns = time.monotonic_ns()
                 self.tape.add(packet, mono_ns)
-                yield passed(takes.feed(packet, mono_ns, time.time_ns()))  # type: ignore
+                yield passed(takes.feed(packet, mono_ns, time.time_ns()))  # type: ignore[arg-type, union-attr]  # by its stream
         except FFmpegError as error:
             log.warning("%s: broken off at frame %d: %s", self._place, decoder.received, plain(error))
         yield self._passed(decoder.flush())

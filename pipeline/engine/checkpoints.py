@@ -128,10 +128,11 @@ class Checkpoints:
                 return kind.validate_json(file.read(_LARGEST))
         except FileNotFoundError:
             return None
-        except (OSError, ValidationError) as error:
-            damaged = isinstance(error, ValidationError)
-            self._put_aside(path, "it is damaged" if damaged else error.strerror or "it cannot be read")  # type: ignore
-            return None
+        except ValidationError:
+            self._put_aside(path, "it is damaged")
+        except OSError as error:
+            self._put_aside(path, error.strerror or "it cannot be read")
+        return None
 
     def put_aside(self, stream: str, why: str) -> None:
         self._put_aside(self.path(stream), why)

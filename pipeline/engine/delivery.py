@@ -120,12 +120,11 @@ class SinkRunner:
     def _make_room(self, item: _Item) -> bool:
         """Drop the oldest outcome that may go, or, where there is none, the oldest event or this very item; whether
         there is room for it now. Only an end of an action may go beyond what there is room for, one a rule."""
-        droppable = [old for old in self._items if not old.can_wait]
-        oldest = next((old for old in droppable if not old.lasts), None)
+        oldest = self._oldest(lambda old: not old.lasts)
         if oldest is None and item.lasts:
-            oldest = next((old for old in droppable if old.ends is None), None)
+            oldest = self._oldest(lambda old: old.ends is None)
         if oldest is None and item.ends is not None:
-            oldest = next((old for old in droppable if old.ends == item.ends), None)
+            oldest = self._oldest(lambda old: old.ends == item.ends)
             if oldest is None:
                 return True
         if oldest is None:
@@ -134,6 +133,10 @@ class SinkRunner:
         self._items.remove(oldest)
         self._drop(oldest)
         return True
+
+    def _oldest(self, may_go: Callable[[_Item], bool]) -> _Item | None:
+        """Of those whose stream cannot wait. As a rule it is among the first: the rest is not looked at."""
+        return next((old for old in self._items if not old.can_wait and may_go(old)), None)
 
     def full(self) -> bool:
         return len(self._items) >= self._size

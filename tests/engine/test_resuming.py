@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +17,16 @@ from parts import Brightness, Levels, generation, grey
 from pipeline.core.contracts import Delivery, Generation, Writer
 from pipeline.core.errors import InputError
 from pipeline.core.outages import Outage
-from pipeline.core.records import Detection, Event, Outcome, Result, Window
+from pipeline.core.records import Event, Outcome, Result
 from pipeline.core.rulings import Ruling
 from pipeline.engine import checkpoints
-from pipeline.engine.checkpoints import Barrier, Checkpoint, Checkpoints
-from pipeline.engine.delivery import SinkRunner
-from pipeline.engine.events import EventSettings, EventTracker
+from pipeline.engine.checkpoints import Checkpoints
+from pipeline.engine.events import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from pipeline.engine.policy_settings import PolicySettings
-from pipeline.engine.progress import Progress
 from sinks.memory import Memory as MemorySink
 from sources.memory import LiveMemory, Lost, Memory, Missing, Pause
+from tests.engine.remote_parts import until
 
 EVENTS = EventSettings(start_after=2, end_after_s=0.5, update_every_s=0.5)
 
@@ -253,7 +252,7 @@ def test_a_live_stream_says_what_was_missed_while_down(tmp_path) -> None:
         source = LiveMemory(script=[*[grey(200 + n) for n in range(30)], Pause(30)], fps=20, in_flight=64)
         pipeline = Pipeline([plan_of(source, gen)], {"memory": sink}, events=EventSettings(), state=tmp_path)
         pipeline.start()
-        assert _until(lambda sink=sink: len(sink.collector.results) == 30)
+        assert until(lambda sink=sink: len(sink.collector.results) == 30)
         assert sink.collector.events[-1].kind == "new"
         _die(pipeline)
     first, second = (sink.collector for sink in sinks)
@@ -278,7 +277,7 @@ def test_a_lost_connection_is_said_when_it_is_back(caplog) -> None:
     )
     pipeline = Pipeline([plan_of(source, generation())], {"memory": sink})
     pipeline.start()
-    assert _until(lambda: len(sink.collector.outcomes) == 5)
+    assert until(lambda: len(sink.collector.outcomes) == 5)
     pipeline.stop(1)
     outages = [item for item in sink.collector.items if isinstance(item, Outage)]
     assert [one.reason for one in outages] == ["lost", "lost"]
@@ -304,11 +303,9 @@ def test_an_action_that_went_on_ends_after_a_restart(tmp_path) -> None:
         pipeline = Pipeline([plan_of(source, gen)], {"memory": sink}, policy=policy, state=tmp_path)
         pipeline.start()
         if number < 2:
-            assert _until(lambda sink=sink: sink.collector.rulings)
+            assert until(lambda sink=sink: sink.collector.rulings)
             kept = tmp_path / "rulings.json"
-            assert _until(
-                lambda n=number, kept=kept: kept.exists() and (json.loads(kept.read_text()) == {}) == (n == 1)
-            )
+            assert until(lambda n=number, kept=kept: kept.exists() and (json.loads(kept.read_text()) == {}) == (n == 1))
         _die(pipeline)
     [begun], [ended], none = (sink.collector.rulings for sink in sinks)
     assert (begun.kind, ended.kind, ended.id) == ("new", "end", begun.id)
@@ -356,9 +353,9 @@ def test_nobody_hears_of_a_beginning_that_is_not_on_the_disk(tmp_path, monkeypat
     )
     pipeline.start()
     begun = lambda: sink.collector.rulings if what == "ruling" else sink.collector.events  # noqa: E731
-    assert not _until(begun, 0.7)
+    assert not until(begun, 0.7)
     may.set()
-    assert _until(begun)
+    assert until(begun)
     assert pipeline._checkpoints is not None
     _die(pipeline)
 
@@ -373,149 +370,8 @@ def test_a_state_that_cannot_be_written_holds_nothing_up(tmp_path, monkeypatch) 
     source = LiveMemory(script=[grey(220), grey(220), Pause(30)], fps=20)
     pipeline = Pipeline([plan_of(source, generation())], {"memory": sink}, events=EVENTS, state=tmp_path)
     pipeline.start()
-    assert _until(lambda: sink.collector.events)
+    assert until(lambda: sink.collector.events)
     pipeline.stop(1)
-
-
-def test_an_outage_outlasts_the_outcomes_where_there_is_no_room() -> None:
-    sink = Held(go=threading.Event())
-    runner = SinkRunner("held", sink, lambda: None)  # type: ignore[arg-type, return-value]
-    runner.open()
-    runner.put(Outage("s", "lost", 0, 1), None, False)
-    assert _until(lambda: not runner._items)
-    runner.put(Outage("s", "lost", 2, 3), None, False)
-    for number in range(9):
-        window = Window("s", "E", number, number, number + 1, 0, 0)
-        runner.put(Result(window, 0, decided_by="x", generation="g"), None, False)
-    sink.go.set()
-    runner.finish(time.monotonic() + 5.0)
-    runner.join(time.monotonic() + 5.0)
-    assert sum(isinstance(one, Outage) for one in sink.collector.items) == 2
-    assert runner.snapshot().dropped == 6
-
-
-class Held(MemorySink):
-    """Takes nothing before it is let go."""
-
-    backlog = 4
-    go: threading.Event
-
-    def open(self) -> Writer:
-        return _HeldWriter(self)
-
-
-class _HeldWriter:
-    def __init__(self, plan: Held) -> None:
-        self._plan = plan
-
-    def write(self, items: Sequence[Delivery]) -> None:
-        self._plan.go.wait(20)
-        self._plan.collector.add(items)
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("lets_go", [True, False])
-def test_a_barrier_is_passed_once_all_before_it_is_done_with(lets_go) -> None:
-    """Written, or dropped for want of room; not what is dropped because the program ends."""
-    sink = Held(go=threading.Event())
-    runner = SinkRunner("held", sink, lambda: None)  # type: ignore[arg-type, return-value]
-    runner.open()
-    passed: list[int] = []
-    for number in range(9):
-        runner.put(Event(str(number), "new", "s", "x", 0, 0, 0, 0, 1, 1, Detection("x", 1)), None, False)
-        barrier = Barrier(1, lambda number=number: passed.append(number))
-        runner.mark(barrier)
-        barrier.put()
-        time.sleep(0.05 if number == 0 else 0)
-    assert passed == []
-    if lets_go:
-        sink.go.set()
-    runner.finish(time.monotonic() + 5.0)
-    runner.join(time.monotonic() + (5 if lets_go else 0.1))
-    runner.give_up()
-    sink.go.set()
-    runner.join(time.monotonic() + 5)
-    dropped = runner.snapshot().dropped
-    assert dropped + len(sink.collector) == 9 and dropped >= 4
-    assert passed == list(range(9 if lets_go else 5)), "one was in hand, four were dropped, and four abandoned"
-
-
-class Kept:
-    """Checkpoints in memory. `meanwhile` is called while one is on its way."""
-
-    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        self.said: list[Checkpoint] = []
-        self._meanwhile = meanwhile
-
-    def commit(self, checkpoint: Checkpoint) -> None:
-        self._meanwhile()
-        self.said.append(checkpoint)
-
-
-def _progress(kept: Kept, *sinks: SinkRunner) -> tuple[Progress, EventTracker]:
-    tracker = EventTracker(EVENTS)
-    progress = Progress(
-        "s",
-        generation="g",
-        tracker=tracker,
-        tell=lambda _: None,
-        sinks=sinks,
-        checkpoints=kept,  # type: ignore[arg-type]
-        resumable=False,
-        endless=False,
-    )
-    return progress, tracker
-
-
-def test_that_an_event_began_is_not_forgotten_for_what_was_under_way() -> None:
-    """The barrier is passed on a sink's thread at the very moment at which the event begins."""
-    begins: list[threading.Thread] = []
-
-    def meanwhile() -> None:
-        if not begins:
-            begins.append(threading.Thread(target=event_begins))
-            begins[0].start()
-            begins[0].join(0.3)
-
-    def event_begins() -> None:
-        for seq in range(2):
-            window = Window("s", "E", seq, seq, seq + 1, 0, 0)
-            list(tracker.see(Result(window, 0, "x", "g", (Detection("bright", 1.0),), flagged=True)))
-        progress.began()
-
-    kept = Kept(meanwhile)
-    progress, tracker = _progress(kept)
-    progress.left(None)
-    begins[0].join(5)
-    assert [bool(one.events["open"]) for one in kept.said] == [False, True]
-
-
-def test_a_source_that_stays_away_piles_up_nothing_before_a_busy_sink() -> None:
-    sink = Held(go=threading.Event())
-    runner = SinkRunner("held", sink, lambda: None)  # type: ignore[arg-type, return-value]
-    runner.open()
-    kept = Kept()
-    progress, _ = _progress(kept, runner)
-    runner.put(Outage("s", "lost", 0, 1), None, False)
-    progress.left(None)
-    for _ in range(100):
-        progress.over()
-    assert len(runner._barriers) <= 2
-    sink.go.set()
-    runner.finish(time.monotonic() + 5)
-    runner.join(time.monotonic() + 5)
-    assert kept.said
-
-
-def _until(holds, seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if holds():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def _die(pipeline: Pipeline) -> None:
