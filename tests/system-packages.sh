@@ -4,6 +4,7 @@
 set -eu
 
 packages="
+    chromium
     espeak-ng
     ffmpeg
     gir1.2-gst-rtsp-server-1.0

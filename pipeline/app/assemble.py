@@ -23,6 +23,7 @@ def assemble(  # each argument is one option of `thresher run`
     results: Path | None = None,
     metrics: str | None = None,
     state: Path | None = None,
+    web: bool = False,
     as_json: bool = False,
 ) -> Document:
     """`targets` are at most one config and any number of sources that are added to it. What an option says wins over
@@ -39,6 +40,8 @@ def assemble(  # each argument is one option of `thresher run`
     if metrics is not None:
         data["metrics"] = {"listen": metrics}
         document.names["metrics", "listen"] = "--metrics"
+    if web and data.get("web") is None:
+        data["web"] = {}
     if state is not None:
         data["state"] = str(state)
         document.names[("state",)] = "--state"

@@ -59,6 +59,12 @@ class Report:
 
 def execute(plan: Plan, generations: Mapping[str, Generation], document: Document, options: RunOptions) -> Report:
     """Run to the end. Prints what went wrong on standard error; the summary is the caller's to print."""
+    site = None
+    if plan.web is not None:
+        from pipeline.app.web.site import Site
+
+        site = Site(plan.web, plan, generations, document)
+        plan = site.plan
     running = pipeline(plan, generations)
     for line in announce(plan, generations):
         click.echo(redact(line), err=True)
@@ -69,6 +75,10 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
 
             place = document.place(("metrics", "listen"))
             closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place))
+        if site is not None:
+            from pipeline.app.web.server import WebServer
+
+            closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
         running.start()
         notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
         absent = _watch(running, stopping, options, notifier)

@@ -368,6 +368,11 @@ class Pipeline:
         return tuple(runner.problem for runner in self._runners if runner.problem is not None)
 
     @property
+    def ready(self) -> bool:
+        """Whether every model is warm and every source was started."""
+        return self._ready.is_set()
+
+    @property
     def healthy(self) -> bool:
         """Whether its threads turn and no stage hangs; else it is best started anew. A camera may be away."""
         if not self._ready.is_set() or self._stopping.is_set():
@@ -395,7 +400,7 @@ class Pipeline:
         cpu_percent, rss_bytes = self._used
         return Snapshot(
             elapsed_s=elapsed_s,
-            ready=self._ready.is_set(),
+            ready=self.ready,
             healthy=self.healthy,
             streams=tuple(stream.snapshot(now_s) for stream in self._streams),
             stages=tuple(stage for cascade in self._cascades.values() for stage in cascade.snapshots(elapsed_s)),

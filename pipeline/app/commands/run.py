@@ -23,6 +23,7 @@ from pipeline.app.commands.options import detect_option, duration, json_option, 
     metavar="DIR",
     help="Keep there how far each stream was delivered; a restart goes on from there.",
 )
+@click.option("--web", is_flag=True, help="Show it all on a page: http://127.0.0.1:8642, or where `web.listen` says.")
 @click.option("--require-sources", is_flag=True, help="Fail when a source is not connected in time.")
 @click.option(
     "--connect-within",
@@ -40,6 +41,7 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
     out: Path | None,
     metrics: str | None,
     state: Path | None,
+    web: bool,
     require_sources: bool,
     connect_within: float,
 ) -> int:
@@ -60,6 +62,7 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
         results=out,
         metrics=metrics,
         state=state,
+        web=web,
         as_json=as_json,
     )
     plan, generations = prepare(document)

@@ -15,7 +15,7 @@ from pipeline.app.config.events import check_places
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.policy import check_streams
-from pipeline.app.config.settings import SECTIONS, MetricsSettings
+from pipeline.app.config.settings import SECTIONS, MetricsSettings, WebSettings
 from pipeline.core import reach
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Sink, Source
@@ -66,7 +66,10 @@ class _Loader:
         metrics = None
         if data.get("metrics") is not None:
             metrics = self._mistakes.model(MetricsSettings, data["metrics"], ("metrics",))
-        self._check_ports(sources, metrics)
+        web = None
+        if data.get("web") is not None:
+            web = self._mistakes.model(WebSettings, data["web"], ("web",))
+        self._check_ports(sources, metrics, web)
         return Plan(
             sources,
             gates,
@@ -78,6 +81,7 @@ class _Loader:
             metrics,
             None if policy is None else self._policy(policy, sources),
             self._state(),
+            web,
         )
 
     def _state(self) -> Path | None:
@@ -102,7 +106,9 @@ class _Loader:
             check_places(events, {name: source.medium for name, source in sources.items()}, self._mistakes)
         return events
 
-    def _check_ports(self, sources: Mapping[str, Source], metrics: MetricsSettings | None) -> None:
+    def _check_ports(
+        self, sources: Mapping[str, Source], metrics: MetricsSettings | None, web: WebSettings | None
+    ) -> None:
         """Two that listen at one port would be found out only when they are started."""
         taken: dict[int, list[tuple[str, str]]] = {}
         places: list[tuple[str, Key, str]] = [
@@ -112,6 +118,8 @@ class _Loader:
         ]
         if metrics is not None:
             places.append(("`metrics`", ("metrics",), metrics.listen))
+        if web is not None:
+            places.append(("`web`", ("web",), web.listen))
         for who, key, listen in places:
             host, port = address(listen)
             for other, there in taken.setdefault(port, []) if port else ():

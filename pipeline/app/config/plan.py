@@ -12,7 +12,7 @@ from detectors.calibration.certificate import Certificate
 from detectors.calibration.live import AuditSettings
 from detectors.choice import ModelChoice
 from pipeline.app.config.document import Key
-from pipeline.app.config.settings import MetricsSettings
+from pipeline.app.config.settings import MetricsSettings, WebSettings
 from pipeline.core.contracts import GatePlan, Rule, Sink, Source
 from pipeline.core.settings import StreamSettings
 from pipeline.engine.event_settings import EventSettings
@@ -76,6 +76,7 @@ class Plan:
     metrics: MetricsSettings | None = None
     policy: PolicySettings | None = None
     state: Path | None = None
+    web: WebSettings | None = None
 
     def key(self, stream: str) -> Key:
         """Where a stream stands in the document."""

@@ -9,7 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from pipeline.app.config.cascades import shipped_cascades
 from pipeline.app.config.load import AROUND
-from pipeline.app.config.settings import STATE, CascadeSections, MetricsSettings
+from pipeline.app.config.settings import STATE, CascadeSections, MetricsSettings, WebSettings
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.errors import MissingPart
 from pipeline.core.reach import NetworkSettings
@@ -74,6 +74,7 @@ def json_schema() -> Schema:
             "policy": made.of(PolicySettings),
             "sinks": _named("sink", "where results go, each by its name"),
             "metrics": made.of(MetricsSettings),
+            "web": made.of(WebSettings),
             "state": {"type": ["string", "null"], "minLength": 1, "description": STATE},
             "network": made.of(NetworkSettings),
         },

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from pipeline.core.settings import Listen, Settings, address
 
@@ -26,6 +26,44 @@ class MetricsSettings(Settings):
     @property
     def address(self) -> tuple[str, int]:
         return address(self.listen)
+
+
+class WebSettings(Settings):
+    """The page, and the interface for programs behind it."""
+
+    listen: Listen = Field(
+        default="127.0.0.1:8642",
+        description="host:port; any address but this machine's own needs an `operator` token, and is best given a"
+        " `certificate`",
+    )
+    operator: str | None = Field(
+        default=None, min_length=16, description="who says this token may change what runs, as well as look"
+    )
+    viewer: str | None = Field(default=None, min_length=16, description="who says this token may look")
+    certificate: str | None = Field(default=None, min_length=1, description="TLS: the chain, as a PEM file")
+    key: str | None = Field(default=None, min_length=1, description="TLS: its private key, as a PEM file")
+    open: bool = Field(default=True, description="show the page in a browser, where a person sits in front")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return address(self.listen)
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it."""
+        host = self.address[0]
+        return host in {"localhost", "::1"} or host.startswith("127.")
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> Self:
+        if not self.local and self.operator is None:
+            raise ValueError(
+                f"whoever reaches {self.listen} could change what runs: give an `operator` token, like"
+                ' operator: "${THRESHER_OPERATOR}", or listen at 127.0.0.1'
+            )
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("`certificate` and `key` go together")
+        return self
 
 
 class CascadeSections(Settings):
@@ -71,6 +109,10 @@ class ConfigSections(BaseModel):
         default=None, description="where results go, each by its name"
     )
     metrics: dict[str, Any] | None = Field(default=None, description="a Prometheus endpoint; off unless it is named")
+    web: dict[str, Any] | None = Field(
+        default=None,
+        description="the page and its interface for programs; off unless it is named, or asked for by --web",
+    )
     state: str | None = Field(default=None, min_length=1, description=STATE)
     network: dict[str, Any] | None = Field(default=None, description="where this program may connect to")
 

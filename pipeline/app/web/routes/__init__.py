@@ -1,0 +1,1 @@
+"""One subject a file. Each has `router(site)`, which `app.py` puts together."""
