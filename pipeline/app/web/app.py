@@ -8,10 +8,10 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from pipeline.app.about import VERSION
-from pipeline.app.web.routes import feed, health
+from pipeline.app.web.routes import events, feed, health, results
 from pipeline.app.web.site import Site
 
-ROUTES = (health, feed)
+ROUTES = (health, feed, results, events)
 
 
 def application(site: Site) -> FastAPI:

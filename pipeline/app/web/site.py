@@ -10,12 +10,18 @@ from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
+from pipeline.app.web.event_pictures import EventPictures, EventPictureSink
 from pipeline.app.web.feed import Feed, FeedSink
-from pipeline.core.contracts import Generation
+from pipeline.app.web.store import Store
+from pipeline.core.contracts import Generation, Sink
 from pipeline.engine.pipeline import Pipeline
+from sinks.paths import expanded
+from sinks.sqlite import Sqlite
 
-FEED = "web"
-"""The name of the sink through which the page hears."""
+FEED = "web:feed"
+"""The name of the sink through which the page hears; no config can have one of that name."""
+PICTURES = "web:events"
+"""The name of the one that keeps a picture of each event."""
 
 
 class Site:
@@ -29,7 +35,15 @@ class Site:
         self.generations = dict(generations)
         self.feed = Feed()
         self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
-        self.plan = replace(plan, sinks={**plan.sinks, FEED: FeedSink.into(self.feed)})
+        sinks: dict[str, Sink] = {**plan.sinks, FEED: FeedSink.into(self.feed)}
+        database = next((expanded(sink.path) for sink in plan.sinks.values() if isinstance(sink, Sqlite)), None)
+        self.store = None if database is None else Store(database)
+        """What the first `sqlite` sink keeps."""
+        self.pictures: EventPictures | None = None
+        if database is not None:
+            self.pictures = EventPictures(database.with_name(f"{database.stem}-events"))
+            sinks[PICTURES] = EventPictureSink.into(self.pictures)
+        self.plan = replace(plan, sinks=sinks)
         self._running: Pipeline | None = None
 
     @property
