@@ -28,6 +28,7 @@ class WebServer:
             from pipeline.app.web.app import application
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
+        self._site = site
         site.shows(running)
         host, port = site.settings.address
         try:
@@ -70,3 +71,4 @@ class WebServer:
             log.warning("the page's server did not end in time")
         finally:
             self._socket.close()
+            self._site.close()
