@@ -11,6 +11,8 @@ from pipeline.app.config.settings import WebSettings
 from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
 from pipeline.app.web.feed import Feed, FeedSink
+from pipeline.app.web.promise import Promises
+from pipeline.app.web.review import Reviews, gathering
 from pipeline.core.contracts import Generation
 from pipeline.engine.pipeline import Pipeline
 
@@ -29,7 +31,10 @@ class Site:
         self.generations = dict(generations)
         self.feed = Feed()
         self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
-        self.plan = replace(plan, sinks={**plan.sinks, FEED: FeedSink.into(self.feed)})
+        own = {**gathering(plan, generations), FEED: FeedSink.into(self.feed)}
+        self.plan = replace(plan, sinks={**plan.sinks, **own})
+        self.reviews = Reviews(self)
+        self.promises = Promises(self)
         self._running: Pipeline | None = None
 
     @property
@@ -39,3 +44,9 @@ class Site:
 
     def shows(self, running: Pipeline) -> None:
         self._running = running
+        self.promises.start()
+
+    def close(self) -> None:
+        """Keep what is to be kept. Safe twice."""
+        self.promises.close()
+        self.reviews.close()
