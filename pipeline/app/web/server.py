@@ -30,6 +30,7 @@ class WebServer:
             from pipeline.app.web.connections import Connection
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
+        self._site = site
         site.shows(running)
         self._site = site
         host, port = site.settings.address
@@ -77,3 +78,4 @@ class WebServer:
             log.warning("the page's server did not end in time")
         finally:
             self._socket.close()
+            self._site.close()

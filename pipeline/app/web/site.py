@@ -12,6 +12,8 @@ from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
 from pipeline.app.web.event_pictures import EventPictures, EventPictureSink
 from pipeline.app.web.feed import Feed, FeedSink
+from pipeline.app.web.promise import Promises
+from pipeline.app.web.review import Reviews, gathering
 from pipeline.app.web.store import Store
 from pipeline.core.contracts import Generation, Sink
 from pipeline.engine.pipeline import Pipeline
@@ -35,15 +37,16 @@ class Site:
         self.generations = dict(generations)
         self.feed = Feed()
         self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
-        sinks: dict[str, Sink] = {**plan.sinks, FEED: FeedSink.into(self.feed)}
+        own: dict[str, Sink] = {**gathering(plan, generations), FEED: FeedSink.into(self.feed)}
         database = next((expanded(sink.path) for sink in plan.sinks.values() if isinstance(sink, Sqlite)), None)
         self.store = None if database is None else Store(database)
         """What the first `sqlite` sink keeps."""
-        self.pictures: EventPictures | None = None
-        if database is not None:
-            self.pictures = EventPictures(database.with_name(f"{database.stem}-events"))
-            sinks[PICTURES] = EventPictureSink.into(self.pictures)
-        self.plan = replace(plan, sinks=sinks)
+        self.pictures = None if database is None else EventPictures(database.with_name(f"{database.stem}-events"))
+        if self.pictures is not None:
+            own[PICTURES] = EventPictureSink.into(self.pictures)
+        self.plan = replace(plan, sinks={**plan.sinks, **own})
+        self.reviews = Reviews(self)
+        self.promises = Promises(self)
         self._running: Pipeline | None = None
 
     @property
@@ -53,3 +56,9 @@ class Site:
 
     def shows(self, running: Pipeline) -> None:
         self._running = running
+        self.promises.start()
+
+    def close(self) -> None:
+        """Keep what is to be kept. Safe twice."""
+        self.promises.close()
+        self.reviews.close()
