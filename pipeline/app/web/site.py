@@ -8,6 +8,8 @@ from dataclasses import replace
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.web.broadcast import Broadcast
+from pipeline.app.web.documents import snapshot_document
 from pipeline.app.web.feed import Feed, FeedSink
 from pipeline.app.web.promise import Promises
 from pipeline.app.web.review import Reviews, gathering
@@ -28,6 +30,7 @@ class Site:
         self.document = document
         self.generations = dict(generations)
         self.feed = Feed()
+        self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
         own = {**gathering(plan, generations), FEED: FeedSink.into(self.feed)}
         self.plan = replace(plan, sinks={**plan.sinks, **own})
         self.reviews = Reviews(self)
