@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
 
 from pipeline.app.about import VERSION
-from pipeline.app.web.routes import health
+from pipeline.app.web.routes import health, page
 from pipeline.app.web.site import Site
 
-ROUTES = (health,)
+ROUTES = (health, page)
 
 
 def application(site: Site) -> FastAPI:
@@ -21,9 +18,4 @@ def application(site: Site) -> FastAPI:
     app.state.site = site
     for subject in ROUTES:
         app.include_router(subject.router(site))
-
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def page() -> str:
-        return (resources.files("pipeline.app.web") / "page" / "index.html").read_text()
-
     return app
