@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from pipeline.app.about import VERSION
-from pipeline.app.web.routes import health, page
+from pipeline.app.web.routes import feed, health, page, promise, review, whip
 from pipeline.app.web.site import Site
+from sources.webrtc_offers import Refused
 
-ROUTES = (health, page)
+ROUTES = (health, feed, whip, promise, review, page)
 
 
 def application(site: Site) -> FastAPI:
@@ -16,6 +17,7 @@ def application(site: Site) -> FastAPI:
     somebody else's server."""
     app = FastAPI(title="Thresher", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.state.site = site
+    app.add_exception_handler(Refused, whip.refused)
     for subject in ROUTES:
         app.include_router(subject.router(site))
     return app
