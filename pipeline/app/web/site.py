@@ -8,6 +8,7 @@ from dataclasses import replace
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.web.access import Access
 from pipeline.app.web.feed import Feed, FeedSink
 from pipeline.core.contracts import Generation
 from pipeline.engine.pipeline import Pipeline
@@ -25,6 +26,7 @@ class Site:
         self.settings = settings
         self.document = document
         self.generations = dict(generations)
+        self.access = Access()
         self.feed = Feed()
         self.plan = replace(plan, sinks={**plan.sinks, FEED: FeedSink.into(self.feed)})
         self._running: Pipeline | None = None
