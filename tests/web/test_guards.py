@@ -267,13 +267,13 @@ def test_who_is_slow_is_sent_away(served: Served) -> None:
     said = [b""] * len(lines)
     while not all(said) and time.monotonic() - begun < 25:
         for number, line in enumerate(lines[:3]):
-            with suppress(OSError):
+            if time.monotonic() - begun < 8:  # what is sent into a closed connection may take the answer with it
                 line.sendall(b"\r\n" if number == 2 else b"x")
         for number, line in enumerate(lines):
             line.settimeout(0.05)
             with suppress(OSError):
                 said[number] = said[number] or line.recv(65536) or b"closed"
-    assert all(one.startswith(b"HTTP/1.1 408") for one in said), said
+    assert [one[:12] for one in said] == [b"HTTP/1.1 408"] * 4
     for line in lines:
         line.close()
 
