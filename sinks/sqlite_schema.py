@@ -93,7 +93,7 @@ CREATE INDEX IF NOT EXISTS rulings_by_time ON rulings (start_time);
 CREATE TABLE IF NOT EXISTS outages (                -- when nothing of a live stream was received: what came is gone
     id         TEXT PRIMARY KEY,
     stream     TEXT NOT NULL,
-    reason     TEXT NOT NULL,         -- lost: the connection, down: the program was not running
+    reason     TEXT NOT NULL,         -- lost: the connection, down: the program was not running, paused
     start_time TEXT NOT NULL,
     end_time   TEXT NOT NULL,
     seconds    REAL NOT NULL

@@ -349,6 +349,14 @@ class Observer(Protocol):
     def observe(self, snapshot: Snapshot) -> None: ...
 
 
+@runtime_checkable
+class Forgetting(Protocol):
+    """A writer that keeps something of each stream (an open file, pictures): called in the writer's own thread once a
+    stream was removed, behind all that was to be written of it."""
+
+    def forget(self, stream: str) -> None: ...
+
+
 class OutboxSettings(Settings):
     """What waits for a receiver elsewhere, on this machine's disk. Whatever is accepted is there before it counts as
     accepted; it goes once the receiver has it."""

@@ -80,6 +80,15 @@ class Outlet:
         if self.progress is not None:
             self.progress.over()
 
+    def rest(self, *, goes_on: bool) -> None:
+        """It is paused. Where it `goes_on` with what comes next, so does what is open; else that ends."""
+        if not goes_on:
+            self.tell(self.tracker.end())
+        if self._show is not None:
+            self._show.ended(self.name)
+        if self.progress is not None:
+            self.progress.over()
+
     def tell(self, events: Iterable[Event], after: Noted | None = None) -> None:
         for event in events:
             for sink in self._sinks:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.web.access import Access
 from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
 from pipeline.app.web.event_pictures import EventPictures, EventPictureSink
@@ -35,6 +36,7 @@ class Site:
         self.settings = settings
         self.document = document
         self.generations = dict(generations)
+        self.access = Access()
         self.feed = Feed()
         self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
         own: dict[str, Sink] = {**gathering(plan, generations), FEED: FeedSink.into(self.feed)}
