@@ -9,7 +9,6 @@ many of them costs a stream none of its file descriptors.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from typing import Any
 
@@ -151,13 +150,3 @@ def is_gone(connection: HTTPConnection) -> bool:
 def _transport(connection: HTTPConnection) -> asyncio.Transport | None:
     found: asyncio.Transport | None = connection.scope.get("state", {}).get("transport")
     return found
-
-
-def _worth_saying(record: logging.LogRecord) -> bool:
-    """What a client does wrong is the client's to know: uvicorn calls a WebSocket that is refused with an answer an
-    unfinished handshake, and shows a traceback for text that is none."""
-    said = record.getMessage()
-    return not said.startswith(("ASGI callable returned without completing handshake", "Invalid UTF-8 sequence"))
-
-
-logging.getLogger("uvicorn.error").addFilter(_worth_saying)

@@ -9,17 +9,13 @@ from fastapi import APIRouter, Query
 
 from pipeline.app.web.access import viewer
 from pipeline.app.web.asked import Label, Stream, cursor_asked, missing, store_of, time_asked, told_when_busy
+from pipeline.app.web.problems import answers
 from pipeline.app.web.site import Site
 from pipeline.app.web.store import ResultQuery
 
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    404: {"description": "it is not there, or the config has no sqlite sink"},
-    503: {"description": "the store is busy, or the question takes too long"},
-}
-
 
 def router(site: Site) -> APIRouter:
-    routes = APIRouter(prefix="/api/results", tags=["results"], dependencies=[viewer], responses=_ANSWERS)
+    routes = APIRouter(prefix="/api/results", tags=["results"], dependencies=[viewer], responses=answers(404, 503))
 
     @routes.get("")
     def results(
