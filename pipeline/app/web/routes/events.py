@@ -11,12 +11,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from pipeline.app.web.access import viewer
-from pipeline.app.web.asked import Label, Stream, cursor_asked, missing, store_of, time_asked, told_when_busy
+from pipeline.app.web.asked import Label, Stream, ask, cursor_asked, missing, time_asked
 from pipeline.app.web.decisions import decision_record
 from pipeline.app.web.event_pictures import picture_name
 from pipeline.app.web.problems import answers
 from pipeline.app.web.site import Site
-from pipeline.app.web.store import EventQuery
+from pipeline.app.web.store import EventQuery, Store
 from sinks.clip import Clip
 from sinks.clip_folder import clip_name, is_clip
 from sinks.paths import expanded
@@ -55,7 +55,7 @@ def router(site: Site) -> APIRouter:
         return None
 
     @routes.get("/events", responses=answers(404, 503))
-    def events(
+    async def events(
         *,
         stream: Stream | None = None,
         label: Label | None = None,
@@ -68,20 +68,27 @@ def router(site: Site) -> APIRouter:
         """Events of the store, those that began last first. `picture` is null where there is none: of sounds and
         messages nothing is kept but the verdict. `clip` is there once it is cut, where the config has a `clip` sink."""
         query = EventQuery(stream, label, time_asked(since, "from"), time_asked(to, "to"), open)
-        with told_when_busy():
-            page = store_of(site).events(query, cursor_asked(after), limit)
-        return {"events": [shown(one) for one in page.found], "next": page.next}
+        cursor = cursor_asked(after)
+
+        def found(store: Store) -> dict[str, Any]:
+            page = store.events(query, cursor, limit)
+            return {"events": [shown(one) for one in page.found], "next": page.next}
+
+        return await ask(site, found)
 
     @routes.get("/events/{name:path}", responses=answers(404, 503))
-    def event(name: str) -> dict[str, Any]:
+    async def event(name: str) -> dict[str, Any]:
         """One by its id, and its decision record: the window that shows it best, which stage decided on that and by
         which threshold; the first hundred windows that show it; what an audit said of one of them; the rulings that
         rest on one."""
-        with told_when_busy():
-            found = decision_record(store_of(site), name, site.generations.values())
-        if found is None:
+
+        def found(store: Store) -> dict[str, Any] | None:
+            record = decision_record(store, name, site.generations.values())
+            return None if record is None else record | {"event": shown(record["event"])}
+
+        if (record := await ask(site, found)) is None:
             raise missing("there is no event with this id in the store")
-        return found | {"event": shown(found["event"])}
+        return record
 
     @routes.get("/event-pictures/{name}", response_class=Response, responses=_JPEG)
     def picture(name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
