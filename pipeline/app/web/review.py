@@ -113,7 +113,7 @@ class _Set:
                 "verdict": str(image.get("verdict", "")),
                 "decided_by": str(image.get("decided_by", "")),
                 "missed": image.get("missed") is True,
-                "labels": self._labels.of(stream),
+                "labels": self._labels.of(stream) or tuple(names.values()),
                 "detections": detections,
                 "file": Path(str(image["file_name"])).name,
                 "width": int(image["width"]),
