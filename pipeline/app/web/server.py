@@ -33,10 +33,10 @@ class WebServer:
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
         settings = site.settings
-        self._site = site
-        site.shows(running)
         host, port = settings.address
         self._socket = Door(_listening(host, port, place))
+        self._site = site
+        site.shows(running)
         self.port: int = self._socket.getsockname()[1]
         certificate, key = settings.certificate, settings.key
         secure = certificate is not None and key is not None
