@@ -22,7 +22,7 @@ export function show(main, { name }) {
   const note = h("div");
   const lanes = timeline((id) => go(id));
   const side = h("div", { class: "beside" });
-  const split = h("div", { class: "split" }, h("div", {}, note, list), side);
+  const split = h("div", { class: "split" }, h("div", { class: "listed" }, note, list), side);
   const more = h("button", { hidden: true, on: { click: () => read(cursor) } }, t("events.more"));
   const filters = h("form", { class: "filters", "aria-label": t("events.filters") });
   let cursor = null;
