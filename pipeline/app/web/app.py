@@ -5,12 +5,11 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from pipeline.app.about import VERSION
-from pipeline.app.web.routes import feed, health, page, promise, review, whip
+from pipeline.app.web.routes import events, feed, health, page, promise, results, review, whip
 from pipeline.app.web.site import Site
 from sources.webrtc_offers import Refused
 
-ROUTES = (health, feed, whip, promise, review, page)
-
+ROUTES = (health, feed, results, events, whip, promise, review, page)
 
 def application(site: Site) -> FastAPI:
     """The page, the interface and its OpenAPI document at `/openapi.json`. No page of documentation that would need
