@@ -3,7 +3,7 @@
 import { get, path } from "/page/api.js";
 import { chart } from "/page/charts.js";
 import { fill, h, raw } from "/page/dom.js";
-import { moment, number, percent } from "/page/format.js";
+import { day, moment, number, percent } from "/page/format.js";
 import { live } from "/page/live.js";
 import { absent, chip, facts, figure, trouble } from "/page/parts.js";
 import { replay } from "/page/views/replay.js";
@@ -106,7 +106,7 @@ function certificate({ certificate: given, promise, advice }) {
       [t("promise.units"), data.units !== undefined && raw(number(data.units))],
       [t("promise.thresholds"), rule.calibrated && h("pre", { tabindex: 0, translate: "no" }, lines(rule.calibrated))],
       [t("promise.models"), given.cheap && raw(`${given.cheap.model} → ${given.heavy?.model ?? ""}`)],
-      [t("promise.made"), given.created && raw(new Date(given.created).toLocaleDateString(document.documentElement.lang))],
+      [t("promise.made"), given.created && raw(day(given.created))],
     ]),
     classes(proof.classes),
   ];
@@ -132,7 +132,7 @@ function audited({ audit, history = [], effective_recall: recall, advice }) {
       figure(t("promise.missed"), proved ? percent(report.estimate) : "–"),
       figure(t("promise.bounds"), `${percent(report.lower)} – ${percent(report.upper)}`),
       figure(t("promise.worst"), percent(report.worst)),
-      figure(t("promise.recall"), percent(recall, 1)),
+      figure(t("promise.recall"), percent(recall)),
       figure(t("promise.audited"), number(report.audited)),
       figure(t("promise.misses"), number(report.missed)),
       figure(t("promise.unseen"), number(report.unseen)),
