@@ -294,12 +294,14 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An outcome together with what it is about, for sinks that draw. With an `audit`, it is a window that was
-    delivered before and has been looked at again."""
+    """An outcome together with what it is about, for sinks that draw, and the events that it brings about, which
+    follow by themselves as well. With an `audit`, it is a window that was delivered before and has been looked at
+    again."""
 
     outcome: Outcome
     payload: Payload | None
     audit: Audit | None = None
+    events: tuple[Event, ...] = ()
 
     @property
     def image(self) -> Image | None:

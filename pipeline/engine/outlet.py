@@ -42,14 +42,16 @@ class Outlet:
         self._stumbled = False
 
     def emit(self, ticket: Ticket, outcome: Outcome) -> None:
+        counts = self.progress is None or self.progress.counts(outcome)
+        events = self._seen(outcome, ticket.size) if counts else []
         for sink in self._sinks:
             if "pictures" in sink.takes:
                 lease = ticket.lease
-                sink.put(Picture(outcome, None if lease is None else lease.payload), lease, self._can_wait)
+                payload = None if lease is None else lease.payload
+                sink.put(Picture(outcome, payload, events=tuple(events)), lease, self._can_wait)
             elif "outcomes" in sink.takes:
                 sink.put(outcome, None, self._can_wait)
-        if self.progress is None or self.progress.counts(outcome):
-            events = self._seen(outcome, ticket.size)
+        if counts:
             begins = self.progress is not None and any(event.kind == "new" for event in events)
             self.tell(events, self.progress.began() if self.progress is not None and begins else None)
         if self._show is not None:

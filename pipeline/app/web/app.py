@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
 
 from pipeline.app.about import VERSION
-from pipeline.app.web.routes import config, feed, health, promise, review, streams, whip
+from pipeline.app.web.routes import config, events, feed, health, page, promise, results, review, streams, whip
 from pipeline.app.web.site import Site
 from sources.webrtc_offers import Refused
 
-ROUTES = (health, streams, config, feed, whip, promise, review)
+ROUTES = (health, streams, config, feed, results, events, whip, promise, review, page)
 
 
 def application(site: Site) -> FastAPI:
@@ -23,9 +20,4 @@ def application(site: Site) -> FastAPI:
     app.add_exception_handler(Refused, whip.refused)
     for subject in ROUTES:
         app.include_router(subject.router(site))
-
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def page() -> str:
-        return (resources.files("pipeline.app.web") / "page" / "index.html").read_text()
-
     return app
