@@ -8,6 +8,7 @@ from dataclasses import replace
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.control import Control
 from pipeline.app.web.access import Access
 from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
@@ -35,7 +36,6 @@ class Site:
     ) -> None:
         self.settings = settings
         self.document = document
-        self.generations = dict(generations)
         self.access = Access()
         self.feed = Feed()
         self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
@@ -46,10 +46,26 @@ class Site:
         self.pictures = None if database is None else EventPictures(database.with_name(f"{database.stem}-events"))
         if self.pictures is not None:
             own[PICTURES] = EventPictureSink.into(self.pictures)
-        self.plan = replace(plan, sinks={**plan.sinks, **own})
+        self._plan, self._generations = replace(plan, sinks={**plan.sinks, **own}), dict(generations)
+        self._control: Control | None = None
         self.reviews = Reviews(self)
         self.promises = Promises(self)
         self._running: Pipeline | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """As it runs now."""
+        return self._plan if self._control is None else self._control.plan
+
+    @property
+    def generations(self) -> Mapping[str, Generation]:
+        """What judges now, by the names of cascades."""
+        return self._generations if self._control is None else self._control.generations
+
+    @property
+    def control(self) -> Control:
+        assert self._control is not None, "the server is started with the pipeline"
+        return self._control
 
     @property
     def running(self) -> Pipeline:
@@ -58,6 +74,7 @@ class Site:
 
     def shows(self, running: Pipeline) -> None:
         self._running = running
+        self._control = Control(self.document, self._plan, self._generations, running)
         self.promises.start()
 
     def close(self) -> None:
