@@ -67,7 +67,7 @@ class _Loader:
         metrics = None
         if data.get("metrics") is not None:
             metrics = self._mistakes.model(MetricsSettings, data["metrics"], ("metrics",))
-        web = self._web(data.get("web"))
+        web = self._web(data.get("web"), any(source.published for source in sources.values()))
         self._check_ports(sources, metrics, web)
         return Plan(
             sources,
@@ -98,9 +98,10 @@ class _Loader:
             self._mistakes.add(f"cannot be a folder: {error.strerror}", ("state",))
         return path
 
-    def _web(self, section: object) -> WebSettings | None:
+    def _web(self, section: object, published: bool) -> WebSettings | None:
+        """What is `published` into one of our streams comes through this server."""
         if section is None:
-            return None
+            return WebSettings(open=False) if published else None
         web = self._mistakes.model(WebSettings, section, ("web",))
         if web is not None and web.certificate is not None and web.key is not None:
             try:

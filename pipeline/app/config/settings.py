@@ -101,6 +101,19 @@ class WebSettings(Settings):
         description="how often an address may change something or open a WebRTC connection, in the long run; three"
         " seconds' worth at once",
     )
+    scores: dict[str, str] = Field(
+        default_factory=dict,
+        description="cascade → the file of scores (of `thresher calibrate` or `thresher eval`) that its slider replays"
+        " (default: the one beside its certificate)",
+    )
+    review: bool = Field(
+        default=True,
+        description="gather pictures that are in doubt for the page, where no `doubts` sink does; with"
+        " `review_text` messages, too",
+    )
+    review_text: bool = Field(
+        default=False, description="keep messages that are in doubt, as they were said, to be labelled on the page"
+    )
 
     @property
     def address(self) -> tuple[str, int]:

@@ -12,10 +12,11 @@ from pipeline.app.web import static
 from pipeline.app.web.access import viewer
 from pipeline.app.web.guards import Guard
 from pipeline.app.web.problems import anywhere, handle_problems
-from pipeline.app.web.routes import health, session
+from pipeline.app.web.routes import feed, health, promise, review, session, whip
 from pipeline.app.web.site import Site
+from sources.webrtc_offers import Refused
 
-ROUTES = (health, session)
+ROUTES = (health, session, feed, whip, promise, review)
 _PAGE = Path(__file__).with_name("page")
 
 
@@ -32,6 +33,7 @@ def application(site: Site) -> FastAPI:
         responses=anywhere(),
     )
     app.state.site = site
+    app.add_exception_handler(Refused, whip.refused)
     for subject in ROUTES:
         app.include_router(subject.router(site))
 

@@ -17,7 +17,7 @@ from sources.network_loop import network_loop
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 3.0
-_LARGEST_MESSAGE = 64 << 10  # from a WebSocket
+_LARGEST_MESSAGE = 64 << 10  # over a WebSocket, from a client: there is nothing to say
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names for a person to follow, not to listen at
 
 
@@ -32,10 +32,10 @@ class WebServer:
             from pipeline.app.web.connections import Door, HttpConnection, WebSocketConnection
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
-        settings = site.settings
-        site.shows(running)
+        self._site, settings = site, site.settings
         host, port = settings.address
         self._socket = Door(_listening(host, port, place))
+        site.shows(running)
         self.port: int = self._socket.getsockname()[1]
         certificate, key = settings.certificate, settings.key
         secure = certificate is not None and key is not None
@@ -71,6 +71,7 @@ class WebServer:
 
     def close(self) -> None:
         """Connections get a second to end. Safe twice."""
+        self._site.broadcast.close()
         self._server.should_exit = True
         try:
             self._serving.result(_CLOSING_S)
@@ -79,6 +80,7 @@ class WebServer:
             log.warning("the page's server did not end in time")
         finally:
             self._socket.close()
+            self._site.close()
 
 
 def _listening(host: str, port: int, place: str) -> socket.socket:
