@@ -8,10 +8,10 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from pipeline.app.about import VERSION
-from pipeline.app.web.routes import health
+from pipeline.app.web.routes import health, pictures, whep
 from pipeline.app.web.site import Site
 
-ROUTES = (health,)
+ROUTES = (health, pictures, whep)
 
 
 def application(site: Site) -> FastAPI:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import socket
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from pipeline.app.web.site import Site
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.engine.pipeline import Pipeline
-from sources.network_loop import network_loop
+from sources.network_loop import network_loop, on_the_network
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 3.0
@@ -28,6 +29,7 @@ class WebServer:
             from pipeline.app.web.app import application
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
+        self._site = site
         site.shows(running)
         host, port = site.settings.address
         try:
@@ -62,6 +64,8 @@ class WebServer:
 
     def close(self) -> None:
         """Connections get a second to end. Safe twice."""
+        with suppress(TimeoutError):
+            on_the_network(self._site.whep.close(), _CLOSING_S)
         self._server.should_exit = True
         try:
             self._serving.result(_CLOSING_S)

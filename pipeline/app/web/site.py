@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.web.feed import Feed, FeedSink
+from pipeline.app.web.gallery import Gallery, GallerySink
+from pipeline.app.web.stills import Stills
 from pipeline.core.contracts import Generation
 from pipeline.engine.pipeline import Pipeline
 
+if TYPE_CHECKING:
+    from pipeline.app.web.whep import Whep
+
 FEED = "web"
-"""The name of the sink through which the page hears."""
+PICTURES = "web_pictures"
+"""The names of the sinks through which the page hears and sees."""
 
 
 class Site:
@@ -26,13 +33,25 @@ class Site:
         self.document = document
         self.generations = dict(generations)
         self.feed = Feed()
-        self.plan = replace(plan, sinks={**plan.sinks, FEED: FeedSink.into(self.feed)})
+        self.gallery = Gallery()
+        self.stills = Stills()
+        own = {FEED: FeedSink.into(self.feed), PICTURES: GallerySink.into(self.gallery)}
+        self.plan = replace(plan, sinks={**plan.sinks, **own})
         self._running: Pipeline | None = None
+        self._whep: Whep | None = None
 
     @property
     def running(self) -> Pipeline:
         assert self._running is not None, "the server is started with the pipeline"
         return self._running
 
+    @property
+    def whep(self) -> Whep:
+        assert self._whep is not None, "the server is started with the pipeline"
+        return self._whep
+
     def shows(self, running: Pipeline) -> None:
+        from pipeline.app.web.whep import Whep  # aiortc may not be there
+
         self._running = running
+        self._whep = Whep(self.gallery, lambda stream: stream in running.states)
