@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
@@ -18,6 +19,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from pipeline.app.bench.numbered import number_of
 from pipeline.app.web.gallery import MOST_FPS, Gallery, _Clock, _Pace
+from pipeline.app.web.routes import pictures
 from pipeline.app.web.site import Site
 from pipeline.core.contracts import Picture
 from pipeline.core.payloads import FrameImage
@@ -29,7 +31,13 @@ from tests.web.watching import camera, served
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, Site]]:
     silent = LiveMemory.model_validate({"script": [Pause(600.0)]})
-    with served({"door": camera(), "short": camera(repeat=1, fps=500), "silent": silent}) as both:
+    streams = {
+        "door": camera(),
+        "short": camera(repeat=1, fps=500),
+        "silent": silent,
+        "wide": camera((1280, 720), fps=30, count=8),
+    }
+    with served(streams) as both:
         yield both
 
 
@@ -126,19 +134,30 @@ def test_many_watchers_of_moving_pictures_cost_one_encoding(server: tuple[str, S
 
 
 @pytest.mark.slow
-def test_who_does_not_read_holds_nobody(server: tuple[str, Site]) -> None:
+def test_who_does_not_read_holds_nobody_and_is_put_out(
+    server: tuple[str, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, site = server
-    with httpx.stream("GET", f"{url}/api/streams/door/mjpeg", timeout=20) as stalled:
-        assert stalled.status_code == 200
-        time.sleep(1.0)
-        received = site.running.snapshot().streams[0].results
-        with httpx.stream("GET", f"{url}/api/streams/door/mjpeg", timeout=20) as other:
+    monkeypatch.setattr(pictures, "_STUCK_S", 1.0)
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.settimeout(20)
+        stalled.connect((httpx.URL(url).host, httpx.URL(url).port))
+        stalled.sendall(b"GET /api/streams/wide/mjpeg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert stalled.recv(12) == b"HTTP/1.1 200"
+        received = site.running.snapshot().streams[-1].results
+        with httpx.stream("GET", f"{url}/api/streams/wide/mjpeg", timeout=20) as other:
             parts = 0
             for piece in other.iter_bytes():
                 parts += piece.count(b"--thresher\r\n")
                 if parts > 10:
                     break
-        assert site.running.snapshot().streams[0].results > received
+        assert site.running.snapshot().streams[-1].results > received
+        assert site.gallery.watchers("wide")
+        end_s = time.monotonic() + 60
+        while site.gallery.watchers("wide"):
+            assert time.monotonic() < end_s
+            time.sleep(0.1)
 
 
 def shown(gallery: Gallery, count: int = 1) -> list[FrameImage]:

@@ -231,29 +231,30 @@ def test_connects_leave_nothing_behind(url: str, site: Site) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "word"),
     [
-        ("", 400, "no SDP"),
-        ("v=0\r\nthis is nothing\r\n", 400, "no SDP"),
-        ("\x00\x01" * 500, 400, "no SDP"),
-        ("audio", 422, "recvonly"),
+        ("", 400, "SDP"),
+        ("this is nothing", 400, "SDP"),
+        ("v=0\r\nnor is this\r\n", 422, "no video"),
+        ("audio", 422, "no video"),
         ("sends", 422, "recvonly"),
         ("codec", 422, "H.264"),
         ("candidates", 422, "candidates"),
-        ("sections", 422, "sections"),
-        ("long", 413, "KiB"),
-        ("cut", 422, "offer"),
+        ("sections", 422, "media"),
+        ("long", 413, "bytes"),
+        ("cut", 400, "ice-ufrag"),
     ],
 )
 def test_an_offer_that_cannot_be_answered_is_told_why(url: str, site: Site, body: str, status: int, word: str) -> None:
     offer = asyncio.run(offered())
     section = offer[offer.index("m=video") :]
+    candidates = [f"a=candidate:{n} 1 udp 2130706431 192.0.2.1 {n + 9} typ host\r\n" for n in range(1000)]
     made = {
         "audio": asyncio.run(offered("audio")),
         "sends": asyncio.run(offered(direction="sendonly")),
         "codec": offer.replace("VP8/90000", "AV1/90000").replace("H264/90000", "H265/90000"),
-        "candidates": offer + "a=candidate:1 1 udp 2130706431 192.0.2.1 9 typ host\r\n" * 1000,
+        "candidates": offer + "".join(candidates),
         "sections": offer + section * 9,
         "long": offer + "a=x:" + "x" * 100_000,
-        "cut": "\r\n".join(line for line in offer.splitlines() if "ice-" not in line and "fingerprint" not in line),
+        "cut": "\r\n".join(line for line in offer.splitlines() if "ice-" not in line),
     }.get(body, body)
     answer = httpx.post(f"{url}/whep/door", content=made, headers=SDP)
     assert answer.status_code == status, answer.text
@@ -301,7 +302,7 @@ def test_a_session_is_a_resource(url: str, site: Site) -> None:
             assert await patch(candidate) == 428
             assert await patch(candidate, **{"If-Match": '"other"'}) == 412
             assert await patch(candidate, **{"If-Match": tag}) == 204
-            assert await patch("a=candidate:nonsense", **{"If-Match": tag}) == 400
+            assert await patch("nonsense", **{"If-Match": tag}) == 400
             assert await patch("a=ice-ufrag:anew\r\na=ice-pwd:anew\r\n", **{"If-Match": tag}) == 422
             await watcher.frame()
             assert (await client.delete(watcher.location)).status_code == 200

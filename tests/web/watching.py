@@ -25,12 +25,14 @@ from sources.memory import Memory
 SDP = {"Content-Type": "application/sdp"}
 
 
-def camera(*sizes: tuple[int, int], fps: float = 15.0, repeat: int = 1000, realtime: bool = True) -> Memory:
-    """Numbered pictures, 128 of each size one after the other."""
+def camera(
+    *sizes: tuple[int, int], fps: float = 15.0, repeat: int = 1000, realtime: bool = True, count: int = 128
+) -> Memory:
+    """Numbered pictures, so many of each size one after the other."""
     frames = [
         VideoFrame.from_ndarray(numbered(number, *size), format="rgb24").reformat(format="yuv420p")
         for size in sizes or ((320, 240),)
-        for number in range(128)
+        for number in range(count)
     ]
     return Memory.model_validate({"script": frames, "repeat": repeat, "fps": fps, "realtime": realtime})
 

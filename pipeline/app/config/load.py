@@ -69,6 +69,8 @@ class _Loader:
         web = None
         if data.get("web") is not None:
             web = self._mistakes.model(WebSettings, data["web"], ("web",))
+        elif any(source.published for source in sources.values()):
+            web = WebSettings(open=False)
         self._check_ports(sources, metrics, web)
         return Plan(
             sources,

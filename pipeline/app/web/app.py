@@ -8,10 +8,12 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from pipeline.app.about import VERSION
-from pipeline.app.web.routes import health, pictures, whep
+from pipeline.app.web.routes import feed, health, pictures, promise, review, whep, whip
+from pipeline.app.web.sdp import refused
 from pipeline.app.web.site import Site
+from sources.webrtc_offers import Refused
 
-ROUTES = (health, pictures, whep)
+ROUTES = (health, feed, whip, whep, pictures, promise, review)
 
 
 def application(site: Site) -> FastAPI:
@@ -19,6 +21,7 @@ def application(site: Site) -> FastAPI:
     somebody else's server."""
     app = FastAPI(title="Thresher", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.state.site = site
+    app.add_exception_handler(Refused, refused)
     for subject in ROUTES:
         app.include_router(subject.router(site))
 

@@ -74,6 +74,10 @@ class Gallery:
         wall = self._walls.get(stream)
         return None if wall is None else wall.latest
 
+    def watchers(self, stream: str) -> int:
+        wall = self._walls.get(stream)
+        return 0 if wall is None else len(wall.looks)
+
     def watch(self, stream: str, look: Look) -> Callable[[], None]:
         """`look` is called with each new picture, in the sink's thread: be quick. What is returned ends that."""
         with self._lock:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.web.broadcast import Broadcast
+from pipeline.app.web.documents import snapshot_document
 from pipeline.app.web.feed import Feed, FeedSink
 from pipeline.app.web.gallery import Gallery, GallerySink
+from pipeline.app.web.promise import Promises
+from pipeline.app.web.review import Reviews, gathering
 from pipeline.app.web.stills import Stills
 from pipeline.core.contracts import Generation
 from pipeline.engine.pipeline import Pipeline
@@ -35,8 +39,11 @@ class Site:
         self.feed = Feed()
         self.gallery = Gallery()
         self.stills = Stills()
+        self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
         own = {FEED: FeedSink.into(self.feed), PICTURES: GallerySink.into(self.gallery)}
-        self.plan = replace(plan, sinks={**plan.sinks, **own})
+        self.plan = replace(plan, sinks={**plan.sinks, **gathering(plan, generations), **own})
+        self.reviews = Reviews(self)
+        self.promises = Promises(self)
         self._running: Pipeline | None = None
         self._whep: Whep | None = None
 
@@ -55,3 +62,9 @@ class Site:
 
         self._running = running
         self._whep = Whep(self.gallery, lambda stream: stream in running.states)
+        self.promises.start()
+
+    def close(self) -> None:
+        """Keep what is to be kept. Safe twice."""
+        self.promises.close()
+        self.reviews.close()

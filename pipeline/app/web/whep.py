@@ -12,21 +12,22 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
 from aiortc import (
+    RTCBundlePolicy,
     RTCConfiguration,
     RTCDataChannel,
+    RTCIceCandidate,
     RTCPeerConnection,
     RTCRtpSender,
     RTCSessionDescription,
 )
 from aiortc.codecs import get_capabilities
-from aiortc.exceptions import InvalidStateError, OperationError
+from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from aiortc.sdp import SessionDescription, candidate_from_sdp
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -34,26 +35,20 @@ from pipeline.app.web.drawing import View
 from pipeline.app.web.encoding import Codec, Encoded, Encoding
 from pipeline.app.web.gallery import Gallery
 from pipeline.core.records import Result, detection_document
+from sources.webrtc_ice import Candidates
+from sources.webrtc_offers import Offer, Refused
 
 log = logging.getLogger(__name__)
 
 MOST_WATCHERS: Final = 64
-_MOST_MEDIA: Final = 8  # sections of an offer
-_MOST_CANDIDATES: Final = 64
+_PREFERRED: Final = ("video/H264", "video/VP8", "video/rtx")
+_NEGOTIATION_S: Final = 10.0
 _CONNECT_S: Final = 15.0
 _SILENT_S: Final = 5.0  # it is sent pictures and says nothing at all: it is gone
 _LOOK_S: Final = 1.0
 _QUEUED: Final = 8  # pictures that wait for one watcher
 _MOST_UNSENT: Final = 64 << 10  # bytes that wait in its data channel
 _CHANNEL: Final = "detections"
-
-
-class Refused(Exception):
-    """Why an offer or a change of it was not taken; `status` as HTTP has it."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
 
 
 class Whep:
@@ -80,9 +75,8 @@ class Whep:
         """Pictures, since the program began; each counts once, however many watch."""
         return self._encoded_before + sum(one.encoded for one in self._encodings.values())
 
-    async def join(self, stream: str, view: View, offer: str) -> tuple[Watcher, str]:
+    async def join(self, stream: str, view: View, offer: Offer) -> tuple[Watcher, str]:
         """A new watcher, and the answer to its offer. Raises `Refused`."""
-        _check(offer)
         if len(self._watchers) >= MOST_WATCHERS:
             raise Refused(503, f"{MOST_WATCHERS} watch already: try again when one has left")
         watcher = Watcher(self, stream, view)
@@ -95,12 +89,9 @@ class Whep:
             await watcher.close()
             raise
 
-    def watcher(self, stream: str, number: str) -> Watcher:
-        """Raises `Refused` where it is not, or no longer, there."""
-        watcher = self._watchers.get(number)
-        if watcher is None or watcher.stream != stream:
-            raise Refused(404, "there is no such session, or it has ended")
-        return watcher
+    def watcher(self, stream: str, session: str) -> Watcher | None:
+        watcher = self._watchers.get(session)
+        return None if watcher is None or watcher.stream != stream else watcher
 
     async def close(self) -> None:
         """Put all out."""
@@ -140,69 +131,51 @@ class Watcher:
 
     def __init__(self, whep: Whep, stream: str, view: View) -> None:
         self.id = secrets.token_urlsafe(18)
-        self.tag = f'"{secrets.token_hex(8)}"'
+        self.etag = f'"{secrets.token_hex(8)}"'
         self.stream, self.view = stream, view
         self._whep = whep
-        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         self._peer.on("connectionstatechange", self._changed)
         self._peer.on("datachannel", self._channel_opened)
         self._track = _Track(self)
         self._channel: RTCDataChannel | None = None
         self._leave: Callable[[], None] | None = None
-        self._candidates = 0
+        self._candidates: Candidates | None = None
         self._began_s = time.monotonic()
         self._heard = 0, self._began_s  # packets from it, and when there were that many
         self._closed = False
 
-    async def answer(self, offer: str) -> str:
-        peer = self._peer
-        sending = peer.addTransceiver(self._track, "sendonly")
-        able = get_capabilities("video").codecs
-        sending.setCodecPreferences(
-            [one for name in ("video/H264", "video/VP8", "video/rtx") for one in able if one.mimeType == name]
-        )
+    async def answer(self, offer: Offer) -> str:
+        """The SDP answer. Raises `Refused`."""
         try:
-            await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-            for other in peer.getTransceivers():
-                if other is not sending:
-                    other.direction = "inactive"
-            await peer.setLocalDescription(await peer.createAnswer())
-        except OperationError:
-            raise Refused(422, "no codec of the offer is H.264 or VP8: offer one of those") from None
-        except (ValueError, InvalidStateError, AssertionError, KeyError, IndexError, AttributeError) as error:
-            raise Refused(
-                422, f"this offer cannot be answered ({type(error).__name__}): is it one of a browser?"
-            ) from None
-        answer = peer.localDescription.sdp
-        self._track.starts(sending.sender, _codec_of(answer))
-        return answer
+            async with asyncio.timeout(_NEGOTIATION_S):
+                return await self._answer(offer)
+        except Refused:
+            raise
+        except Exception as error:  # noqa: BLE001  # the library finds mistakes in an offer in many ways
+            log.info("%s: an offer was refused: %s: %s", self.stream, type(error).__name__, error)
+            raise Refused(422, "the offer cannot be answered: H.264 (packetization mode 1) or VP8 is needed") from None
 
-    def knows(self, fragment: str) -> bool:
-        """Whether the fragment speaks of the ICE session that the offer began."""
-        said = self._peer.remoteDescription.sdp
-        names = [line.strip() for line in fragment.splitlines() if line.startswith("a=ice-ufrag")]
-        return all(name in said for name in names)
+    async def _answer(self, offer: Offer) -> str:
+        peer = self._peer
+        for kind in offer.kinds:
+            if kind == "video":
+                sending = peer.addTransceiver(self._track, "sendonly")
+                able = get_capabilities("video").codecs
+                sending.setCodecPreferences([one for name in _PREFERRED for one in able if one.mimeType == name])
+            elif kind == "audio":
+                peer.addTransceiver("audio", "inactive")
+        await peer.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        self._candidates = Candidates(peer, offer.ufrag)
+        await self._candidates.add(offer.candidates)
+        await peer.setLocalDescription(await peer.createAnswer())
+        self._track.starts(sending.sender, "VP8" if sending._codecs[0].name == "VP8" else "H264")
+        return offer.answered(peer.localDescription.sdp)
 
-    async def trickle(self, fragment: str) -> None:
-        """Candidates that come after the offer. Raises `Refused`."""
-        candidates, mid = [], "0"
-        for line in fragment.splitlines():
-            name, _, value = line.strip().partition(":")
-            if name == "a=mid":
-                mid = value
-            elif name == "a=candidate":
-                candidates.append((mid, value))
-        self._candidates += len(candidates)
-        if self._candidates > _MOST_CANDIDATES:
-            raise Refused(422, f"more than {_MOST_CANDIDATES} candidates: a few are enough")
-        for mid, value in candidates:
-            try:
-                candidate = candidate_from_sdp(value)
-            except (ValueError, AssertionError, IndexError):
-                raise Refused(400, f"this is no candidate: a=candidate:{value[:80]}") from None
-            candidate.sdpMid = mid
-            with suppress(InvalidStateError):  # it is closed by now
-                await self._peer.addIceCandidate(candidate)
+    async def trickle(self, ufrag: str | None, candidates: Iterable[RTCIceCandidate], complete: bool) -> None:
+        """Raises `Refused`."""
+        assert self._candidates is not None, "it was answered"
+        await self._candidates.trickle(ufrag, candidates, complete)
 
     def gone(self) -> str:
         """Why it is to be let go; empty while it is well."""
@@ -350,25 +323,3 @@ def _document(encoded: Encoded, origin: int) -> dict[str, Any]:
         document["flagged"] = outcome.flagged
         document["detections"] = [detection_document(one) for one in outcome.detections]
     return document
-
-
-def _check(offer: str) -> None:
-    """Raises `Refused` where no watcher could be behind it."""
-    try:
-        said = SessionDescription.parse(offer)
-    except (ValueError, AssertionError, IndexError, KeyError, AttributeError, TypeError):
-        said = None
-    if said is None or not said.media:
-        raise Refused(400, "this is no SDP: send the offer of a browser's RTCPeerConnection as it is")
-    if len(said.media) > _MOST_MEDIA:
-        raise Refused(422, f"more than {_MOST_MEDIA} media sections: offer one for the picture")
-    if sum(len(media.ice_candidates) for media in said.media) > _MOST_CANDIDATES * len(said.media):
-        raise Refused(422, f"more than {_MOST_CANDIDATES} candidates: a few are enough")
-    if not any(media.kind == "video" and media.direction in {None, "recvonly", "sendrecv"} for media in said.media):
-        raise Refused(422, "nothing in this offer receives pictures: add a video transceiver with `recvonly`")
-
-
-def _codec_of(answer: str) -> Codec:
-    """The one that will be sent: the first of the picture's section."""
-    section = next(media for media in SessionDescription.parse(answer).media if media.kind == "video" and media.port)
-    return "VP8" if section.rtp.codecs[0].name.upper() == "VP8" else "H264"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, HTTPException, Query, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Message, Send
 
 from pipeline.app.web.access import viewer
+from pipeline.app.web.connections import break_off
 from pipeline.app.web.pictured import is_there, pictured
 from pipeline.app.web.site import Site
 from pipeline.app.web.stills import Viewing
@@ -16,10 +20,31 @@ from pipeline.core.errors import MissingPart
 
 _PATIENCE_S: Final = 2.0
 _LOOK_S: Final = 1.0
+_STUCK_S: Final = 15.0
 _MOST_CLIENTS: Final = 64
 _PART: Final = "thresher"
 _FRESH: Final = {"Cache-Control": "no-store"}
 _NO_STREAM: dict[int | str, dict[str, Any]] = {404: {"description": "no such stream, or it has no pictures"}}
+
+
+class _Bounded(StreamingResponse):
+    """Whoever takes nothing for a while is put out."""
+
+    def __init__(self, parts: AsyncGenerator[bytes], request: Request, **options: Any) -> None:
+        super().__init__(parts, **options)
+        self._parts, self._request = parts, request
+
+    async def stream_response(self, send: Send) -> None:
+        async def bounded(message: Message) -> None:
+            await asyncio.wait_for(send(message), _STUCK_S)
+
+        async with aclosing(self._parts):
+            try:
+                await super().stream_response(bounded)
+            except TimeoutError:
+                break_off(self._request)
+                await asyncio.sleep(0)  # until it is known to be gone
+
 
 Width = Annotated[int, Query(ge=16, le=3840, description="in pixels; no side of the picture is longer")]
 
@@ -71,7 +96,7 @@ def router(site: Site) -> APIRouter:
             503: {"description": "too many watch, or a part lacks"},
         },
     )
-    async def mjpeg(name: str, annotated: bool = True, width: Width = 1280) -> StreamingResponse:
+    async def mjpeg(name: str, request: Request, annotated: bool = True, width: Width = 1280) -> StreamingResponse:
         """Pictures as they come, until the stream is no more. Who reads slowly gets fewer, and always the latest."""
         pictured(site, name)
         if len(clients) >= _MOST_CLIENTS:
@@ -81,11 +106,10 @@ def router(site: Site) -> APIRouter:
                 site.stills.can_draw()
         except MissingPart as error:
             raise HTTPException(503, error.message) from None
-        return StreamingResponse(
-            parts(name, annotated, width), headers=_FRESH, media_type=f"multipart/x-mixed-replace; boundary={_PART}"
-        )
+        kind = f"multipart/x-mixed-replace; boundary={_PART}"
+        return _Bounded(parts(name, annotated, width), request, headers=_FRESH, media_type=kind)
 
-    async def parts(name: str, annotated: bool, width: int) -> AsyncIterator[bytes]:
+    async def parts(name: str, annotated: bool, width: int) -> AsyncGenerator[bytes]:
         viewing = Viewing(site.gallery, name)
         clients.add(viewing)
         try:

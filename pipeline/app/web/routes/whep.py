@@ -1,108 +1,77 @@
-"""WebRTC out by WHEP: an offer is posted, the answer comes back, and the session is a resource of its own."""
+"""Watching a stream by WHEP: an offer in, an answer out, and the session's own address."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
 from pipeline.app.web.access import viewer
 from pipeline.app.web.drawing import View
 from pipeline.app.web.pictured import pictured
+from pipeline.app.web.sdp import FRAGMENT, MATCHES, OFFER, REFUSALS, matches, said, takes
 from pipeline.app.web.site import Site
-from pipeline.app.web.whep import Refused, Watcher
+from pipeline.app.web.whep import Watcher
 from pipeline.core.errors import MissingPart
-
-_SDP = "application/sdp"
-_FRAGMENT = "application/trickle-ice-sdpfrag"
-_MOST = 64 << 10
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "malformed"},
-    404: {"description": "no such stream or session, or it has no pictures"},
-    413: {"description": "too long"},
-    415: {"description": "not the media type that is expected"},
-    422: {"description": "nothing in it that could be sent"},
-}
+from sources.webrtc_offers import read_fragment, read_offer
 
 
 def router(site: Site) -> APIRouter:
-    routes = APIRouter(prefix="/whep", tags=["watch"], dependencies=[viewer])
+    routes = APIRouter(prefix="/whep", tags=["watching"], dependencies=[viewer])
 
     @routes.post(
         "/{name}",
         status_code=201,
         response_class=Response,
-        responses={**_PROBLEMS, 201: {"content": {_SDP: {}}}, 503: {"description": "too many watch, or a part lacks"}},
-        openapi_extra={"requestBody": {"required": True, "content": {_SDP: {"schema": {"type": "string"}}}}},
+        responses={
+            201: {"description": "the answer; Location is the session", "content": {OFFER: {}}},
+            404: {"description": "there is no such stream, or it has no pictures"},
+            **REFUSALS,
+        },
+        openapi_extra=takes(OFFER),
     )
     async def watch(name: str, request: Request, view: View = "raw") -> Response:
-        """Watch a stream: SDP offer in, SDP answer out. A data channel `detections` of the offer gets what was found in
-        each picture, with the RTP time stamp that the picture has in the browser."""
+        """Watch the stream `name` (H.264 or VP8). A data channel `detections` of the offer gets what was found in each
+        picture as JSON, with `rtp`, the RTP time stamp that the picture has where it is shown."""
         pictured(site, name)
-        offer = await _body(request, _SDP)
+        offer = read_offer(await said(request, OFFER), watches=True)
         try:
             watcher, answer = await site.whep.join(name, view, offer)
-        except Refused as refused:
-            raise _told(refused) from None
         except MissingPart as error:
             raise HTTPException(503, error.message) from None
-        headers = {"Location": f"/whep/{name}/{watcher.id}", "ETag": watcher.tag, "Accept-Patch": _FRAGMENT}
-        return Response(answer, 201, headers, _SDP)
+        headers = {"Location": f"/whep/{name}/{watcher.id}", "ETag": watcher.etag, "Accept-Patch": FRAGMENT}
+        return Response(answer, 201, headers, OFFER)
+
+    @routes.options("/{name}", response_class=Response)
+    async def ask(name: str) -> Response:
+        """What may be posted here. Web pages of other origins may not (no CORS)."""
+        return Response(status_code=200, headers={"Accept-Post": OFFER, "Allow": "OPTIONS, POST"})
 
     @routes.patch(
         "/{name}/{session}",
         status_code=204,
         response_class=Response,
-        responses={**_PROBLEMS, 412: {"description": "of another state"}, 428: {"description": "If-Match is missing"}},
-        openapi_extra={"requestBody": {"required": True, "content": {_FRAGMENT: {"schema": {"type": "string"}}}}},
+        responses={404: {"description": "there is no such session"}, **MATCHES, **REFUSALS},
+        openapi_extra=takes(FRAGMENT),
     )
-    async def trickle(
-        name: str, session: str, request: Request, if_match: Annotated[str | None, Header()] = None
-    ) -> Response:
-        """Further ICE candidates. ICE is not restarted: make a new session instead."""
-        watcher = _watcher(name, session)
-        if if_match is None:
-            raise HTTPException(428, "say If-Match with the ETag of the answer")
-        if if_match not in {watcher.tag, "*"}:
-            raise HTTPException(412, "the session is another by now: its ETag does not match")
-        fragment = await _body(request, _FRAGMENT)
-        if "a=ice-ufrag" in fragment and not watcher.knows(fragment):
-            raise HTTPException(422, "ICE is not restarted here: post a new offer")
-        try:
-            await watcher.trickle(fragment)
-        except Refused as refused:
-            raise _told(refused) from None
-        return Response(status_code=204, headers={"ETag": watcher.tag})
+    async def trickle(name: str, session: str, request: Request) -> Response:
+        """Further ICE candidates. A restart is answered with 422: it is not supported."""
+        watcher = _session(name, session)
+        ufrag, candidates, complete = read_fragment(await said(request, FRAGMENT))
+        matches(request, watcher.etag)
+        await watcher.trickle(ufrag, candidates, complete)
+        return Response(status_code=204)
 
-    @routes.delete("/{name}/{session}", responses={404: _PROBLEMS[404]})
+    @routes.delete(
+        "/{name}/{session}", response_class=Response, responses={404: {"description": "there is no such session"}}
+    )
     async def leave(name: str, session: str) -> Response:
         """Watch no longer."""
-        await _watcher(name, session).close()
+        await _session(name, session).close()
         return Response(status_code=200)
 
-    def _watcher(name: str, session: str) -> Watcher:
-        try:
-            return site.whep.watcher(name, session)
-        except Refused as refused:
-            raise _told(refused) from None
+    def _session(name: str, session: str) -> Watcher:
+        watcher = site.whep.watcher(name, session)
+        if watcher is None:
+            raise HTTPException(404, "there is no such session, or it has ended")
+        return watcher
 
     return routes
-
-
-def _told(refused: Refused) -> HTTPException:
-    return HTTPException(refused.status, refused.reason, {"Retry-After": "5"} if refused.status == 503 else None)
-
-
-async def _body(request: Request, media_type: str) -> str:
-    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if said != media_type:
-        raise HTTPException(415, f"send it as Content-Type: {media_type}")
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _MOST:
-            raise HTTPException(413, f"more than {_MOST >> 10} KiB: an offer has a few")
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise HTTPException(400, "this is no text in UTF-8") from None
