@@ -239,7 +239,7 @@ def test_connects_leave_nothing_behind(url: str, site: Site) -> None:
         ("codec", 422, "H.264"),
         ("candidates", 422, "candidates"),
         ("sections", 422, "media"),
-        ("long", 413, "bytes"),
+        ("long", 413, "64 KiB"),
         ("cut", 400, "ice-ufrag"),
     ],
 )

@@ -40,7 +40,7 @@ def camera(
 @contextmanager
 def served(sources: Mapping[str, Source]) -> Iterator[tuple[str, Site]]:
     """The page's server beside a pipeline of these streams: its URL."""
-    web = WebSettings.model_validate({"listen": "127.0.0.1:0"})
+    web = WebSettings.model_validate({"listen": "127.0.0.1:0", "changes_per_s": 1000})
     plan = Plan(sources=sources, watches=dict.fromkeys(sources, "reading"), web=web)
     generations = {"reading": reading()}
     site = Site(web, plan, generations, assemble(["tests/data/bikes.mp4"], assignments=[], web=True))

@@ -5,22 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
-from fastapi.responses import JSONResponse
 
+from pipeline.app.web.problems import answers, problem
 from sources.webrtc_offers import LARGEST, Refused
 
 OFFER, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "the body cannot be read"},
-    413: {"description": "the body is too long"},
-    415: {"description": "the body is of another type"},
-    422: {"description": "what is offered cannot be taken, and why"},
-    503: {"description": "not now; Retry-After says when to ask again"},
-}
-MATCHES: dict[int | str, dict[str, Any]] = {
-    412: {"description": "If-Match names another ICE session"},
-    428: {"description": "If-Match is needed"},
-}
+REFUSALS = answers(400, 413, 415, 422, 503)
+MATCHES = answers(412, 428)
 
 
 def takes(kind: str) -> dict[str, Any]:
@@ -54,4 +45,4 @@ def refused(_request: Request, error: Exception) -> Response:
     """How `Refused` is answered."""
     assert isinstance(error, Refused)
     headers = {"Retry-After": "1"} if error.status == 503 else None
-    return JSONResponse({"detail": error.message}, error.status, headers)
+    return problem(error.status, error.message, headers=headers)

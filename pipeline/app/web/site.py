@@ -9,22 +9,30 @@ from typing import TYPE_CHECKING
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.web.access import Access
 from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
+from pipeline.app.web.event_pictures import EventPictures, EventPictureSink
 from pipeline.app.web.feed import Feed, FeedSink
 from pipeline.app.web.gallery import Gallery, GallerySink
 from pipeline.app.web.promise import Promises
 from pipeline.app.web.review import Reviews, gathering
 from pipeline.app.web.stills import Stills
-from pipeline.core.contracts import Generation
+from pipeline.app.web.store import Store
+from pipeline.core.contracts import Generation, Sink
 from pipeline.engine.pipeline import Pipeline
+from sinks.paths import expanded
+from sinks.sqlite import Sqlite
 
 if TYPE_CHECKING:
     from pipeline.app.web.whep import Whep
 
-FEED = "web"
-PICTURES = "web_pictures"
-"""The names of the sinks through which the page hears and sees."""
+FEED = "web:feed"
+"""The name of the sink through which the page hears; no config can have one of that name."""
+PICTURES = "web:events"
+"""The name of the one that keeps a picture of each event."""
+GALLERY = "web:pictures"
+"""The name of the one through which it sees."""
 
 
 class Site:
@@ -36,12 +44,20 @@ class Site:
         self.settings = settings
         self.document = document
         self.generations = dict(generations)
+        self.access = Access()
         self.feed = Feed()
         self.gallery = Gallery()
         self.stills = Stills()
         self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
-        own = {FEED: FeedSink.into(self.feed), PICTURES: GallerySink.into(self.gallery)}
-        self.plan = replace(plan, sinks={**plan.sinks, **gathering(plan, generations), **own})
+        own: dict[str, Sink] = {**gathering(plan, generations), FEED: FeedSink.into(self.feed)}
+        own[GALLERY] = GallerySink.into(self.gallery)
+        database = next((expanded(sink.path) for sink in plan.sinks.values() if isinstance(sink, Sqlite)), None)
+        self.store = None if database is None else Store(database)
+        """What the first `sqlite` sink keeps."""
+        self.pictures = None if database is None else EventPictures(database.with_name(f"{database.stem}-events"))
+        if self.pictures is not None:
+            own[PICTURES] = EventPictureSink.into(self.pictures)
+        self.plan = replace(plan, sinks={**plan.sinks, **own})
         self.reviews = Reviews(self)
         self.promises = Promises(self)
         self._running: Pipeline | None = None

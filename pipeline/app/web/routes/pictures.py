@@ -14,6 +14,7 @@ from starlette.types import Message, Send
 from pipeline.app.web.access import viewer
 from pipeline.app.web.connections import break_off
 from pipeline.app.web.pictured import is_there, pictured
+from pipeline.app.web.problems import answers
 from pipeline.app.web.site import Site
 from pipeline.app.web.stills import Viewing
 from pipeline.core.errors import MissingPart
@@ -24,7 +25,6 @@ _STUCK_S: Final = 15.0
 _MOST_CLIENTS: Final = 64
 _PART: Final = "thresher"
 _FRESH: Final = {"Cache-Control": "no-store"}
-_NO_STREAM: dict[int | str, dict[str, Any]] = {404: {"description": "no such stream, or it has no pictures"}}
 
 
 class _Bounded(StreamingResponse):
@@ -57,10 +57,9 @@ def router(site: Site) -> APIRouter:
         "/{name}/picture.jpg",
         response_class=Response,
         responses={
-            **_NO_STREAM,
+            **answers(404, 503),
             200: {"content": {"image/jpeg": {}}},
             304: {"description": "it is still the picture with this ETag"},
-            503: {"description": "no picture has come yet, or a part lacks"},
         },
     )
     async def picture(
@@ -91,9 +90,8 @@ def router(site: Site) -> APIRouter:
         "/{name}/mjpeg",
         response_class=StreamingResponse,
         responses={
-            **_NO_STREAM,
+            **answers(404, 503),
             200: {"content": {"multipart/x-mixed-replace": {}}},
-            503: {"description": "too many watch, or a part lacks"},
         },
     )
     async def mjpeg(name: str, request: Request, annotated: bool = True, width: Width = 1280) -> StreamingResponse:

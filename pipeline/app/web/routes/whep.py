@@ -7,6 +7,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pipeline.app.web.access import viewer
 from pipeline.app.web.drawing import View
 from pipeline.app.web.pictured import pictured
+from pipeline.app.web.problems import answers
 from pipeline.app.web.sdp import FRAGMENT, MATCHES, OFFER, REFUSALS, matches, said, takes
 from pipeline.app.web.site import Site
 from pipeline.app.web.whep import Watcher
@@ -23,7 +24,7 @@ def router(site: Site) -> APIRouter:
         response_class=Response,
         responses={
             201: {"description": "the answer; Location is the session", "content": {OFFER: {}}},
-            404: {"description": "there is no such stream, or it has no pictures"},
+            **answers(404),
             **REFUSALS,
         },
         openapi_extra=takes(OFFER),
@@ -49,7 +50,7 @@ def router(site: Site) -> APIRouter:
         "/{name}/{session}",
         status_code=204,
         response_class=Response,
-        responses={404: {"description": "there is no such session"}, **MATCHES, **REFUSALS},
+        responses={**answers(404), **MATCHES, **REFUSALS},
         openapi_extra=takes(FRAGMENT),
     )
     async def trickle(name: str, session: str, request: Request) -> Response:
@@ -60,9 +61,7 @@ def router(site: Site) -> APIRouter:
         await watcher.trickle(ufrag, candidates, complete)
         return Response(status_code=204)
 
-    @routes.delete(
-        "/{name}/{session}", response_class=Response, responses={404: {"description": "there is no such session"}}
-    )
+    @routes.delete("/{name}/{session}", response_class=Response, responses=answers(404))
     async def leave(name: str, session: str) -> Response:
         """Watch no longer."""
         await _session(name, session).close()
