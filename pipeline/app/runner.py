@@ -17,6 +17,7 @@ from pipeline.app import summary
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.notify import Notifier
+from pipeline.app.tracing import tracing
 from pipeline.app.wiring import pipeline
 from pipeline.core.contracts import Generation
 from pipeline.core.interrupts import asked_to_end
@@ -65,10 +66,13 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
 
         site = Site(plan.web, plan, generations, document)
         plan = site.plan
-    running = pipeline(plan, generations)
+    traces = None if plan.trace is None else tracing(plan.trace, document.place(("trace",)))
+    running = pipeline(plan, generations, traces)
     for line in announce(plan, generations):
         click.echo(redact(line), err=True)
     with asked_to_end(_leave_at_once) as stopping, contextlib.ExitStack() as closing:
+        if traces is not None:
+            closing.enter_context(traces)
         closing.callback(running.stop, drain_s=DRAIN_S)
         if plan.metrics is not None:
             from pipeline.app.metrics import Endpoint

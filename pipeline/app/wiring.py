@@ -28,6 +28,7 @@ from pipeline.core.media import Spec
 from pipeline.core.payloads import tile_of
 from pipeline.core.sound import SoundSpec
 from pipeline.core.text import TextSpec
+from pipeline.core.traces import Tracer
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 
 _REPORTED_FROM = 0.5
@@ -122,7 +123,7 @@ def planned_cascade(document: Document, name: str | None, *, certificates: bool)
     return reader.read[chosen], generation
 
 
-def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
+def pipeline(plan: Plan, generations: Mapping[str, Generation], tracer: Tracer | None = None) -> Pipeline:
     def stream(name: str, source: Source, tracks: tuple[StreamPlan, ...] = ()) -> StreamPlan:
         cascade, gate = plan.watches[name], plan.gates.get(name)
         started = None if gate is None else gate.start()
@@ -132,7 +133,7 @@ def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
         stream(name, source, tuple(stream(full, source) for full, (of, _) in plan.tracks.items() if of == name))
         for name, source in plan.sources.items()
     ]
-    return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy, state=plan.state)
+    return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy, state=plan.state, tracer=tracer)
 
 
 class _Builder:

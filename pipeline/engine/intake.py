@@ -131,6 +131,9 @@ class Intake:
             chunk.file,
             payload.by_end,
         )
+        trace = None if self._stream.tracer is None else self._stream.tracer.begin(window)
+        if trace is not None:
+            trace.reach("source")
         if self._feed is None:
             self._stream.state = SourceState.LIVE
         place = None
@@ -140,6 +143,8 @@ class Intake:
         toss = None if self._audit is None else self._audit.toss(window.id)  # before anything has a say in it
         if self._stream.block:
             self._wait(toss)
+            if trace is not None:
+                trace.reach("room")
         cache = None if self._runner.opened_ns else self._runner.cache
         key = None
         try:
@@ -147,19 +152,31 @@ class Intake:
             carried = None if sample is None else self._carried(window, payload, sample)
             if cache is not None and carried is None and (key := payload.key()) is not None:
                 carried = cache.recall(key, window, time.monotonic_ns(), alone=payload.alone)
+            if trace is not None:
+                trace.reach("gate", "" if self._gate is None else self._gate.name, passed=carried is None)
             view = payload.view(self._runner.generation.cheap.spec) if carried is None else None
         except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
             payload.release()
             reason = f"it could not be looked at: {redact(error)}"
             failed = Failed(window, time.monotonic_ns(), reason)
-            self._stream.admit(window, outcome=failed, toss=toss, answer=chunk.answer, place=place)
+            self._stream.admit(window, outcome=failed, toss=toss, answer=chunk.answer, place=place, trace=trace)
             return
         keeps = toss is not None or (self._keeps if carried is None else self._holders > 1)
         holders = self._holders + (toss is not None)
         lease = Lease(payload, holders) if keeps else None
+        if trace is not None and view is not None:
+            trace.reach("view")
         size = (payload.width, payload.height) if isinstance(payload, Image) else None
         ticket = self._stream.admit(
-            window, lease, sample, outcome=carried, toss=toss, answer=chunk.answer, place=place, size=size
+            window,
+            lease,
+            sample,
+            outcome=carried,
+            toss=toss,
+            answer=chunk.answer,
+            place=place,
+            size=size,
+            trace=trace,
         )
         if not keeps:
             payload.release()

@@ -45,9 +45,10 @@ class Outlet:
         for sink in self._sinks:
             if "pictures" in sink.takes:
                 lease = ticket.lease
-                sink.put(Picture(outcome, None if lease is None else lease.payload), lease, self._can_wait)
+                picture = Picture(outcome, None if lease is None else lease.payload)
+                sink.put(picture, lease, self._can_wait, trace=ticket.trace)
             elif "outcomes" in sink.takes:
-                sink.put(outcome, None, self._can_wait)
+                sink.put(outcome, None, self._can_wait, trace=ticket.trace)
         if self.progress is None or self.progress.counts(outcome):
             events = self._seen(outcome, ticket.size)
             begins = self.progress is not None and any(event.kind == "new" for event in events)

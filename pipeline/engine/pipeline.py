@@ -24,6 +24,7 @@ from pipeline.core.rulings import Ruling
 from pipeline.core.settings import StreamSettings
 from pipeline.core.snapshot import Snapshot
 from pipeline.core.tapes import Recording
+from pipeline.core.traces import Tracer
 from pipeline.engine.attendance import Attendance
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.cascade import CascadeRunner
@@ -74,6 +75,7 @@ class Pipeline:
         events: EventSettings | None = None,
         policy: PolicySettings | None = None,
         state: Path | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """With a folder for `state`, replayable streams go on where an earlier run was when all sinks had what came
         before. A file that a sink has written survives the death of this program; where the sink does not wait for the
@@ -86,6 +88,7 @@ class Pipeline:
         self._checkpoints = None if state is None else Checkpoints(state)
         self._tape_sinks = [sink for sink in self._sinks if "tapes" in sink.takes]
         self._events = events or EventSettings()
+        self._tracer = tracer
         self._cascades: dict[str, CascadeRunner] = {}
         self._audits: list[AuditRunner] = []
         self._streams: list[Stream] = []
@@ -165,6 +168,7 @@ class Pipeline:
             linger_ns=WAITING_LINGER_NS if waits and not settings.latency_budget_ms else LIVE_LINGER_NS,
             audit=runner.audit,
             mark=None if show is None else show.mark,
+            tracer=self._tracer,
         )
         intake = Intake(
             stream,

@@ -16,6 +16,7 @@ from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.policy import check_streams
 from pipeline.app.config.settings import SECTIONS, MetricsSettings, WebSettings
+from pipeline.app.config.trace import TraceSettings
 from pipeline.core import reach
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Sink, Source
@@ -69,6 +70,9 @@ class _Loader:
         web = None
         if data.get("web") is not None:
             web = self._mistakes.model(WebSettings, data["web"], ("web",))
+        trace = None
+        if data.get("trace") is not None:
+            trace = self._mistakes.model(TraceSettings, data["trace"], ("trace",))
         self._check_ports(sources, metrics, web)
         return Plan(
             sources,
@@ -82,6 +86,7 @@ class _Loader:
             None if policy is None else self._policy(policy, sources),
             self._state(),
             web,
+            trace,
         )
 
     def _state(self) -> Path | None:
