@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.records import Outcome, Result, iso_time
+from pipeline.core.records import Detection, Outcome, Result, iso_time
 from sinks.journal import Journal
 from sinks.stills import sweep, write_whole
 
@@ -42,6 +43,7 @@ class CocoFolder:
         self._fresh: list[dict[str, Any]] = []  # what was added since the last save
         self._journal = Journal(folder / _JOURNAL)
         self._waiting = False  # something is in the journal
+        self._looked: object = ()
         self._saved_s = 0.0
 
     def check(self) -> None:
@@ -69,7 +71,22 @@ class CocoFolder:
         elif stamp != self._known:
             self._data = self._read()
             self._known = stamp
-            self._replay()
+            waiting = self._journal.read()
+            self._replay(waiting)
+            self._waiting = bool(waiting)
+
+    def look(self) -> dict[str, Any] | None:
+        """All that was saved by now, as one document; None where it is what the last look found. For who reads along
+        while another thread or process adds, by an instance of its own: nothing is written. Raises as `refresh`."""
+        seen = self._stamp(), self._journal.stamp()
+        if seen == self._looked:
+            return None
+        waiting = self._journal.read()  # first: what leaves it meanwhile is in the document by then
+        self._known = self._stamp()
+        self._data = _empty() if self._known is None else self._read()
+        self._replay(waiting)
+        self._looked = seen
+        return self._data
 
     def holds(self, window_id: str) -> bool:
         return any(image.get("window") == window_id for image in self._data["images"])
@@ -80,8 +97,18 @@ class CocoFolder:
         self._data = _empty()
         self._fresh = []
 
-    def add(self, name: str, data: bytes, shape: tuple[int, ...], outcome: Outcome, reason: str) -> None:
-        """A picture, `data` being its file; `shape` is `[h, w, 3]`. It counts once it was saved."""
+    def add(
+        self,
+        name: str,
+        data: bytes,
+        shape: tuple[int, ...],
+        outcome: Outcome,
+        reason: str,
+        *,
+        missed: Sequence[Detection] = (),
+    ) -> None:
+        """A picture, `data` being its file; `shape` is `[h, w, 3]`. What an audit showed to be `missed` is labelled in
+        place of what was found. It counts once it was saved."""
         (self._folder / IMAGES).mkdir(parents=True, exist_ok=True)
         write_whole(self._folder / IMAGES / name, data)
         window = outcome.window
@@ -98,7 +125,9 @@ class CocoFolder:
             image["part"] = window.file
         if isinstance(outcome, Result):
             image |= {"decided_by": outcome.decided_by, "generation": outcome.generation}
-        labels = _labels(outcome, shape) if isinstance(outcome, Result) else []
+        if missed:
+            image["missed"] = True
+        labels = _labels(missed or (outcome.detections if isinstance(outcome, Result) else ()), shape)
         entry = {"image": image, "labels": labels, "upon": self._known}
         self._put(entry)
         self._fresh.append(entry)
@@ -113,11 +142,9 @@ class CocoFolder:
             place = {"id": first + n, "image_id": number, "category_id": self._category(label["label"])}
             found["annotations"].append(place | own)
 
-    def _replay(self) -> None:
+    def _replay(self, entries: list[dict[str, Any]]) -> None:
         """What waits in the journal, on top of the document. Where somebody has changed that since, what they made of a
         picture stands."""
-        entries = self._journal.read()
-        self._waiting = bool(entries)
         for entry in entries:
             try:
                 same = entry["upon"] == list(self._known or ())
@@ -200,10 +227,10 @@ class CocoFolder:
         return dict(data)
 
 
-def _labels(outcome: Result, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+def _labels(detections: Sequence[Detection], shape: tuple[int, ...]) -> list[dict[str, Any]]:
     """What was found, as annotations that have a name and no ids yet."""
     labels: list[dict[str, Any]] = []
-    for found in outcome.detections:
+    for found in detections:
         x1, y1, x2, y2 = found.box or (0.0, 0.0, float(shape[1]), float(shape[0]))
         label = {
             "label": found.label,

@@ -22,7 +22,8 @@ Reason: TypeAlias = Literal["audited", "band", "cleared"]
 
 class Doubts(Sink):
     """The picture as it was judged (a part beside its reference stays so) in `images/`, what the models found as
-    pre-labels with their scores in `annotations.json`. A window is taken
+    pre-labels with their scores in `annotations.json`; of a window that an audit showed to be missed, what the heavy
+    model flags there, and `missed: true`. A window is taken
 
     - as `audited`, if the audit drew it;
     - as `band`, if its best score lies in `band`;
@@ -114,7 +115,10 @@ class _Writer:
             self._gone += 1
             return False
         window = picture.outcome.window
-        self._set.add(file_name(window, "png"), encode(pixels, "png"), pixels.shape, picture.outcome, reason)
+        audit = picture.audit
+        missed = audit.detections if audit is not None and audit.missed else ()
+        name, data = file_name(window, "png"), encode(pixels, "png")
+        self._set.add(name, data, pixels.shape, picture.outcome, reason, missed=missed)
         self._last_ns[reason] = window.mono_ns
         return True
 

@@ -39,5 +39,13 @@ class Journal:
                 entries.append(entry)
         return entries
 
+    def stamp(self) -> tuple[int, int] | None:
+        """Another one whenever it is another journal; None where there is none."""
+        try:
+            stat = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return stat.st_mtime_ns, stat.st_size
+
     def clear(self) -> None:
         self._path.unlink(missing_ok=True)

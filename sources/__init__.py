@@ -23,6 +23,7 @@ CATALOGUE = Catalogue(
         "rtsp": "sources.rtsp:Rtsp",
         "sound": "sources.sound_file:SoundFile",
         "webcam": "sources.webcam:Webcam",
+        "webrtc": "sources.webrtc:WebRtc",
         "websocket": "sources.websocket:WebSocket",
     },
 )

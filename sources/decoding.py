@@ -51,16 +51,28 @@ class Decoder:
 
         More than one thread decodes ahead, each thread one frame: good for files, late for live streams.
         """
-        codec: VideoCodecContext = video.codec_context
+        rate = video.average_rate or video.guessed_rate or _DEFAULT_RATE
+        base = video.time_base or Fraction(1, 1000)
+        self.use(video.codec_context, base, threads=threads, rate=rate, max_pixels=max_pixels)
+
+    def use(
+        self,
+        codec: VideoCodecContext,
+        base: Fraction,
+        *,
+        threads: int,
+        rate: Fraction = _DEFAULT_RATE,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        """Decode with `codec` from here on, where there is no container; time stamps are in units of `base` seconds."""
         codec.thread_count = threads
         self._longest_hold = _REORDERED + threads
         codec.thread_type = ThreadType.AUTO if threads > 1 else ThreadType.SLICE
         guard(codec, max_pixels, strict=codec.name == "mjpeg")  # no other picture builds upon it, so no harm done
         self._codec = codec
         self._waiting: dict[object, _Arrival] = {}  # in the order of decoding
-        base = video.time_base or Fraction(1, 1000)
         self._numerator, self._denominator = base.numerator * _SECOND, base.denominator
-        self._frame_ns = int(_SECOND / (video.average_rate or video.guessed_rate or _DEFAULT_RATE))
+        self._frame_ns = int(_SECOND / rate)
 
     def feed(self, packet: Packet[VideoStream], mono_ns: int, wall_ns: int) -> list[Item]:
         """What became of the packets so far, in order of presentation. `packet` arrived at `mono_ns` / `wall_ns`."""
@@ -104,10 +116,10 @@ class Decoder:
         """What leaves from here on has numbers that are higher by so much."""
         self._seq += shift
 
-    def refuse(self, count: int = 1) -> Gap:
+    def refuse(self, count: int = 1, reason: Literal["damaged", "undecoded"] = "undecoded") -> Gap:
         """Something arrived that never reached the decoder."""
         self.received += count
-        return self._gap("undecoded", count)
+        return self._gap(reason, count)
 
     def _decode(self, packet: Packet[VideoStream] | None) -> tuple[list[VideoFrame], bool]:
         """The frames that came out, and whether the decoder complained."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.error import FFmpegError
@@ -36,9 +37,13 @@ class SoundDecoder:
 
     def attach(self, sound: AudioStream) -> None:
         """Decode `sound` from here on."""
-        self._codec = sound.codec_context
+        self.use(sound.codec_context, sound.time_base or Fraction(1, 1000))
+
+    def use(self, codec: AudioCodecContext, base: Fraction) -> None:
+        """Decode with `codec` from here on, where there is no container; time stamps are in units of `base` seconds."""
+        self._codec = codec
         self._codec.thread_count = 1  # it is cheap, and threads would hold packets back
-        self._base = sound.time_base or Fraction(1, 1000)
+        self._base = base
 
     def feed(self, packet: Packet[AudioStream], mono_ns: int, wall_ns: int) -> list[Item]:
         """The windows that end with what `packet` holds. It arrived at `mono_ns` / `wall_ns`."""

@@ -3,7 +3,7 @@ the ladder, and the boldest threshold is taken that is still proved to miss no m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -121,15 +121,23 @@ class Verified:
 
 
 def measure(
-    cheap: Stage, heavy: Stage, path: Path, units: Iterable[Unit], progress: Callable[[int], None] = lambda done: None
+    cheap: Stage,
+    heavy: Stage,
+    path: Path,
+    units: Iterable[Unit],
+    progress: Callable[[int], None] = lambda done: None,
+    *,
+    heard: Callable[[Unit, Sequence[Seen]], None] = lambda unit, seen: None,
 ) -> Measured:
     """Judge every unit by the heavy stage as a whole and by the deployed path at every threshold. `progress` is told
-    how many units are done. Raises `StageError`."""
+    how many units are done, `heard` what the stages said of each. Raises `StageError`."""
     measured = Measured(tuple(step.threshold for step in path.steps), tuple(path.confirm))
     rest = iter(units)
     while group := list(islice(rest, max(cheap.max_batch, heavy.max_batch))):
         try:
-            _group(cheap, heavy, path, group, measured)
+            for unit, seen in _group(cheap, heavy, path, group):
+                _add(unit, seen, path, measured)
+                heard(unit, seen)
         finally:
             for unit in group:
                 for window in unit.windows:
@@ -198,11 +206,12 @@ def curve(measured: Measured, claim: Claim) -> list[dict[str, float | int]]:
     return rows
 
 
-def _group(cheap: Stage, heavy: Stage, path: Path, group: Sequence[Unit], measured: Measured) -> None:
+def _group(cheap: Stage, heavy: Stage, path: Path, group: Sequence[Unit]) -> Iterator[tuple[Unit, Sequence[Seen]]]:
+    """Each unit with what was said of its windows."""
     places = places_of([step.rule for step in path.steps])
     judged = iter(see(cheap, heavy, [window for unit in group for window in unit.windows], places))
     for unit in group:
-        _add(unit, [next(judged) for _ in unit.windows], path, measured)
+        yield unit, [next(judged) for _ in unit.windows]
 
 
 def _add(unit: Unit, seen: Sequence[Seen], path: Path, measured: Measured) -> None:

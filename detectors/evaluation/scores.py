@@ -15,12 +15,14 @@ import json
 import math
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
 
+from detectors.calibration.certificate import StageIdentity
 from detectors.evaluation.judged import Judged
 from detectors.replay import Heard, Place, Seen
 from pipeline.core.errors import InputError
@@ -35,7 +37,10 @@ _LONGEST_LINE = 64 << 20  # no honest unit has as many findings; a hostile file 
 
 class Header(Settings):
     """The first line. `rule` is its kind and its settings; `heavy` is None for a model by itself; `parts` says whether
-    the units were honest parts or the pictures as they are; `tile` is the heavy stage's, if it looks at such."""
+    the units were honest parts or the pictures as they are; `tile` is the heavy stage's, if it looks at such. `stages`
+    says exactly which models gave the scores (none: nobody noted it), `truth` whether somebody said which units are
+    bad. With `ladder_only`, of the heavy stage only that is there which `rule` could hear, at any step of its
+    ladder."""
 
     format: Literal["thresher-scores"] = "thresher-scores"
     version: Literal[1] = 1
@@ -46,24 +51,61 @@ class Header(Settings):
     parts: str
     cheap: tuple[str, ...] = Field(min_length=1)
     heavy: tuple[str, ...] | None
-    labels: tuple[str, ...] = Field(description="of the data")
+    labels: tuple[str, ...] = Field(description="of the data; none where only good and bad are known")
     rule: dict[str, Any]
     tile: int | None = Field(default=None, ge=1)
+    stages: tuple[StageIdentity, ...] = ()
+    truth: bool = True
+    ladder_only: bool = False
+
+
+class ScoresInTheMaking:
+    """A file of scores that grows unit by unit and is there whole, once it is kept, or not at all. Raises
+    `InputError`."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.name}.part")
+        self._count = 0
+        with self._told():
+            self._file = gzip.open(self._part, "wt", encoding="utf-8")  # noqa: SIM115  # closed by keep or drop
+            self._file.write(f"{header.model_dump_json()}\n")
+
+    def add(self, unit: Judged) -> None:
+        with self._told():
+            self._file.write(json.dumps(_written(unit), ensure_ascii=False, separators=(",", ":")) + "\n")
+            self._count += 1
+
+    def keep(self) -> None:
+        with self._told():
+            self._file.write(json.dumps({"units": self._count}) + "\n")
+            self._file.close()
+            self._part.replace(self._path)
+
+    def drop(self) -> None:
+        """Safe at any time; what was kept stays."""
+        with suppress(OSError):
+            self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._part.unlink(missing_ok=True)
+            raise InputError(f"cannot be written: {error.strerror}", str(self._path)) from None
 
 
 def save_scores(path: Path, header: Header, units: Sequence[Judged]) -> None:
     """Whole or not at all. Raises `InputError`."""
-    part = path.with_name(f".{path.name}.part")
+    file = ScoresInTheMaking(path, header)
     try:
-        with gzip.open(part, "wt", encoding="utf-8") as file:
-            file.write(f"{header.model_dump_json()}\n")
-            for unit in units:
-                file.write(json.dumps(_written(unit), ensure_ascii=False, separators=(",", ":")) + "\n")
-            file.write(json.dumps({"units": len(units)}) + "\n")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"cannot be written: {error.strerror}", str(path)) from None
+        for unit in units:
+            file.add(unit)
+        file.keep()
+    finally:
+        file.drop()
 
 
 def load_scores(path: Path) -> tuple[Header, list[Judged]]:

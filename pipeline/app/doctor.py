@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "mpeg4")
+_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "mpeg4")
 _INPUTS = ("rtsp", "hls", "rtp", "mpegts")
 _CAMERAS = {"video4linux2", "v4l2", "video4linux2,v4l2", "avfoundation", "dshow"}
 
@@ -56,6 +56,7 @@ OPTIONAL = (
     Part("onnxruntime", "a second runtime", "pip install 'thresher[onnxruntime]'", _is_there("onnxruntime")),
     Part("torch", "torchvision detectors, CUDA", "pip install 'thresher[torch]'", _is_there("torch")),
     Part("websockets", "messages over WebSockets", "pip install 'thresher[chat]'", _is_there("websockets")),
+    Part("aiortc", "WebRTC: browsers and OBS as cameras", "pip install 'thresher[web]'", _is_there("aiortc")),
     Part("aiohttp", "webhooks", "pip install 'thresher[webhook]'", _is_there("aiohttp")),
     Part("paho-mqtt", "MQTT", "pip install 'thresher[mqtt]'", _is_there("paho")),
     Part("confluent-kafka", "Kafka", "pip install 'thresher[kafka]'", _is_there("confluent_kafka")),

@@ -61,6 +61,8 @@ class Source(StreamSettings, ABC):
     """Live: it arrives when it likes, an end is a disconnect, frames are dropped under load. Otherwise it is
     replayable: it can wait, its end is the end, and a second reading gives the same ids."""
     medium: ClassVar[Medium] = "picture"
+    published: ClassVar[bool] = False
+    """Others publish into it, by way of this program's own server, which has to run then."""
 
     @abstractmethod
     def open(self, stream: str) -> Reader:

@@ -4,6 +4,7 @@
     ├── InputError            what the user gave is wrong; the program exits with status 2
     │   └── MissingPart       a package, system library or file is not there; says how to get it
     ├── SourceLost            a source broke off; the engine opens it again (live) or fails it (replayable)
+    │   └── SourceAway        nobody is there to send; the engine opens it again at once, and opening waits
     ├── FrameGone             a leased picture was let go before somebody asked for it
     ├── StageError            a model could not judge a view
     ├── SinkBusy              a sink cannot take it now; the engine tries again
@@ -55,6 +56,11 @@ class MissingPart(InputError):
 
 class SourceLost(ThresherError):
     """A source broke off: connection refused, time-out, end of a live stream."""
+
+
+class SourceAway(SourceLost):
+    """Nobody sends, and there is nobody to call: to open the source again is to wait for somebody. It waits for a
+    second or so by itself, so that no other wait is needed, and whoever comes is there at once."""
 
 
 class FrameGone(ThresherError):

@@ -15,7 +15,7 @@ from functools import partial
 
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Reader, Source, Taped, Tracked
-from pipeline.core.errors import InputError, SourceLost
+from pipeline.core.errors import InputError, SourceAway, SourceLost
 from pipeline.core.places import Placed
 from pipeline.core.records import Chunk, Gap, Item, SourceState
 from pipeline.core.secrets import redact
@@ -162,6 +162,8 @@ class SourceRunner:
                 except Exception as error:  # noqa: BLE001 whatever a third party's reader raises, the stream goes on
                     if not self._lost(attempt, error):
                         return
+                    if isinstance(error, SourceAway):
+                        continue
                 if time.monotonic_ns() - began > _STEADY_NS:
                     waits = backoff()
                 self._stop.wait(next(waits))

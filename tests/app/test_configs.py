@@ -32,6 +32,7 @@ def workplace(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WEBHOOK_SECRET", "whsec_" + base64.b64encode(b"s3cretpw" * 4).decode())
     monkeypatch.setenv("REDIS_URL", "rediss://:s3cretpw@192.0.2.1:6379/0")
     monkeypatch.setenv("DATABASE_URL", "postgresql://thresher:s3cretpw@192.0.2.1/thresher")
+    monkeypatch.setenv("LOBBY_TOKEN", "s3cretpw" * 2)
     for name in ("MQTT_PASSWORD", "KAFKA_PASSWORD"):
         monkeypatch.setenv(name, "s3cretpw")
     return tmp_path

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from detectors.calibration.calibrate import Claim
     from detectors.calibration.certificate import Against
     from pipeline.app.calibration.document import Calibration
+    from pipeline.app.calibration.said import Said
     from pipeline.app.calibration.units import Units
     from pipeline.core.contracts import Generation
 
@@ -99,6 +100,7 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
     """
     from detectors.calibration.calibrate import Claim
     from pipeline.app.calibration.document import certificate_of, document, not_held, refusal, told
+    from pipeline.app.calibration.said import said_by, scores_beside
     from pipeline.app.calibration.units import units_of
     from pipeline.app.config.subject import cascade_document
     from pipeline.app.wiring import prepare_cascade
@@ -115,19 +117,20 @@ def calibrate(  # noqa: PLR0917  # each is an option, and click calls it by name
         raise InputError(
             "promises it of the heavy model's classes; it does not go with --against truth", "--each-class"
         )
-    done = _calibrated(generation, units, claim, match_iou=match_iou, up_to=up_to, data=data, split=split)
-    if done.verified is None:
-        if as_json:
-            print_json(document(done, {}))
-        for line in refusal(done):
-            click.echo(f"thresher: --data: {line}", err=True)
-        return 2
-    files: dict[str, str | None] = {}
-    if done.chosen is not None:  # first of all: whoever looks at the same data again has no proof any more
-        certificate = certificate_of(done)
-        certificate.save(out)
-        files["certificate"] = str(out)
-    files = _curve_files(done, out) | files
+    with said_by(generation, units, data, split, scores_beside(out)) as said:
+        done = _calibrated(generation, units, claim, match_iou=match_iou, up_to=up_to, said=said)
+        if done.verified is None:  # nobody may look at a miss
+            if as_json:
+                print_json(document(done, {}))
+            for line in refusal(done):
+                click.echo(f"thresher: --data: {line}", err=True)
+            return 2
+        files: dict[str, str | None] = {}
+        if done.chosen is not None:  # first of all: whoever looks at the same data again has no proof any more
+            certificate = certificate_of(done)
+            certificate.save(out)
+            files["certificate"] = str(out)
+        files = _curve_files(done, out) | files | said.keep()
     if as_json:
         print_json(document(done, files))
     if done.chosen is None:
@@ -147,8 +150,7 @@ def _calibrated(
     *,
     match_iou: float,
     up_to: float | None,
-    data: Path,
-    split: str,
+    said: Said,
 ) -> Calibration:
     from detectors.calibration.calibrate import lacks, measure, verify
     from detectors.calibration.paths import path_of
@@ -164,13 +166,13 @@ def _calibrated(
         stage.warm()
     what = f"the heavy model judges {units.expected or 'the'} whole units …"
     with progress_bar(what, "units", units.expected) as progress:
-        measured = measure(generation.cheap, generation.heavy, path, units, progress)
+        measured = measure(generation.cheap, generation.heavy, path, units, progress, heard=said.add)
     if not measured.units:
-        raise InputError(f"{data} holds no picture that can be decoded", "--data")
+        raise InputError(f"{said.data} holds no picture that can be decoded", "--data")
     if claim.against == "truth" and not measured.truth.count:
         raise InputError("needs data that say what truly is: labelled parts, or --truth", "--against")
     short = lacks(measured, claim)
-    described = data_of(data, split, units.what, measured, units.left_out)
+    described = data_of(said.data, said.split, units.what, measured, units.left_out)
     verified = None if short else verify(measured, claim)
     return Calibration(generation, path, claim, match_iou, described, measured, short, verified)
 

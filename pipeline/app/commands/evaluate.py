@@ -170,6 +170,7 @@ def _honesty(measured: Measured, subject: Subject, data: DataSet) -> tuple[dict[
 
 
 def _saved(folder: Path, measured: Measured, judged: list[Judged], data: DataSet, said: tuple[Path, str, Kind]) -> Path:
+    from detectors.calibration.certificate import StageIdentity
     from detectors.evaluation.scores import Header, save_scores
     from pipeline.app.evaluation.rules import rule_document
 
@@ -186,6 +187,7 @@ def _saved(folder: Path, measured: Measured, judged: list[Judged], data: DataSet
         labels=data.labels,
         rule=rule_document(measured.rule),
         tile=measured.tile,
+        stages=tuple(StageIdentity.of(stage) for stage in measured.stages),
     )
     save_scores(path, header, judged)
     return path

@@ -41,6 +41,12 @@ def replay(scores: Path, assignments: tuple[str, ...], as_json: bool) -> int:
         needs_scipy("eval")
     if not units:
         raise InputError("holds no unit", str(scores))
+    if not header.labels:
+        raise InputError(
+            "was left by `thresher calibrate`, without the labels of its data: the page's slider replays it, and"
+            " `thresher eval` makes what this command reads",
+            str(scores),
+        )
     stored = rule_with(dict(header.rule), (), header.cheap, header.heavy)
     replayed = rule_with(rule_document(stored), assignments, header.cheap, header.heavy)
     mine, remarks = _answer(header, units, stored)

@@ -50,6 +50,7 @@ def certified(plan: CascadePlan, path: Path, written: Any, mistakes: Mistakes) -
         heavy=_in_form(plan.heavy, certificate.heavy),
         rule=cast(CheckedRule, rule),
         certificate=certificate,
+        certificate_file=path,
     )
 
 

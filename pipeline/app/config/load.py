@@ -70,6 +70,8 @@ class _Loader:
         web = None
         if data.get("web") is not None:
             web = self._mistakes.model(WebSettings, data["web"], ("web",))
+        elif any(source.published for source in sources.values()):
+            web = WebSettings(open=False)
         trace = None
         if data.get("trace") is not None:
             trace = self._mistakes.model(TraceSettings, data["trace"], ("trace",))

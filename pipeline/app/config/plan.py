@@ -41,6 +41,7 @@ class CascadePlan:
     about: str = ""
     key: tuple[str, ...] = ()  # where it stands in the document
     certificate: Certificate | None = None
+    certificate_file: Path | None = None
     audit: AuditSettings | None = None
     cache: int | None = None
 

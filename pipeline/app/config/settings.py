@@ -43,6 +43,19 @@ class WebSettings(Settings):
     certificate: str | None = Field(default=None, min_length=1, description="TLS: the chain, as a PEM file")
     key: str | None = Field(default=None, min_length=1, description="TLS: its private key, as a PEM file")
     open: bool = Field(default=True, description="show the page in a browser, where a person sits in front")
+    scores: dict[str, str] = Field(
+        default_factory=dict,
+        description="cascade → the file of scores (of `thresher calibrate` or `thresher eval`) that its slider replays"
+        " (default: the one beside its certificate)",
+    )
+    review: bool = Field(
+        default=True,
+        description="gather pictures that are in doubt for the page, where no `doubts` sink does; with"
+        " `review_text` messages, too",
+    )
+    review_text: bool = Field(
+        default=False, description="keep messages that are in doubt, as they were said, to be labelled on the page"
+    )
 
     @property
     def address(self) -> tuple[str, int]:

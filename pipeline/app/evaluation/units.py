@@ -103,7 +103,7 @@ def judge(measured: Measured, parts: Sequence[Part], skipped: Skipped, progress:
             for (part, image), one in zip(images, seen, strict=True):
                 judged.append(
                     Judged(
-                        part.name, part.sample.group, *_size(image), part.defects, part.boxes,
+                        part.name, part.sample.group, *size_of(image), part.defects, part.boxes,
                         part.classes, one,
                     )
                 )  # fmt: skip
@@ -115,7 +115,7 @@ def judge(measured: Measured, parts: Sequence[Part], skipped: Skipped, progress:
     return judged
 
 
-def _size(payload: Payload) -> tuple[int, int]:
+def size_of(payload: Payload) -> tuple[int, int]:
     """Width and height of a picture; of what has none, 1 each."""
     return (payload.width, payload.height) if isinstance(payload, Image) else (1, 1)
 

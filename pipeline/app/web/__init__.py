@@ -4,7 +4,10 @@ site.py     what all of it shares: the pipeline that runs, the feed, the setting
 server.py   the one server, on the process' network loop
 app.py      the ASGI application: routes, errors, headers
 access.py   who may look, who may change
+asked.py    what requests ask by, and how it is refused
+connections.py  connections that can be broken off
 feed.py     what the sinks are told, with numbers to resume by
+broadcast.py    from the feed to everybody who listens
 routes/     one subject a file, each with its `router(site)`
 page/       what the browser gets
 """

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hmac
 from typing import Annotated, Literal, TypeAlias
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException
+from starlette.requests import HTTPConnection
 
 from pipeline.app.config.settings import WebSettings
 
@@ -28,14 +29,14 @@ def role_of(settings: WebSettings, token: str | None) -> Role | None:
     return "operator" if operator else "viewer" if viewer else None
 
 
-def token_of(request: Request) -> str | None:
+def token_of(request: HTTPConnection) -> str | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()
     return request.cookies.get(COOKIE)
 
 
-def _viewer(request: Request) -> Role:
+def _viewer(request: HTTPConnection) -> Role:
     role = role_of(request.app.state.site.settings, token_of(request))
     if role is None:
         raise HTTPException(401, "say who you are: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})

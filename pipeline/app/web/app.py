@@ -8,10 +8,11 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from pipeline.app.about import VERSION
-from pipeline.app.web.routes import health
+from pipeline.app.web.routes import feed, health, promise, review, whip
 from pipeline.app.web.site import Site
+from sources.webrtc_offers import Refused
 
-ROUTES = (health,)
+ROUTES = (health, feed, whip, promise, review)
 
 
 def application(site: Site) -> FastAPI:
@@ -19,6 +20,7 @@ def application(site: Site) -> FastAPI:
     somebody else's server."""
     app = FastAPI(title="Thresher", version=VERSION, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.state.site = site
+    app.add_exception_handler(Refused, whip.refused)
     for subject in ROUTES:
         app.include_router(subject.router(site))
 

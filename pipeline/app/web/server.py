@@ -16,6 +16,7 @@ from sources.network_loop import network_loop
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 3.0
+_LARGEST_MESSAGE = 64 << 10  # over a WebSocket, from a client: there is nothing to say
 
 
 class WebServer:
@@ -26,9 +27,12 @@ class WebServer:
             import uvicorn
 
             from pipeline.app.web.app import application
+            from pipeline.app.web.connections import Connection
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
+        self._site = site
         site.shows(running)
+        self._site = site
         host, port = site.settings.address
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -41,6 +45,9 @@ class WebServer:
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
         config = uvicorn.Config(
             application(site),
+            http=Connection,
+            ws_max_size=_LARGEST_MESSAGE,
+            ws_per_message_deflate=False,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -62,6 +69,7 @@ class WebServer:
 
     def close(self) -> None:
         """Connections get a second to end. Safe twice."""
+        self._site.broadcast.close()
         self._server.should_exit = True
         try:
             self._serving.result(_CLOSING_S)
@@ -70,3 +78,4 @@ class WebServer:
             log.warning("the page's server did not end in time")
         finally:
             self._socket.close()
+            self._site.close()

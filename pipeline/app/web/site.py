@@ -8,7 +8,11 @@ from dataclasses import replace
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.web.broadcast import Broadcast
+from pipeline.app.web.documents import snapshot_document
 from pipeline.app.web.feed import Feed, FeedSink
+from pipeline.app.web.promise import Promises
+from pipeline.app.web.review import Reviews, gathering
 from pipeline.core.contracts import Generation
 from pipeline.engine.pipeline import Pipeline
 
@@ -26,7 +30,11 @@ class Site:
         self.document = document
         self.generations = dict(generations)
         self.feed = Feed()
-        self.plan = replace(plan, sinks={**plan.sinks, FEED: FeedSink.into(self.feed)})
+        self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
+        own = {**gathering(plan, generations), FEED: FeedSink.into(self.feed)}
+        self.plan = replace(plan, sinks={**plan.sinks, **own})
+        self.reviews = Reviews(self)
+        self.promises = Promises(self)
         self._running: Pipeline | None = None
 
     @property
@@ -36,3 +44,9 @@ class Site:
 
     def shows(self, running: Pipeline) -> None:
         self._running = running
+        self.promises.start()
+
+    def close(self) -> None:
+        """Keep what is to be kept. Safe twice."""
+        self.promises.close()
+        self.reviews.close()

@@ -1,0 +1,183 @@
+"""Publishing into a stream by WHIP (RFC 9725): an offer in, an answer out, and the session's own address."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+
+from pipeline.app.web.access import role_of, token_of
+from pipeline.app.web.site import Site
+from sources.webrtc import WebRtc
+from sources.webrtc_offers import LARGEST, Refused, read_fragment, read_offer
+from sources.webrtc_peers import Endpoint, Peer, endpoint
+
+_OFFER, _FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
+_OPENING_S = 3.0  # a stream whose publisher has just left is opened again
+_LOOK_S = 0.05
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "the body cannot be read"},
+    401: {"description": "a token is needed"},
+    403: {"description": "this token may look, and publish nothing"},
+    404: {"description": "there is no such stream that is published into, or no such session"},
+    413: {"description": "the body is too long"},
+    415: {"description": "the body is of another type"},
+    422: {"description": "what is offered cannot be taken, and why"},
+    503: {"description": "the stream is not ready for a publisher; Retry-After says when to ask again"},
+}
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter(prefix="/whip", tags=["publishing"])
+
+    @routes.post(
+        "/{name}",
+        status_code=201,
+        response_class=Response,
+        responses={
+            201: {"description": "the answer; Location is the session", "content": {_OFFER: {}}},
+            409: {"description": "somebody publishes already, and the stream's `replace` is off"},
+            **_ANSWERS,
+        },
+        openapi_extra=_body(_OFFER),
+    )
+    async def publish(name: str, request: Request) -> Response:
+        """Publish into the stream `name`: picture (H.264 or VP8), and sound where the stream listens to it."""
+        there = await _there(site, name, request)
+        offer = read_offer(await _said(request, _OFFER))
+        accepted = await there.publish(offer)
+        headers = {"Location": f"/whip/{name}/{accepted.session}", "ETag": accepted.etag}
+        response = Response(accepted.answer, 201, headers, _OFFER)
+        for link in _links(there.plan):
+            response.headers.append("Link", link)
+        return response
+
+    @routes.options("/{name}", response_class=Response)
+    async def ask(name: str) -> Response:
+        """What may be posted here. Web pages of other origins may not (no CORS)."""
+        return Response(status_code=200, headers={"Accept-Post": _OFFER, "Allow": "OPTIONS, POST"})
+
+    @routes.patch(
+        "/{name}/{session}",
+        status_code=204,
+        response_class=Response,
+        responses={
+            412: {"description": "If-Match names another ICE session"},
+            428: {"description": "If-Match is needed"},
+            **_ANSWERS,
+        },
+        openapi_extra=_body(_FRAGMENT),
+    )
+    async def trickle(name: str, session: str, request: Request) -> Response:
+        """Further ICE candidates. A restart is answered with 422: it is not supported."""
+        peer = await _session(site, name, session, request)
+        ufrag, candidates, complete = read_fragment(await _said(request, _FRAGMENT))
+        match = request.headers.get("if-match")
+        if match is None:
+            raise HTTPException(428, "say which ICE session is meant: If-Match, with the ETag of the answer")
+        if match.strip() not in {peer.etag, "*", '"*"'}:
+            raise HTTPException(412, "this session has another ETag")
+        await peer.trickle(ufrag, candidates, complete)
+        return Response(status_code=204)
+
+    @routes.delete(
+        "/{name}/{session}",
+        response_class=Response,
+        responses={code: _ANSWERS[code] for code in (401, 403, 404)},
+    )
+    async def leave(name: str, session: str, request: Request) -> Response:
+        """The publisher leaves. The stream waits for the next one."""
+        peer = await _session(site, name, session, request)
+        await peer.close("the publisher left")
+        return Response(status_code=200)
+
+    return routes
+
+
+def _body(kind: str) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string"}}}}}
+
+
+async def _there(site: Site, name: str, request: Request) -> Endpoint:
+    """The stream's endpoint. Nobody learns which streams there are without a token."""
+    plan = _plan(site, name)
+    _let_in(site, plan, request)
+    if plan is None:
+        known = sorted(one for one, source in site.plan.sources.items() if isinstance(source, WebRtc))
+        told = f"; there is {', '.join(known)}" if known else ""
+        raise HTTPException(404, f"no stream of this name is published into{told}")
+    end_s = asyncio.get_running_loop().time() + _OPENING_S
+    while (found := endpoint(name)) is None:
+        if asyncio.get_running_loop().time() >= end_s:
+            raise HTTPException(503, "nobody reads this stream now: is it paused?", {"Retry-After": "5"})
+        await asyncio.sleep(_LOOK_S)
+    return found
+
+
+async def _session(site: Site, name: str, session: str, request: Request) -> Peer:
+    _let_in(site, _plan(site, name), request)
+    found = endpoint(name)
+    peer = None if found is None else found.session(session)
+    if peer is None:
+        raise HTTPException(404, "there is no such session, or it has ended")
+    return peer
+
+
+def _plan(site: Site, name: str) -> WebRtc | None:
+    running = endpoint(name)
+    source = site.plan.sources.get(name) if running is None else running.plan
+    return source if isinstance(source, WebRtc) else None
+
+
+def _let_in(site: Site, plan: WebRtc | None, request: Request) -> None:
+    """Whoever has the stream's token, or the operator's. Where neither is set, whoever is at this machine."""
+    settings, given = site.settings, token_of(request)
+    own = None if plan is None else plan.token
+    if own is not None and hmac.compare_digest((given or "").encode(), own.encode()):
+        return
+    role = role_of(settings, given)
+    if role == "operator" and (own is None or settings.operator is not None):
+        return
+    if role == "viewer" and given:
+        raise HTTPException(403, "this token may look, and publish nothing: use the stream's, or the operator's")
+    raise HTTPException(401, "say who you are: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+
+
+async def _said(request: Request, kind: str) -> bytes:
+    """The body, no longer than it may be. Raises `Refused`."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != kind:
+        raise Refused(415, f"send it as Content-Type: {kind}")
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LARGEST:
+            raise Refused(413, f"at most {LARGEST} bytes are read")
+    return body
+
+
+def _links(plan: WebRtc) -> list[str]:
+    """The ICE servers, as RFC 9725 says them."""
+    links = []
+    for one in plan.ice_servers:
+        said: Mapping[str, str | None] = {"username": one.username, "credential": one.credential}
+        extras = "".join(f'; {key}="{_quoted(value)}"' for key, value in said.items() if value is not None)
+        kind = '; credential-type="password"' if one.credential is not None else ""
+        links.append(f'<{one.url}>; rel="ice-server"{extras}{kind}')
+    return links
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def refused(_request: Request, error: Exception) -> Response:
+    """How `Refused` is answered."""
+    from fastapi.responses import JSONResponse
+
+    assert isinstance(error, Refused)
+    headers = {"Retry-After": "1"} if error.status == 503 else None
+    return JSONResponse({"detail": error.message}, error.status, headers)
