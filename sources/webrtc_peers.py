@@ -230,6 +230,11 @@ class Endpoint:
         """Whether the stream's reader is there, or will be in a moment."""
         return self._readers > 0 or time.monotonic() - self._read_s < _UNREAD_S
 
+    @property
+    def published(self) -> bool:
+        """Whether packets come from somebody."""
+        return self._peer is not None
+
     # The reader's side, in its thread.
 
     def take(self, plan: WebRtc, most_s: float) -> Peer | None:
@@ -300,6 +305,12 @@ def opened(name: str, plan: WebRtc) -> Endpoint:
         if name not in _endpoints:
             _endpoints[name] = Endpoint(name, plan)
         return _endpoints[name]
+
+
+def publishing() -> dict[str, bool]:
+    """The streams that can be published, and whether somebody does."""
+    with _lock:
+        return {name: one.published for name, one in _endpoints.items() if one.is_read}
 
 
 def endpoint(name: str) -> Endpoint | None:

@@ -67,6 +67,8 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
         site = Site(plan.web, plan, generations, document)
         plan = site.plan
     traces = None if plan.trace is None else tracing(plan.trace, document.place(("trace",)))
+    if site is not None:
+        site.traces = traces
     running = pipeline(plan, generations, traces)
     for line in announce(plan, generations):
         click.echo(redact(line), err=True)
@@ -78,7 +80,7 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
             from pipeline.app.metrics import Endpoint
 
             place = document.place(("metrics", "listen"))
-            closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place))
+            closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place, traces))
         if site is not None:
             from pipeline.app.web.server import WebServer
 

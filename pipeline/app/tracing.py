@@ -23,7 +23,6 @@ from pipeline.app.config.trace import TraceSettings
 from pipeline.core.errors import MissingPart
 from pipeline.core.records import Result, Window
 from pipeline.core.secrets import redact
-from pipeline.core.snapshot import Latency
 from pipeline.core.traces import Trace
 from pipeline.engine.telemetry import BOUNDS_S
 
@@ -35,9 +34,9 @@ _PAUSE_S = 1.0
 _CLOSING_S = 3.0
 _FAILURES_PER_S = 5
 _GOLDEN = 0x9E3779B1
-EXEMPLARS_EVERY = 3
-"""Of the engine's buckets every third is shown to Prometheus (see `pipeline.app.metrics`)."""
-_BOUNDS_S = BOUNDS_S[::EXEMPLARS_EVERY]
+BUCKETS_EVERY = 3
+"""Of the engine's 12 buckets to a decade; 4 are enough on a chart."""
+_BOUNDS_S = BOUNDS_S[::BUCKETS_EVERY]
 
 
 class Exporter(Protocol):
@@ -51,13 +50,13 @@ class Exporter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Exemplar:
+class Example:
     """A window that stands for others of about its latency, and has a trace."""
 
     trace: str
     window: str
     latency_s: float
-    left_wall_s: float
+    left_wall_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class Tracing:
         self._closing = False
         self._counts = {"exported": 0, "dropped": 0, "failed": 0}
         self._trouble = ""
-        self._exemplars: dict[str, dict[int, Exemplar]] = {}
+        self._examples: dict[str, dict[int, Example]] = {}
         self._failures_left, self._failures_since_s = _FAILURES_PER_S, 0.0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
@@ -119,10 +118,10 @@ class Tracing:
         with self._lock:
             return TraceCounts(**self._counts, waiting=len(self._traces))
 
-    def exemplars(self, stream: str, latency: Latency) -> Mapping[int, Exemplar]:
-        """By the index of the bucket of Prometheus that they belong to; none where nothing was counted yet."""
+    def exemplars(self, stream: str) -> Mapping[int, Example]:
+        """The latest of each bucket of latency that Prometheus is shown, by its index."""
         with self._lock:
-            return dict(self._exemplars.get(stream, {})) if latency.count else {}
+            return dict(self._examples.get(stream, {}))
 
     # Its thread.
 
@@ -155,9 +154,9 @@ class Tracing:
             for trace in traces:
                 if isinstance(trace.outcome, Result):
                     window, latency_s = trace.window, trace.outcome.latency_ns / 1e9
-                    left_s = (window.wall_ns - window.mono_ns + trace.left_ns) / 1e9
-                    of_stream = self._exemplars.setdefault(window.stream, {})
-                    one = Exemplar(trace_id(window.id), window.id, latency_s, left_s)
+                    left_ns = window.wall_ns - window.mono_ns + trace.left_ns
+                    of_stream = self._examples.setdefault(window.stream, {})
+                    one = Example(trace_id(window.id), window.id, latency_s, left_ns)
                     of_stream[bisect_left(_BOUNDS_S, latency_s)] = one
 
     def __enter__(self) -> Self:

@@ -20,8 +20,7 @@ from pipeline.app.config.trace import TraceSettings
 from pipeline.app.tracing import Tracing, trace_id, tracing
 from pipeline.core import reach
 from pipeline.core.reach import NetworkSettings
-from pipeline.core.records import Outcome, Window
-from pipeline.core.snapshot import Latency
+from pipeline.core.records import Outcome, Shed, ShedReason, Window
 from pipeline.core.traces import MOST_STEPS, Trace
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sinks.memory import Memory as MemorySink
@@ -51,7 +50,9 @@ def by_name(spans: list[Span]) -> dict[str, Span]:
 
 def test_each_window_is_a_trace_whose_spans_nest_in_order() -> None:
     with receiver() as said:
-        outcomes, traces = traced(TraceSettings(share=1, endpoint=said.endpoint, service="site-1"), [EASY, DOUBTFUL] * 5)
+        outcomes, traces = traced(
+            TraceSettings(share=1, endpoint=said.endpoint, service="site-1"), [EASY, DOUBTFUL] * 5
+        )
     assert said.services == {"site-1"}
     assert set(said.paths) == {"/v1/traces"}
     found = said.traces()
@@ -144,7 +145,9 @@ def test_who_waits_is_bounded_and_what_has_no_room_is_counted() -> None:
     window = Window("door", "e", 1, 0, 0, 0, 0)
     with traces:
         for _ in range(5000):
-            traces._done(Trace(window, traces._done))
+            trace = traces.begin(window)
+            assert trace is not None
+            trace.left(Shed(window, 0, ShedReason.OVERLOAD), 0)
         counts = traces.counts()
         assert counts.waiting <= 2048 and counts.dropped >= 5000 - 2048 - 64
         stuck.free.set()
@@ -170,10 +173,10 @@ def test_a_trace_has_a_bounded_number_of_steps() -> None:
 def test_the_latest_traced_window_of_a_bucket_is_an_exemplar() -> None:
     with receiver() as said:
         outcomes, traces = traced(TraceSettings(share=1, endpoint=said.endpoint), [EASY] * 10)
-    found = traces.exemplars("door", Latency(count=10))
+    found = traces.exemplars("door")
     assert found and {one.window for one in found.values()} <= {one.window.id for one in outcomes}
     assert all(one.trace == trace_id(one.window) for one in found.values())
-    assert traces.exemplars("other", Latency(count=10)) == {}
+    assert traces.exemplars("other") == {}
 
 
 @pytest.mark.parametrize(

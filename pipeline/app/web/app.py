@@ -8,11 +8,11 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from pipeline.app.about import VERSION
-from pipeline.app.web.routes import feed, health, promise, review, whip
+from pipeline.app.web.routes import feed, health, metrics, promise, review, whip
 from pipeline.app.web.site import Site
 from sources.webrtc_offers import Refused
 
-ROUTES = (health, feed, whip, promise, review)
+ROUTES = (health, metrics, feed, whip, promise, review)
 
 
 def application(site: Site) -> FastAPI:

@@ -75,6 +75,8 @@ class Broadcast:
         self._snapshot = b""
         self._snapshot_number = 0
         self.closing = False
+        self.cut_off = 0
+        """How many were, because they did not read."""
 
     @property
     def listening(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.tracing import Tracing
 from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
 from pipeline.app.web.feed import Feed, FeedSink
@@ -35,6 +36,7 @@ class Site:
         self.plan = replace(plan, sinks={**plan.sinks, **own})
         self.reviews = Reviews(self)
         self.promises = Promises(self)
+        self.traces: Tracing | None = None
         self._running: Pipeline | None = None
 
     @property

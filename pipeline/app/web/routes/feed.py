@@ -120,6 +120,7 @@ class _EventStream(Response):
 
         end = await _until(_tell_all(self._broadcast, self._listener, tell), leave())
         if end == "stalled":
+            self._broadcast.cut_off += 1
             break_off(HTTPConnection(scope))
         elif end == "over":
             await send({"type": "http.response.body", "body": b""})
@@ -137,6 +138,7 @@ async def _converse(broadcast: Broadcast, listener: Listener, websocket: WebSock
 
     end = await _until(_tell_all(broadcast, listener, tell), leave())
     if end == "stalled":
+        broadcast.cut_off += 1
         break_off(websocket)
     elif end == "over":
         with suppress(WebSocketDisconnect):
