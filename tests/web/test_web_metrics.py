@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
+from otlp_receiver import receiver
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from reviewed_line import one_film
 
@@ -17,9 +16,6 @@ from pipeline.app.tracing import trace_id, tracing
 from pipeline.app.web.server import WebServer
 from pipeline.app.web.site import Site
 from pipeline.app.wiring import pipeline, prepare
-
-sys.path.append(str(Path(__file__).parents[1] / "app"))
-from otlp_receiver import receiver  # noqa: E402
 
 OPEN = {"Accept": "application/openmetrics-text; version=1.0.0"}
 TOKEN = "a-token-for-this-test"
