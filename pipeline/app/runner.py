@@ -60,31 +60,10 @@ class Report:
 
 def execute(plan: Plan, generations: Mapping[str, Generation], document: Document, options: RunOptions) -> Report:
     """Run to the end. Prints what went wrong on standard error; the summary is the caller's to print."""
-    site = None
-    if plan.web is not None:
-        from pipeline.app.web.site import Site
-
-        site = Site(plan.web, plan, generations, document)
-        plan = site.plan
-    traces = None if plan.trace is None else tracing(plan.trace, document.place(("trace",)))
-    if site is not None:
-        site.traces = traces
-    running = pipeline(plan, generations, traces)
     for line in announce(plan, generations):
         click.echo(redact(line), err=True)
     with asked_to_end(_leave_at_once) as stopping, contextlib.ExitStack() as closing:
-        if traces is not None:
-            closing.enter_context(traces)
-        closing.callback(running.stop, drain_s=DRAIN_S)
-        if plan.metrics is not None:
-            from pipeline.app.metrics import Endpoint
-
-            place = document.place(("metrics", "listen"))
-            closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place, traces))
-        if site is not None:
-            from pipeline.app.web.server import WebServer
-
-            closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
+        plan, running = closing.enter_context(served(plan, generations, document))
         running.start()
         notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
         absent = _watch(running, stopping, options, notifier)
@@ -100,6 +79,37 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
     document_of_it = summary.document(final, generations.values(), problems + failures, lines)
     aside = any(str(getattr(sink, "path", "")) == "-" for sink in plan.sinks.values())
     return Report(status, document_of_it, _written(plan), aside)
+
+
+@contextlib.contextmanager
+def served(
+    plan: Plan, generations: Mapping[str, Generation], document: Document, drain_s: float = DRAIN_S
+) -> Iterator[tuple[Plan, Pipeline]]:
+    """A pipeline that can be started, and beside it what the plan asks for: traces, metrics, the page. All of it is
+    stopped at the end. The plan that comes back has the page's own sinks in it."""
+    with contextlib.ExitStack() as closing:
+        site = None
+        if plan.web is not None:
+            from pipeline.app.web.site import Site
+
+            site = Site(plan.web, plan, generations, document)
+            plan = site.plan
+        traces = None if plan.trace is None else tracing(plan.trace, document.place(("trace",)))
+        running = pipeline(plan, generations, traces)
+        if traces is not None:
+            closing.enter_context(traces)
+        closing.callback(running.stop, drain_s=drain_s)
+        if plan.metrics is not None:
+            from pipeline.app.metrics import Endpoint
+
+            place = document.place(("metrics", "listen"))
+            closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place, traces))
+        if site is not None:
+            from pipeline.app.web.server import WebServer
+
+            site.traces = traces
+            closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
+        yield plan, running
 
 
 def _written(plan: Plan) -> tuple[str, ...]:

@@ -1,95 +1,153 @@
-"""Traces as OpenTelemetry has them, sent by OTLP over HTTP. The only module that knows the library."""
+"""Traces as OpenTelemetry has them, sent by OTLP over HTTP. The only module that knows the protocol.
+
+Its messages are made of traces straight away: by way of the SDK's spans, each would cost four times as much.
+"""
 
 from __future__ import annotations
 
-import logging
-import socket
+import http.client
+import ssl
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
 from urllib.parse import urlsplit
 
-import requests
-from opentelemetry.exporter.otlp.proto.http import Compression
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import NewConnectionError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from pipeline.app.about import VERSION
 from pipeline.app.config.trace import TraceSettings
 from pipeline.app.tracing import trace_id
-from pipeline.core import reach
 from pipeline.core.records import Failed, Result, Shed
 from pipeline.core.secrets import redact
 from pipeline.core.traces import Fact, Step, Trace
+from pipeline.core.web import Timeouts, connection
 
-_TIMEOUT_S = 5.0
+_TIMEOUTS = Timeouts(3.0, 3.0)
+_LARGEST_ANSWER = 64 << 10
+_AGAIN = frozenset({429, 502, 503, 504})
+_PAUSES_S = (0.0, 0.5, 1.0)  # before each further try, says the protocol; a connection may be stale, so at once first
 _GOLDEN = 0x9E3779B97F4A7C15
-_SCOPE = InstrumentationScope("thresher", VERSION)
+_LOW = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Otlp:
     """An exporter to the receiver that the settings name."""
 
     def __init__(self, settings: TraceSettings) -> None:
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # we say it ourselves, once
-        session = requests.Session()
-        session.trust_env = False
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, _Within())
-        self._exporter = OTLPSpanExporter(
-            endpoint=settings.url,
-            headers=dict(settings.headers),
-            timeout=_TIMEOUT_S,
-            compression=Compression.Gzip,
-            session=session,
+        parts = urlsplit(settings.url)
+        self._scheme, self._host, self._port = parts.scheme, str(parts.hostname), parts.port
+        self._path = parts.path
+        self._headers = {"User-Agent": f"thresher/{VERSION}", **settings.headers, "Content-Type": _PROTOBUF}
+        self._resource = Resource(
+            attributes=_attributes({"service.name": settings.service, "service.version": VERSION})
         )
-        self._place = redact(f"{urlsplit(settings.url).hostname}:{urlsplit(settings.url).port or ''}".rstrip(":"))
-        self._resource = Resource({"service.name": settings.service, "service.version": VERSION})
+        self._connection: http.client.HTTPConnection | None = None
+        self._closed = threading.Event()
 
     def export(self, traces: Sequence[Trace]) -> str:
-        made = [span for trace in traces for span in spans(trace, self._resource)]
-        if self._exporter.export(made) is SpanExportResult.SUCCESS:
-            return ""
-        return f"{self._place} cannot be reached, or does not want them"
+        scope = ScopeSpans(scope=InstrumentationScope(name="thresher", version=VERSION))
+        for trace in traces:
+            scope.spans.extend(spans(trace))
+        request = ExportTraceServiceRequest(
+            resource_spans=[ResourceSpans(resource=self._resource, scope_spans=[scope])]
+        )
+        body = request.SerializeToString()
+        trouble = ""
+        for pause_s in (0.0, *_PAUSES_S):
+            if self._closed.wait(pause_s) if pause_s else self._closed.is_set():
+                return trouble or "the program ended"
+            try:
+                status, said = self._post(body)
+            except (OSError, http.client.HTTPException) as error:
+                self._let_go()
+                trouble = f"{self._host}: {redact(error) or type(error).__name__}"
+                continue
+            if status not in _AGAIN:
+                return _refusal(status, said)
+            trouble = f"{self._host} answers {status}"
+        return trouble
+
+    def _post(self, body: bytes) -> tuple[int, bytes]:
+        if self._connection is None:
+            self._connection = connection(self._scheme, self._host, self._port, _TIMEOUTS, private=True)
+        self._connection.request("POST", self._path, body, self._headers)
+        answer = self._connection.getresponse()
+        return answer.status, answer.read(_LARGEST_ANSWER)
+
+    def _let_go(self) -> None:
+        held, self._connection = self._connection, None
+        if held is not None:
+            with suppress(OSError, ssl.SSLError):
+                held.close()
 
     def close(self) -> None:
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # it is, there
+        self._closed.set()
+        self._let_go()
 
 
-def spans(trace: Trace, resource: Resource) -> Iterator[ReadableSpan]:
+_PROTOBUF = "application/x-protobuf"
+
+
+def _refusal(status: int, said: bytes) -> str:
+    if not 200 <= status < 300:
+        return f"the receiver answers {status}"
+    try:
+        refused = ExportTraceServiceResponse.FromString(said).partial_success
+    except Exception:  # noqa: BLE001 it took them, whatever it says
+        return ""
+    return f"the receiver refused {refused.rejected_spans} spans" if refused.rejected_spans else ""
+
+
+def spans(trace: Trace) -> Iterator[Span]:
     """The window as the root, from its arrival until all had it, and each step as its child."""
     window, steps = trace.window, list(trace.steps)
     to_wall_ns = window.wall_ns - window.mono_ns
-    number = int(trace_id(window.id), 16)
-    root = _context(number, 0)
-    ended_ns = max([trace.left_ns, window.mono_ns, *(step.ended_ns for step in steps)])
+    made = bytes.fromhex(trace_id(window.id))
+    number = int.from_bytes(made[8:])
+    root = _span_id(number, 0)
 
-    def span(index: int, step: Step, facts: Mapping[str, Fact], status: Status) -> ReadableSpan:
-        return ReadableSpan(
-            name=f"{step.name} {step.of}".strip(),
-            context=root if index == 0 else _context(number, index),
-            parent=None if index == 0 else root,
-            resource=resource,
-            attributes={f"thresher.{key}": value for key, value in facts.items()},
-            kind=SpanKind.INTERNAL,
-            status=status,
-            start_time=step.began_ns + to_wall_ns,
-            end_time=step.ended_ns + to_wall_ns,
-            instrumentation_scope=_SCOPE,
+    def span(index: int, step: Step, facts: Mapping[str, Fact]) -> Span:
+        return Span(
+            trace_id=made,
+            span_id=_span_id(number, index),
+            parent_span_id=root if index else b"",
+            name=f"{step.name} {step.of}" if step.of else step.name,
+            kind=Span.SPAN_KIND_INTERNAL,
+            start_time_unix_nano=step.began_ns + to_wall_ns,
+            end_time_unix_nano=step.ended_ns + to_wall_ns,
+            attributes=_attributes({f"thresher.{key}": value for key, value in facts.items()}),
         )
 
-    failed = trace.outcome if isinstance(trace.outcome, Failed) else None
-    status = Status(StatusCode.UNSET) if failed is None else Status(StatusCode.ERROR, redact(failed.reason))
-    yield span(0, Step("window", window.mono_ns, ended_ns), _facts(trace), status)
+    ended_ns = max([trace.left_ns, window.mono_ns, *(step.ended_ns for step in steps)])
+    whole = span(0, Step("window", window.mono_ns, ended_ns), _facts(trace))
+    if isinstance(trace.outcome, Failed):
+        whole.status.code = Status.STATUS_CODE_ERROR
+        whole.status.message = redact(trace.outcome.reason)
+    yield whole
     for index, step in enumerate(steps, 1):
-        yield span(index, step, {**step.facts, **({step.name: step.of} if step.of else {})}, Status(StatusCode.UNSET))
+        yield span(index, step, {**step.facts, step.name: step.of} if step.of else step.facts)
+
+
+def _span_id(number: int, index: int) -> bytes:
+    return ((number + index * _GOLDEN) & _LOW or 1).to_bytes(8)
+
+
+def _attributes(facts: Mapping[str, Fact]) -> list[KeyValue]:
+    return [KeyValue(key=key, value=_value(value)) for key, value in facts.items()]
+
+
+def _value(fact: Fact) -> AnyValue:
+    if isinstance(fact, bool):
+        return AnyValue(bool_value=fact)
+    if isinstance(fact, int):
+        return AnyValue(int_value=fact)
+    return AnyValue(double_value=fact) if isinstance(fact, float) else AnyValue(string_value=fact)
 
 
 def _facts(trace: Trace) -> dict[str, Fact]:
@@ -113,45 +171,3 @@ def _facts(trace: Trace) -> dict[str, Fact]:
     elif isinstance(outcome, (Shed, Failed)):
         facts["reason"] = redact(outcome.reason)
     return facts
-
-
-def _context(number: int, index: int) -> SpanContext:
-    span_id = (number + index * _GOLDEN) & 0xFFFF_FFFF_FFFF_FFFF or 1
-    return SpanContext(number, span_id, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-
-
-# The library's connections, within reach.
-
-
-def _connected(connection: HTTPConnection) -> socket.socket:
-    timeout = connection.timeout if isinstance(connection.timeout, (int, float)) else _TIMEOUT_S
-    try:
-        return reach.create_connection((connection.host, connection.port), timeout, private=True)
-    except OSError as error:
-        raise NewConnectionError(connection, redact(error)) from error
-
-
-class _Http(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connected(self)
-
-
-class _Https(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connected(self)
-
-
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _Http
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _Https
-
-
-class _Within(HTTPAdapter):
-    """Connects to nothing but addresses that were checked."""
-
-    def init_poolmanager(self, *given: Any, **named: Any) -> None:
-        super().init_poolmanager(*given, **named)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}

@@ -15,10 +15,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass
 class Receiver:
-    """`port` is where it listens; it answers with `status`."""
+    """`port` is where it listens; it answers with `status`, but for the first `hiccups`, which are broken off."""
 
     port: int = 0
     status: int = 200
+    hiccups: int = 0
     paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
@@ -51,6 +52,10 @@ def receiver(port: int = 0) -> Iterator[Receiver]:
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
             said.paths.append(self.path)
+            if said.hiccups:
+                said.hiccups -= 1
+                self.close_connection = True
+                return
             said.headers.append({name.lower(): value for name, value in self.headers.items()})
             if said.status == 200:
                 for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
