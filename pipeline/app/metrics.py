@@ -20,7 +20,7 @@ from prometheus_client.samples import Exemplar, Timestamp
 from pipeline.app.about import VERSION
 from pipeline.app.tracing import BUCKETS_EVERY, Example, Tracing
 from pipeline.core.errors import InputError
-from pipeline.core.records import ACTIONS, SourceState, Verdict
+from pipeline.core.records import ACTIONS, ShedReason, SourceState, Verdict
 from pipeline.core.snapshot import (
     AuditSnapshot,
     Latency,
@@ -94,8 +94,8 @@ def _stream_metrics(streams: tuple[StreamSnapshot, ...], traces: Tracing | None)
             results.add_metric([name, stage], count)
         for verdict in get_args(Verdict):
             verdicts.add_metric([name, verdict], one.verdicts.get(verdict, 0))
-        for reason, count in one.shed.items():
-            shed.add_metric([name, reason], count)
+        for reason in ShedReason:  # also what has not happened yet: a rate needs something to rise from
+            shed.add_metric([name, reason.value], one.shed.get(reason, 0))
         windows.add_metric([name], one.windows)
         flagged.add_metric([name], one.flagged)
         failed.add_metric([name], one.failed)

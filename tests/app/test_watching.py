@@ -110,7 +110,7 @@ def test_of_a_live_stream_the_oldest_go_and_are_counted() -> None:
 
 
 def test_events_and_outcomes_can_be_read_beside_the_results(messages: dict[str, Any]) -> None:
-    events = list(watch(CLIP, overrides={"events.new_after": 1}).events())
+    events = list(watch(CLIP).events())
     assert events and all(isinstance(one, Event) for one in events)
     assert {one.kind for one in events} >= {"new", "end"}
     outcomes = list(watch(messages).outcomes())
