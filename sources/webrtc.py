@@ -228,7 +228,7 @@ class WebRtcReader:
         return self.sound.feed(self._packet(one, self._rates["audio"]), one.mono_ns, one.wall_ns)
 
     @staticmethod
-    def _packet(one: Encoded, rate: int) -> "Packet[Any]":
+    def _packet(one: Encoded, rate: int) -> Packet[Any]:
         packet = Packet(one.data)
         packet.pts = packet.dts = one.stamp
         packet.time_base = Fraction(1, rate)

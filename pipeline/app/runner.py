@@ -9,13 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.app import summary
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
+from pipeline.app.config.settings import WebSettings
 from pipeline.app.notify import Notifier
 from pipeline.app.tracing import tracing
 from pipeline.app.wiring import pipeline
@@ -24,6 +25,9 @@ from pipeline.core.interrupts import asked_to_end
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import Snapshot
 from pipeline.engine.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from pipeline.app.web.site import Site
 
 DRAIN_S = 10.0
 _LOOK_S = 0.2  # how late a signal or the end of `--for` may be noticed
@@ -63,13 +67,16 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
     for line in announce(plan, generations):
         click.echo(redact(line), err=True)
     with asked_to_end(_leave_at_once) as stopping, contextlib.ExitStack() as closing:
-        plan, running = closing.enter_context(served(plan, generations, document))
+        site, running = closing.enter_context(served(plan, generations, document))
         running.start()
         notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
-        absent = _watch(running, stopping, options, notifier)
+        stays = None if site is None else Stays(site.settings, bool(plan.sources))
+        absent = _watch(running, stopping, options, notifier, stays)
         notifier.stopping(DRAIN_S)
         running.stop(drain_s=DRAIN_S)
         final = running.snapshot()
+    if site is not None:  # what it came to be meanwhile
+        plan, generations = site.plan, site.generations
     problems = [str(error) for error in running.problems]  # each was said when it came up
     failures = absent + list(_failures(final, plan))
     for line in failures:
@@ -84,18 +91,17 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
 @contextlib.contextmanager
 def served(
     plan: Plan, generations: Mapping[str, Generation], document: Document, drain_s: float = DRAIN_S
-) -> Iterator[tuple[Plan, Pipeline]]:
+) -> Iterator[tuple[Site | None, Pipeline]]:
     """A pipeline that can be started, and beside it what the plan asks for: traces, metrics, the page. All of it is
-    stopped at the end. The plan that comes back has the page's own sinks in it."""
+    stopped at the end."""
     with contextlib.ExitStack() as closing:
         site = None
         if plan.web is not None:
             from pipeline.app.web.site import Site
 
             site = Site(plan.web, plan, generations, document)
-            plan = site.plan
         traces = None if plan.trace is None else tracing(plan.trace, document.place(("trace",)))
-        running = pipeline(plan, generations, traces)
+        running = pipeline(plan if site is None else site.plan, generations, traces)
         if traces is not None:
             closing.enter_context(traces)
         closing.callback(running.stop, drain_s=drain_s)
@@ -109,7 +115,7 @@ def served(
 
             site.traces = traces
             closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
-        yield plan, running
+        yield site, running
 
 
 def _written(plan: Plan) -> tuple[str, ...]:
@@ -137,11 +143,38 @@ def _told(name: str, said: Mapping[str, object]) -> str:
     return f"{name} [{how}]" if model == name else f"{name} [{model}, {how}]"
 
 
-def _watch(running: Pipeline, stopping: Callable[[], bool], options: RunOptions, notifier: Notifier) -> list[str]:
-    """Returns when all is done, when told to stop, or with the sources that did not connect in time."""
+class Stays:
+    """Whether the program goes on for its page when every source has ended: where its settings say so, or where they do
+    not and a person sits in front. Where there is no source at all, somebody has yet to add one."""
+
+    def __init__(self, settings: WebSettings, watching: bool) -> None:
+        self._settings, self._watching = settings, watching
+        self._told = False
+
+    def __call__(self, running: Pipeline) -> bool:
+        if not running.plans:
+            return not self._watching or self._settings.stay is not False
+        stays = sys.stdout.isatty() if self._settings.stay is None else self._settings.stay
+        if stays and not self._told:
+            self._told = True
+            click.echo("all sources have ended; the page stays until Ctrl-C", err=True)
+        return stays
+
+
+def _watch(
+    running: Pipeline,
+    stopping: Callable[[], bool],
+    options: RunOptions,
+    notifier: Notifier,
+    stays: Stays | None = None,
+) -> list[str]:
+    """Returns when all is done and nobody wants it to go on, when told to stop, or with the sources that did not
+    connect in time."""
     began = time.monotonic()
     waited_for = options.connect_within_s
-    while not running.wait(_LOOK_S):
+    while not running.wait(_LOOK_S) or (stays is not None and stays(running)):
+        if running.finished:
+            time.sleep(_LOOK_S)
         age = time.monotonic() - began
         notifier.look(lambda: _status(running))
         if stopping():
@@ -165,9 +198,9 @@ def _status(running: Pipeline) -> str:
 
 
 def _failures(final: Snapshot, plan: Plan) -> Iterator[str]:
-    for one in final.streams:
+    for one in final.all_streams:
         if one.failed:
-            yield f"{one.stream}: {one.failed} windows could not be judged"
+            yield f"{one.stream or 'streams that were removed'}: {one.failed} windows could not be judged"
     for sink in final.sinks:
         takes = plan.sinks[sink.sink].takes
         keeps = "outcomes" in takes and "tapes" not in takes  # a table or a film may skip what comes too fast

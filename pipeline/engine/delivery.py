@@ -17,9 +17,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pipeline.core.backoff import backoff
-from pipeline.core.contracts import Delivery, Observer, Remote, Sink, Writer
+from pipeline.core.contracts import Delivery, Forgetting, Observer, Remote, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
 from pipeline.core.outages import Outage
 from pipeline.core.records import Audit, Event
@@ -73,6 +74,7 @@ class SinkRunner:
         self._open_writer = sink.open if self._dispatch is None else self._dispatch.open
         self._snapshot = snapshot
         self._size = sink.backlog
+        self._fleeting = sink.fleeting
         self._items: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -110,6 +112,7 @@ class SinkRunner:
         """Never blocks. It is written `after` that was waited for, by the sink's thread. `trace` is told of it."""
         if trace is not None:
             trace.handed(self.name)
+        can_wait = can_wait and not self._fleeting
         with self._changed:
             self._put += 1
             item = _Item(delivery, lease, can_wait, self._put, after, trace)
@@ -127,6 +130,19 @@ class SinkRunner:
         with self._changed:
             self._barriers.append((self._put, barrier))
             self._changed.notify()
+
+    def forget(self, stream: str) -> None:
+        """The stream was removed: the writer is told so behind all that was put so far, if it wants to know."""
+        self.mark(Barrier(0, partial(self._tell_removed, stream)))
+
+    def _tell_removed(self, stream: str) -> None:
+        writer: object = self._writer
+        if not isinstance(writer, Forgetting):
+            return
+        try:
+            writer.forget(stream)
+        except Exception as error:  # noqa: BLE001 what it kept of a stream that is no more is no reason to lose others
+            log.error("sink %s could not let go of %s: %s", self.name, stream, redact(error))
 
     def _make_room(self, item: _Item) -> bool:
         """Drop the oldest outcome that may go, or, where there is none, the oldest event or this very item; whether
@@ -150,7 +166,8 @@ class SinkRunner:
         return next((old for old in self._items if not old.can_wait and may_go(old)), None)
 
     def full(self) -> bool:
-        return len(self._items) >= self._size
+        """Whether streams that can wait have to."""
+        return not self._fleeting and len(self._items) >= self._size
 
     def drained(self) -> bool:
         with self._changed:

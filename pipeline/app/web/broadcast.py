@@ -75,6 +75,8 @@ class Broadcast:
         self._snapshot = b""
         self._snapshot_number = 0
         self.closing = False
+        self.closed = asyncio.Event()
+        """The same, for who waits for it on the loop."""
         self.cut_off = 0
         """How many were, because they did not read."""
 
@@ -148,7 +150,11 @@ class Broadcast:
         """Listeners get what there is, and leave."""
         self.closing = True
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._tick)
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self.closed.set()
+        self._tick()
 
     # What is shared.
 

@@ -12,7 +12,7 @@ from sources.webrtc_peers import publishing
 
 
 class PageCollector(Collector):
-    """Who listens, who was cut off, who publishes."""
+    """Who listens, who was cut off, who publishes, who watches."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -26,6 +26,12 @@ class PageCollector(Collector):
         yield CounterMetricFamily(
             "thresher_web_feed_cut_off_clients", "Listeners that were cut off: they read nothing.", feed.cut_off
         )
+        out = self._site.whep
+        yield GaugeMetricFamily("thresher_whep_watchers", "Who watches over WebRTC.", out.watchers)
+        yield GaugeMetricFamily(
+            "thresher_whep_encoders", "Encoders at work, one for each view that is watched.", out.encoders
+        )
+        yield CounterMetricFamily("thresher_whep_encoded_pictures", "Pictures that were encoded.", out.encoded)
         published = GaugeMetricFamily(
             "thresher_whip_publishing", "1 while a browser or OBS publishes the stream.", labels=["stream"]
         )
