@@ -114,6 +114,9 @@ class Peer:
                 ]
             )
         await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        if offer.lets_choose:
+            # as a client aiortc speaks to none with an RSA certificate, which GStreamer has
+            next(iter(tracks.values())).receiver.transport._set_role("server")
         self._ufrag = offer.ufrag
         for kind, track in tracks.items():
             if track.direction == "recvonly":
