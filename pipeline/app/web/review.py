@@ -194,7 +194,7 @@ class Reviews:
             one.reviewed.tidy()
             rows = sum(done.word in {"confirm", "correct"} for done in one.reviewed.decisions().values())
             path = str(one.reviewed.folder)
-            train = f"thresher train {shlex.quote(path)} --name {safe_name(one.folder.stem) or "doubts"}-reviewed"
+            train = f"thresher train {shlex.quote(path)} --name {safe_name(one.folder.stem) or 'doubts'}-reviewed"
             told.append({"sink": one.name, "path": path, "rows": rows, "train": train})
         return told
 
