@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -13,11 +14,11 @@ from pipeline.app.config.tls import server_context
 from pipeline.app.web.site import Site
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.engine.pipeline import Pipeline
-from sources.network_loop import network_loop
+from sources.network_loop import network_loop, on_the_network
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 3.0
-_LARGEST_MESSAGE = 64 << 10  # from a WebSocket
+_LARGEST_MESSAGE = 64 << 10  # over a WebSocket, from a client: there is nothing to say
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names for a person to follow, not to listen at
 
 
@@ -32,10 +33,9 @@ class WebServer:
             from pipeline.app.web.connections import Door, HttpConnection, WebSocketConnection
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
-        settings = site.settings
+        self._site, settings = site, site.settings
         host, port = settings.address
         self._socket = Door(_listening(host, port, place))
-        self._site = site
         site.shows(running)
         self.port: int = self._socket.getsockname()[1]
         certificate, key = settings.certificate, settings.key
@@ -73,6 +73,8 @@ class WebServer:
     def close(self) -> None:
         """Connections get a second to end. Safe twice."""
         self._site.broadcast.close()
+        with suppress(TimeoutError):
+            on_the_network(self._site.whep.close(), _CLOSING_S)
         self._server.should_exit = True
         try:
             self._serving.result(_CLOSING_S)
