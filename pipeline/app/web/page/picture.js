@@ -96,13 +96,15 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
     const exact = "requestVideoFrameCallback" in HTMLVideoElement.prototype;
     const stop = new AbortController();
     const peer = new RTCPeerConnection({ iceServers: [] });
-    let leave = () => {};
+    let leave = null;
     const over = () => {
       stop.abort();
-      peer.close();
-      leave();
-      leave = () => {};
       video.srcObject = null;
+      const ended = ["failed", "closed", "disconnected"].includes(peer.connectionState);
+      const said = ended ? null : leave?.();
+      leave = null;
+      if (said) said.finally(() => peer.close()); // told first: what is closed already cannot be left
+      else peer.close();
     };
     ends.push(over);
     peer.addTransceiver("video", { direction: "recvonly" });
