@@ -113,12 +113,13 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
     leave = await offer(peer, `/whep/${path(stream)}?view=${exact ? "raw" : "annotated"}`, stop.signal);
     if (!here()) return over();
     return new Promise((done) => {
-      const late = setTimeout(() => done("mjpeg"), WAIT_MS);
+      /* Where there is a picture by other means and none by this, this does not work here; else there is none yet. */
+      const late = setInterval(() => element.dataset.shows && done("mjpeg"), WAIT_MS);
       peer.addEventListener("connectionstatechange", () => {
         if (["failed", "closed", "disconnected"].includes(peer.connectionState)) done("mjpeg");
       });
       const moves = () => {
-        clearTimeout(late);
+        clearInterval(late);
         for (const one of ends.splice(0)) if (one !== over) one();
         ends.push(over);
         video.hidden = false;
@@ -128,6 +129,7 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
       };
       if (exact) boxes.begin(moves);
       else video.addEventListener("playing", moves, { once: true });
+      ends.push(() => clearInterval(late));
     }).finally(over);
   }
 
