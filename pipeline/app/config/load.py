@@ -17,6 +17,7 @@ from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.policy import check_streams
 from pipeline.app.config.settings import SECTIONS, MetricsSettings, WebSettings
+from pipeline.app.config.tls import server_context
 from pipeline.core import reach
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Generation, Sink, Source
@@ -84,10 +85,8 @@ class _Loader:
         metrics = None
         if data.get("metrics") is not None:
             metrics = self._mistakes.model(MetricsSettings, data["metrics"], ("metrics",))
-        web = None
-        if data.get("web") is not None:
-            web = self._mistakes.model(WebSettings, data["web"], ("web",))
-        elif any(source.published for source in sources.values()):
+        web = self._web(data.get("web"))
+        if web is None and any(source.published for source in sources.values()):
             web = WebSettings(open=False)
         self._check_ports(sources, metrics, web)
         return Plan(
@@ -118,6 +117,17 @@ class _Loader:
         except OSError as error:  # a name that is too long, say
             self._mistakes.add(f"cannot be a folder: {error.strerror}", ("state",))
         return path
+
+    def _web(self, section: object) -> WebSettings | None:
+        if section is None:
+            return None
+        web = self._mistakes.model(WebSettings, section, ("web",))
+        if web is not None and web.certificate is not None and web.key is not None:
+            try:
+                server_context(web.certificate, web.key)
+            except InputError as error:
+                self._mistakes.add(error.message, ("web", error.place))
+        return web
 
     def _events(self, section: object, sources: Mapping[str, Source]) -> EventSettings | None:
         events = self._mistakes.model(EventSettings, section, ("events",))

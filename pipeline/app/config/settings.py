@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+import ipaddress
+import re
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from pipeline.core.secrets import remember
 from pipeline.core.settings import Listen, Settings, address
 
 STATE = (
@@ -33,6 +36,45 @@ class MetricsSettings(Settings):
         return address(self.listen)
 
 
+_SHORTEST_TOKEN = 16
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_ORIGIN = re.compile(rf"https?://(?:{_HOST.pattern}|\[[0-9A-Fa-f:]+\])(?::\d{{1,5}})?")
+
+
+def _text(value: object) -> object:
+    """Pydantic's own words would show what was given."""
+    if not isinstance(value, str):
+        raise ValueError("should be a text: put it in quotes")
+    remember(value)
+    return value
+
+
+def _token(value: str) -> str:
+    if len(value) < _SHORTEST_TOKEN or len(value) > 512:
+        raise ValueError(f"should have {_SHORTEST_TOKEN} to 512 characters: `openssl rand -hex 16` makes one")
+    if not all("!" <= sign <= "~" for sign in value):
+        raise ValueError("should be of letters, digits and signs of ASCII, without blanks")
+    return value
+
+
+Token = Annotated[
+    str, BeforeValidator(_text), AfterValidator(_token), Field(json_schema_extra={"minLength": _SHORTEST_TOKEN})
+]
+"""What somebody says to be let in. Shown nowhere, not even where it is wrong."""
+
+
+def _host(value: str) -> str:
+    if _HOST.fullmatch(value) is None:
+        raise ValueError(f'"{value}" should be a name alone, like cameras.example.org')
+    return value.lower()
+
+
+def _origin(value: str) -> str:
+    if _ORIGIN.fullmatch(value) is None:
+        raise ValueError(f'"{value}" should be what a browser calls a site, like https://example.org')
+    return value.lower()
+
+
 class WebSettings(Settings):
     """The page, and the interface for programs behind it."""
 
@@ -41,10 +83,10 @@ class WebSettings(Settings):
         description="host:port; any address but this machine's own needs an `operator` token, and is best given a"
         " `certificate`",
     )
-    operator: str | None = Field(
-        default=None, min_length=16, description="who says this token may change what runs, as well as look"
+    operator: Token | None = Field(
+        default=None, description="who says this token may change what runs, as well as look"
     )
-    viewer: str | None = Field(default=None, min_length=16, description="who says this token may look")
+    viewer: Token | None = Field(default=None, description="who says this token may look")
     certificate: str | None = Field(default=None, min_length=1, description="TLS: the chain, as a PEM file")
     key: str | None = Field(default=None, min_length=1, description="TLS: its private key, as a PEM file")
     open: bool = Field(default=True, description="show the page in a browser, where a person sits in front")
@@ -60,6 +102,22 @@ class WebSettings(Settings):
     )
     review_text: bool = Field(
         default=False, description="keep messages that are in doubt, as they were said, to be labelled on the page"
+    )
+    hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = Field(
+        default=(),
+        max_length=32,
+        description="further names that it is asked for by, as by a reverse proxy on this machine, whose word on who"
+        " asks is then taken (X-Forwarded-For, X-Forwarded-Proto)",
+    )
+    origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        default=(), max_length=32, description="sites whose pages may publish and watch here by WHIP and WHEP"
+    )
+    changes_per_s: float = Field(
+        default=20.0,
+        ge=0.1,
+        le=100_000,
+        description="how often an address may change something or open a WebRTC connection, in the long run; three"
+        " seconds' worth at once",
     )
 
     stay: bool | None = Field(
@@ -90,11 +148,21 @@ class WebSettings(Settings):
     @property
     def local(self) -> bool:
         """Whether only this machine can reach it."""
-        host = self.address[0]
-        return host in {"localhost", "::1"} or host.startswith("127.")
+        host = self.address[0].lower()
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it takes a token to get in."""
+        return self.operator is not None or self.viewer is not None
 
     @model_validator(mode="after")
     def _is_guarded(self) -> Self:
+        if self.operator is not None and self.operator == self.viewer:
+            raise ValueError("`operator` and `viewer` should differ, or whoever looks may change everything")
         if not self.local and self.operator is None:
             raise ValueError(
                 f"whoever reaches {self.listen} could change what runs: give an `operator` token, like"

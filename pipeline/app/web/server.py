@@ -6,17 +6,20 @@ import asyncio
 import logging
 import socket
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from pipeline.app.config.tls import server_context
 from pipeline.app.web.site import Site
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.engine.pipeline import Pipeline
-from sources.network_loop import network_loop
+from sources.network_loop import network_loop, on_the_network
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 3.0
 _LARGEST_MESSAGE = 64 << 10  # over a WebSocket, from a client: there is nothing to say
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names for a person to follow, not to listen at
 
 
 class WebServer:
@@ -27,37 +30,37 @@ class WebServer:
             import uvicorn
 
             from pipeline.app.web.app import application
-            from pipeline.app.web.connections import Connection
+            from pipeline.app.web.connections import Door, HttpConnection, WebSocketConnection
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
-        self._site = site
+        self._site, settings = site, site.settings
+        host, port = settings.address
+        self._socket = Door(_listening(host, port, place))
         site.shows(running)
-        self._site = site
-        host, port = site.settings.address
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._socket = socket.create_server((host, port), family=family, backlog=512)
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or "this is no address"
-            raise InputError(f"cannot listen on {host}:{port}: {reason}", place) from error
         self.port: int = self._socket.getsockname()[1]
-        scheme = "http" if site.settings.certificate is None else "https"
-        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        certificate, key = settings.certificate, settings.key
+        secure = certificate is not None and key is not None
+        name = _ANYWHERE.get(host, host)
+        self.url = f"http{'s' if secure else ''}://{f'[{name}]' if ':' in name else name}:{self.port}"
+        self.app = application(site)
         config = uvicorn.Config(
-            application(site),
-            http=Connection,
+            self.app,
+            http=HttpConnection,
+            ws=WebSocketConnection,
             ws_max_size=_LARGEST_MESSAGE,
             ws_per_message_deflate=False,
             log_config=None,
+            log_level=logging.CRITICAL,  # what strangers send is no news, and what a route does is told by the guards
             access_log=False,
             server_header=False,
-            ssl_certfile=site.settings.certificate,
-            ssl_keyfile=site.settings.key,
+            proxy_headers=bool(settings.hosts),
+            ssl_context_factory=(lambda *_: server_context(certificate, key)) if certificate and key else None,
             timeout_graceful_shutdown=1,
             lifespan="off",
         )
         self._server = uvicorn.Server(config)
-        self._serving = asyncio.run_coroutine_threadsafe(self._server._serve([self._socket]), network_loop())
+        # outside the main thread it leaves signals alone
+        self._serving = asyncio.run_coroutine_threadsafe(self._server.serve([self._socket]), network_loop())
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +73,8 @@ class WebServer:
     def close(self) -> None:
         """Connections get a second to end. Safe twice."""
         self._site.broadcast.close()
+        with suppress(TimeoutError):
+            on_the_network(self._site.whep.close(), _CLOSING_S)
         self._server.should_exit = True
         try:
             self._serving.result(_CLOSING_S)
@@ -79,3 +84,13 @@ class WebServer:
         finally:
             self._socket.close()
             self._site.close()
+
+
+def _listening(host: str, port: int, place: str) -> socket.socket:
+    both = host == "::" and socket.has_dualstack_ipv6()
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=512, dualstack_ipv6=both)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "this is no address"
+        raise InputError(f"cannot listen on {host}:{port}: {reason}", place) from error
