@@ -46,7 +46,7 @@ def served() -> Iterator[Served]:
         async def post(body: dict[str, int] = Body()) -> int:  # noqa: B008  # FastAPI's way
             return len(body)
 
-        @site.app.post("/whip/test")
+        @site.app.post("/whep/a/b/test")
         async def whip() -> str:
             return "in"
 
@@ -138,7 +138,7 @@ def test_sockets_of_other_sites_are_refused(served: Served) -> None:
     assert astray.value.response.status_code in {400, 403}
 
 
-@pytest.mark.parametrize("path", ["/api/test", "/whip/test"])
+@pytest.mark.parametrize("path", ["/api/test", "/whep/a/b/test"])
 def test_no_preflight_is_answered_by_default(served: Served, path: str) -> None:
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     for more in ({}, {"Sec-Fetch-Site": "cross-site"}):
@@ -150,11 +150,11 @@ def test_no_preflight_is_answered_by_default(served: Served, path: str) -> None:
 def test_a_site_that_is_named_may_publish_and_no_more(served: Served) -> None:
     asked = {"Origin": "https://studio.example", "Sec-Fetch-Site": "cross-site"}
     preflight = asked | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-    allowed = httpx.options(served.url + "/whip/test", headers=preflight)
+    allowed = httpx.options(served.url + "/whep/a/b/test", headers=preflight)
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == "https://studio.example"
     assert "access-control-allow-credentials" not in allowed.headers
-    posted = httpx.post(served.url + "/whip/test", headers=asked)
+    posted = httpx.post(served.url + "/whep/a/b/test", headers=asked)
     assert posted.status_code == 200 and "Location" in posted.headers["access-control-expose-headers"]
     assert httpx.options(served.url + "/api/test", headers=preflight).status_code == 403
     assert httpx.post(served.url + "/api/test", json={}, headers=asked).status_code == 403

@@ -80,10 +80,12 @@ def entitled(connection: HTTPConnection, own: str | None = None) -> Role | Liter
     if guesses:
         access.may_guess(connection)
     token = token_of(connection)
-    holder, role = same(token, own), role_of(settings, token)
-    if role is None and not holder and guesses:
+    if same(token, own):
+        return "own"
+    role = role_of(settings, token)
+    if guesses and (role is None or not settings.guarded):
         access.guessed_wrong(connection)
-    return role or ("own" if holder else None)
+    return role
 
 
 def site_of(connection: HTTPConnection) -> Site:

@@ -4,6 +4,8 @@ uvicorn waits for the head of a request for as long as it takes, of whatever len
 read for ever. Here a head has ten seconds and 32 KiB, and who reads nothing for twenty seconds is cut off. How many
 connections there are is bounded where they are accepted, before TLS and before any of it is read: a stranger with
 many of them costs a stream none of its file descriptors.
+
+Whoever streams gets the connection's own transport, to let go of it with all that waits in it.
 """
 
 from __future__ import annotations
@@ -19,18 +21,19 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from pipeline.app.web.allowance import neighbour
 
-MOST, MOST_EACH = 256, 128
+_MOST = 1024
 _HEAD_S = 10.0
 _LARGEST_HEAD = 32 << 10
 _STALLED_S = 20.0
 
 
 class Door(socket.socket):
-    """A listening socket that has at most 256 connections open at a time, 128 of them from one address (all, from this
-    machine: a proxy may speak for everybody). What comes beyond that is closed at once."""
+    """A listening socket that has at most `most` connections open at a time, half of them from one address (all, from
+    this machine: a proxy may speak for everybody). What comes beyond that is closed at once."""
 
-    def __init__(self, listening: socket.socket) -> None:
+    def __init__(self, listening: socket.socket, most: int | None = None) -> None:
         super().__init__(fileno=listening.detach())
+        self._most = _spare() if most is None else most
         self._guests: list[tuple[socket.socket, str]] = []
 
     def accept(self) -> tuple[socket.socket, Any]:
@@ -38,11 +41,37 @@ class Door(socket.socket):
         host = neighbour(address[0])
         self._guests = [one for one in self._guests if one[0].fileno() != -1]
         mine = sum(other == host for _, other in self._guests)
-        if len(self._guests) >= MOST or (mine >= MOST_EACH and host not in {"127.0.0.1", "::1"}):
+        if len(self._guests) >= self._most or (mine >= self._most // 2 and host not in {"127.0.0.1", "::1"}):
             connection.close()
             raise ConnectionAbortedError  # to asyncio: whoever it was has gone again
         self._guests.append((connection, host))
         return connection, address
+
+
+def _spare() -> int:
+    """How many connections there may be: half of the files that this process may open are left to the streams."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such bound
+        return _MOST
+    return max(16, min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+
+
+def break_off(connection: HTTPConnection) -> None:
+    """Close it at once, whatever the client has not read yet."""
+    if (transport := _transport(connection)) is not None:
+        transport.abort()
+
+
+def is_gone(connection: HTTPConnection) -> bool:
+    """Whether it has broken off: known here before whoever serves it is told, and to write more is no use."""
+    transport = _transport(connection)
+    return transport is not None and transport.is_closing()
+
+
+def _transport(connection: HTTPConnection) -> asyncio.Transport | None:
+    found: asyncio.Transport | None = connection.scope.get("state", {}).get("transport")
+    return found
 
 
 class _Reading:
@@ -83,7 +112,7 @@ class HttpConnection(_Reading, HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}  # and so of the WebSocket it may turn into
+        self.app_state = {**self.app_state, "transport": transport}  # a WebSocket that it turns into has it, too
         self._head_begins()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -134,13 +163,6 @@ class HttpConnection(_Reading, HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._turn_away(b"400 Bad Request", "this is no request that can be read")
-
-
-def break_off(connection: HTTPConnection) -> None:
-    """Close it at once, whatever the client has not read yet."""
-    transport = connection.scope.get("state", {}).get("transport")
-    if transport is not None:
-        transport.abort()
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:

@@ -137,7 +137,8 @@ class Guard:
         if site is not None:  # a link that leads here may be followed, nothing else
             link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
             return not (link and scope["type"] == "http" and scope["method"] == "GET")
-        if origin is None or (scope["type"] == "http" and scope["method"] in _SAFE):
+        preflight = "access-control-request-method" in headers
+        if origin is None or (scope["type"] == "http" and scope["method"] in _SAFE and not preflight):
             return False  # an old browser sends no `Sec-Fetch-Site`; programs send neither
         own = origin.partition("://")[2].lower()
         return own != headers.get("host", "").lower() and own.partition(":")[0] not in self._proxied

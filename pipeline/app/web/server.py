@@ -18,7 +18,7 @@ from sources.network_loop import network_loop, on_the_network
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 3.0
-_LARGEST_MESSAGE = 64 << 10  # from a WebSocket
+_LARGEST_MESSAGE = 64 << 10  # over a WebSocket, from a client: there is nothing to say
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names for a person to follow, not to listen at
 
 
@@ -33,11 +33,10 @@ class WebServer:
             from pipeline.app.web.connections import Door, HttpConnection, WebSocketConnection
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
-        settings = site.settings
-        self._site = site
-        site.shows(running)
+        self._site, settings = site, site.settings
         host, port = settings.address
         self._socket = Door(_listening(host, port, place))
+        site.shows(running)
         self.port: int = self._socket.getsockname()[1]
         certificate, key = settings.certificate, settings.key
         secure = certificate is not None and key is not None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.control import Control
 from pipeline.app.web.access import Access
 from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
@@ -43,7 +44,6 @@ class Site:
     ) -> None:
         self.settings = settings
         self.document = document
-        self.generations = dict(generations)
         self.access = Access()
         self.feed = Feed()
         self.gallery = Gallery()
@@ -57,11 +57,27 @@ class Site:
         self.pictures = None if database is None else EventPictures(database.with_name(f"{database.stem}-events"))
         if self.pictures is not None:
             own[PICTURES] = EventPictureSink.into(self.pictures)
-        self.plan = replace(plan, sinks={**plan.sinks, **own})
+        self._plan, self._generations = replace(plan, sinks={**plan.sinks, **own}), dict(generations)
+        self._control: Control | None = None
         self.reviews = Reviews(self)
         self.promises = Promises(self)
         self._running: Pipeline | None = None
         self._whep: Whep | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """As it runs now."""
+        return self._plan if self._control is None else self._control.plan
+
+    @property
+    def generations(self) -> Mapping[str, Generation]:
+        """What judges now, by the names of cascades."""
+        return self._generations if self._control is None else self._control.generations
+
+    @property
+    def control(self) -> Control:
+        assert self._control is not None, "the server is started with the pipeline"
+        return self._control
 
     @property
     def running(self) -> Pipeline:
@@ -78,6 +94,7 @@ class Site:
 
         self._running = running
         self._whep = Whep(self.gallery, lambda stream: stream in running.states)
+        self._control = Control(self.document, self._plan, self._generations, running)
         self.promises.start()
 
     def close(self) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from pipeline.app.web.access import role_of, token_of
+from pipeline.app.web.access import entitled, unknown
 from pipeline.app.web.sdp import FRAGMENT, MATCHES, OFFER, REFUSALS, matches, said, takes
 from pipeline.app.web.site import Site
 from sources.webrtc import WebRtc
@@ -118,16 +117,13 @@ def _plan(site: Site, name: str) -> WebRtc | None:
 
 def _let_in(site: Site, plan: WebRtc | None, request: Request) -> None:
     """Whoever has the stream's token, or the operator's. Where neither is set, whoever is at this machine."""
-    settings, given = site.settings, token_of(request)
     own = None if plan is None else plan.token
-    if own is not None and hmac.compare_digest((given or "").encode(), own.encode()):
+    role = entitled(request, own)
+    if role == "own" or (role == "operator" and (own is None or site.settings.operator is not None)):
         return
-    role = role_of(settings, given)
-    if role == "operator" and (own is None or settings.operator is not None):
-        return
-    if role == "viewer" and given:
+    if role == "viewer":
         raise HTTPException(403, "this token may look, and publish nothing: use the stream's, or the operator's")
-    raise HTTPException(401, "say who you are: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+    raise unknown()
 
 
 def _links(plan: WebRtc) -> list[str]:
