@@ -2,8 +2,8 @@
 from a frame's capture until its own box is drawn on it.
 
 In the browser runs `glass.js`. Chromium's fake camera plays numbered pictures (`numbered.py`); a stage reads the number
-out of what arrived and reports a box that stands at it. The page finds the box by the RTP time stamp of the frame that it
-draws, and reads the number of that frame again, from the pixels: so a box on another frame is counted as wrong.
+out of what arrived and reports a box that stands at it. The page finds the box by the RTP time stamp of the frame that
+it draws, and reads the number of that frame again, from the pixels: so a box on another frame is counted as wrong.
 """
 
 from __future__ import annotations

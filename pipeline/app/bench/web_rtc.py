@@ -103,6 +103,20 @@ def _connected(scale: Scale) -> Iterator[Row]:
         figure = f"watchers: {name} grown by {rounds * _CROWD} that come and go or are killed"
         note = f"{before:.0f} after {2 * _CROWD} watchers, {now:.0f} after {rounds * _CROWD} more"
         yield Row(figure, now - before, unit, at_most=most, note=note)
+
+
+def _glass(scale: Scale) -> Iterator[Row]:
+    from sources.webrtc import WebRtc
+
+    seconds = scale.of(20, 4)
+    with serving({"lobby": WebRtc.model_validate({})}, reading()) as (url, _):
+        seen = [glass_to_glass(url, "lobby", seconds=seconds) for _ in range(scale.of(3, 1))]
+    glass = sorted(ms for one in seen for ms in one.glass_ms)
+    if not glass:
+        raise ThresherError("the browser saw no box")
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in seen[-1].parts.items() if isinstance(value, float))
+    note = f"{len(glass)} frames, {seen[-1].parts['sent']} in, {seen[-1].parts['watched']} out; in ms: {parts}"
+    yield Row("glass to glass: 640×480, 15 FPS, median", glass[len(glass) // 2], "ms", at_most=250, note=note)
     yield Row("glass to glass: 90 % are quicker than", glass[len(glass) * 9 // 10], "ms")
     first = max(one.first_box_ms or float("nan") for one in seen)
     yield Row("glass to glass: from the click to the first box, the slowest", first / 1000, "s", at_most=2.0)
