@@ -10,6 +10,7 @@ from typing import Final
 import psutil
 
 from pipeline.app.bench.clips import SOURCE, Clip
+from pipeline.app.bench.glass import glass_to_glass
 from pipeline.app.bench.measure import in_turns
 from pipeline.app.bench.models import stage
 from pipeline.app.bench.numbered import reading
@@ -19,6 +20,7 @@ from pipeline.app.bench.watchers import watchers
 from pipeline.app.bench.web_site import serving
 from pipeline.app.web.site import Site
 from pipeline.core.contracts import Generation, Source
+from pipeline.core.errors import ThresherError
 from sources.file import File
 
 _WATCHERS: Final = 4
