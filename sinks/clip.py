@@ -106,6 +106,11 @@ class _Writer:
         except SinkBusy as error:
             log.debug("to be tried again: %s", error)
 
+    def forget(self, stream: str) -> None:
+        """What is being cut has its tape; nothing else will be."""
+        self._streams.pop(stream, None)
+        self._without.discard(stream)
+
     def _connected(self, recording: Recording) -> None:
         for stream in recording.streams:
             if (old := self._streams.get(stream)) is not None and old.tape is recording.tape:

@@ -54,11 +54,8 @@ class ClipFolder:
         return sorted(found, key=lambda path: (path.name, path.parent.name))
 
     def path(self, event: Event, suffix: str) -> Path:
-        """`door/20260131T120004Z_person_5f3a….mp4`: the stream, when it began, its label, and a digest of its id."""
-        when = datetime.fromtimestamp(event.start_wall_ns // 1_000_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
-        what = event.label + (f"@{event.zone}" if event.zone else "")
-        label = _UNFIT.sub("-", what).strip("-.")[:60] or "event"
-        return self.root / event.stream / f"{when}_{label}_{digest(event.id)}.{suffix}"
+        begun = datetime.fromtimestamp(event.start_wall_ns // 1_000_000_000, UTC)
+        return self.root / event.stream / f"{clip_name(begun, event.label, event.zone, event.id)}.{suffix}"
 
     def has(self, event: Event) -> bool:
         """Whether there is a clip of that event already."""
@@ -90,6 +87,17 @@ class ClipFolder:
             with suppress(FileNotFoundError):
                 one.unlink()
         self._known.pop(path.stem.rpartition("_")[2], None)
+
+
+def clip_name(begun: datetime, label: str, zone: str, event_id: str) -> str:
+    """`20260131T120004Z_person_5f3a…`: when the event began, its label, and a digest of its id."""
+    what = label + (f"@{zone}" if zone else "")
+    return f"{begun:%Y%m%dT%H%M%SZ}_{_UNFIT.sub('-', what).strip('-.')[:60] or 'event'}_{digest(event_id)}"
+
+
+def is_clip(path: Path) -> bool:
+    """Whether `path` is a film that was named here."""
+    return _OURS.fullmatch(path.name) is not None and path.is_file() and not path.is_symlink()
 
 
 def digest(event_id: str) -> str:

@@ -26,10 +26,11 @@ _FRAME_LINES: Final = 4  # headline, blank, column names, and the line where the
 _STATE_STYLE: Final = {
     SourceState.LIVE: "green",
     SourceState.CONNECTING: "yellow",
+    SourceState.PAUSED: "dim",
     SourceState.ENDED: "dim",
     SourceState.FAILED: "bold red",
 }
-_QUIET: Final = frozenset({SourceState.LIVE, SourceState.ENDED})
+_QUIET: Final = frozenset({SourceState.LIVE, SourceState.PAUSED, SourceState.ENDED})
 
 
 def lost(stream: StreamSnapshot) -> dict[str, int]:

@@ -86,6 +86,11 @@ class Interceptor:
         for line in self._held.values():
             yield from self._let_go(line, len(line))
 
+    def forget(self, stream: str) -> Iterator[tuple[Outcome, Array, float]]:
+        """All that is held of one stream, of which nothing more comes."""
+        line = self._held.pop(stream, deque())
+        yield from self._let_go(line, len(line))
+
     def _let_go(self, line: deque[Held], count: int) -> Iterator[tuple[Outcome, Array, float]]:
         for _ in range(count):
             one = line.popleft()

@@ -94,7 +94,7 @@ CREATE TABLE IF NOT EXISTS {s}.audits (             -- one row a window that was
 CREATE TABLE IF NOT EXISTS {s}.outages (            -- one row a time in which nobody watched
     id         text PRIMARY KEY,
     stream     text NOT NULL,
-    reason     text NOT NULL,         -- lost: the connection; down: this program
+    reason     text NOT NULL,         -- lost: the connection; down: this program; paused
     start_time timestamptz NOT NULL,
     end_time   timestamptz NOT NULL,
     seconds    double precision NOT NULL,

@@ -216,6 +216,8 @@ def _result_row(outcome: Outcome) -> Row:
         document["verdict"],
         document.get("action"),
         document.get("rule"),
+        outcome.window.start_ns,
+        document.get("trusted", True),
     )
 
 
@@ -254,6 +256,12 @@ def _event_row(event: Event) -> Row:
         event.direction,
         event.track or None,
         event.held_back,
+        event.start_ns,
+        event.end_ns,
+        event.kind,
+        event.best.label,
+        *(event.best.span_ns or _NO_SPAN),
+        *(event.best.chars or _NO_SPAN),
     )
 
 

@@ -1,7 +1,7 @@
 """The tables that people query. Times are ISO 8601 in UTC, which sorts and which SQLite's date functions read."""
 
 APPLICATION_ID = 0x54485253  # "THRS": how a database of ours is told from anybody else's
-VERSION = 5
+VERSION = 6
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (                -- one row a window: its verdict, or why it has none
@@ -22,11 +22,14 @@ CREATE TABLE IF NOT EXISTS results (                -- one row a window: its ver
     file         TEXT,                -- the picture's name, where each has one of its own
     verdict      TEXT NOT NULL DEFAULT 'unknown' CHECK (verdict IN ('accept', 'reject', 'unknown')),
     action       TEXT,                -- what this window alone calls for, under a policy
-    rule         TEXT                 -- the one that says so
+    rule         TEXT,                -- the one that says so
+    pts_ns       INTEGER,             -- media time at which it begins, to the nanosecond
+    trusted      INTEGER NOT NULL DEFAULT 1 -- 0: nobody vouches that the cascade still keeps its promise
 ) STRICT;
 CREATE INDEX IF NOT EXISTS results_by_stream ON results (stream, time);
 CREATE INDEX IF NOT EXISTS results_by_time ON results (time);
 CREATE INDEX IF NOT EXISTS results_flagged ON results (time) WHERE flagged;
+CREATE INDEX IF NOT EXISTS results_unknown ON results (time) WHERE verdict = 'unknown';
 
 CREATE TABLE IF NOT EXISTS detections (
     result_id TEXT NOT NULL REFERENCES results (id) ON DELETE CASCADE,
@@ -58,7 +61,13 @@ CREATE TABLE IF NOT EXISTS events (                 -- one row an event, kept up
     zone       TEXT,                  -- the zone it happened in, or the line that was crossed
     direction  TEXT,                  -- which way a line was crossed: in or out
     track      TEXT,                  -- the same in all events of one object
-    held_back  INTEGER NOT NULL DEFAULT 0 -- events of this label before it that the rate limit left untold
+    held_back  INTEGER NOT NULL DEFAULT 0, -- events of this label before it that the rate limit left untold
+    start_ns   INTEGER,               -- media time, to the nanosecond
+    end_ns     INTEGER,
+    told       TEXT,                  -- how it was told last: new, update, end
+    best_label TEXT,                  -- of several that a sound was taken for, the one with the best score
+    -- where the best one was, in a sound or a message
+    best_start_ns INTEGER, best_end_ns INTEGER, best_first_char INTEGER, best_last_char INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_stream ON events (stream, start_time);
 CREATE INDEX IF NOT EXISTS events_by_time ON events (start_time);
@@ -84,7 +93,7 @@ CREATE INDEX IF NOT EXISTS rulings_by_time ON rulings (start_time);
 CREATE TABLE IF NOT EXISTS outages (                -- when nothing of a live stream was received: what came is gone
     id         TEXT PRIMARY KEY,
     stream     TEXT NOT NULL,
-    reason     TEXT NOT NULL,         -- lost: the connection, down: the program was not running
+    reason     TEXT NOT NULL,         -- lost: the connection, down: the program was not running, paused
     start_time TEXT NOT NULL,
     end_time   TEXT NOT NULL,
     seconds    REAL NOT NULL
@@ -152,6 +161,18 @@ ALTER TABLE events ADD COLUMN direction TEXT;
 ALTER TABLE events ADD COLUMN track TEXT;
 ALTER TABLE events ADD COLUMN held_back INTEGER NOT NULL DEFAULT 0;
 """,
+    5: """
+ALTER TABLE results ADD COLUMN pts_ns INTEGER;
+ALTER TABLE results ADD COLUMN trusted INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE events ADD COLUMN start_ns INTEGER;
+ALTER TABLE events ADD COLUMN end_ns INTEGER;
+ALTER TABLE events ADD COLUMN told TEXT;
+ALTER TABLE events ADD COLUMN best_label TEXT;
+ALTER TABLE events ADD COLUMN best_start_ns INTEGER;
+ALTER TABLE events ADD COLUMN best_end_ns INTEGER;
+ALTER TABLE events ADD COLUMN best_first_char INTEGER;
+ALTER TABLE events ADD COLUMN best_last_char INTEGER;
+""",
 }
 """By the version they start from: what makes tables of the next one of it. What only adds tables and views needs no
 step here: the schema is run behind these once more."""
@@ -174,11 +195,12 @@ CREATE TABLE IF NOT EXISTS audits (                 -- one row a window that was
 
 _RESULT = (
     "id, stream, epoch, seq, pts_s, time, outcome, decided_by, generation, certified, flagged, latency_ms, reason, "
-    "carried_from, file, verdict, action, rule"
+    "carried_from, file, verdict, action, rule, pts_ns, trusted"
 )
 _EVENT = (
     "id, stream, label, start_time, end_time, start_s, end_s, seconds, count, windows, open, best_score, x1, y1, x2, "
-    "y2, zone, direction, track, held_back"
+    "y2, zone, direction, track, held_back, start_ns, end_ns, told, best_label, best_start_ns, best_end_ns, "
+    "best_first_char, best_last_char"
 )
 
 

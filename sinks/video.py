@@ -170,30 +170,40 @@ class _Writer:
         part.parent.mkdir(parents=True, exist_ok=True)
         return _Part(part, window, pixels, self._plan.quality)
 
+    def forget(self, stream: str) -> None:
+        """Its film is whole. Should it come back, that is another part."""
+        self._let_go(stream)
+        self._pictured.discard(stream)
+        if (part := self._parts.pop(stream, None)) is not None:
+            _finish(part)
+
     def close(self) -> None:
         self._let_go()
         while self._parts:
-            _, part = self._parts.popitem()
-            try:
-                part.close()
-            except (FFmpegError, OSError) as error:
-                log.warning("the end of %s could not be written: %s", part.path, redact(error))
+            _finish(self._parts.popitem()[1])
         if self._gone:
             log.info("%d pictures were gone before they could be drawn", self._gone)
             self._gone = 0
 
-    def _let_go(self) -> None:
-        """What is still held back."""
+    def _let_go(self, stream: str | None = None) -> None:
+        """What is still held back, of one stream or of all."""
         if self._interceptor is None:
             return
         try:
-            for due in self._interceptor.rest():
+            for due in self._interceptor.rest() if stream is None else self._interceptor.forget(stream):
                 self._add(*due)
         except SinkRefused as error:
             log.warning("the end of what was held back is lost: %s", error)
         if self._interceptor.early:
             log.warning("%d pictures were not held back for so long: there were too many", self._interceptor.early)
             self._interceptor.early = 0
+
+
+def _finish(part: _Part) -> None:
+    try:
+        part.close()
+    except (FFmpegError, OSError) as error:
+        log.warning("the end of %s could not be written: %s", part.path, redact(error))
 
 
 class _Part:

@@ -61,8 +61,7 @@ def missed(outage: Outage) -> str:
     """`nothing received, 12:00:04 to 12:00:31 (0:27): the connection was lost`."""
     start, end = clock(outage.start_wall_ns), clock(outage.end_wall_ns)
     for_long = duration((outage.end_wall_ns - outage.start_wall_ns) / 1e9)
-    why = "the connection was lost" if outage.reason == "lost" else "the program was not running"
-    return f"nothing received, {start} to {end} ({for_long}): {why}"
+    return f"nothing received, {start} to {end} ({for_long}): {outage.why}"
 
 
 _REAL_TIME_NS = 2_000_000_000  # by so much may a stream's clock and the one on the wall differ over an event

@@ -11,12 +11,12 @@ from typing import Literal
 from av.error import FFmpegError
 from pydantic import Field, PositiveFloat
 
-from pipeline.core.contracts import Source
 from pipeline.core.errors import SourceLost
 from pipeline.core.records import Item, Watermark
 from sources.decoding import Decoder
 from sources.ffmpeg import open_video, plain
 from sources.pace import Pace
+from sources.resuming import PassedOver, Resumable
 
 _FILTERS = {
     "testsrc2": "testsrc2=size={size}:rate={rate}",
@@ -27,7 +27,7 @@ _FILTERS = {
 }
 
 
-class Pattern(Source):
+class Pattern(Resumable):
     """Moving test pictures (`testsrc2`), still bars, black, noise, or a picture that froze; always the same ones."""
 
     picture: Literal["testsrc2", "smptebars", "black", "noise", "freeze"] = "testsrc2"
@@ -60,14 +60,18 @@ class PatternReader:
             raise SourceLost(f"FFmpeg cannot make the test picture: {plain(error)}") from None
         self.decoder = Decoder(stream, self.epoch)
         self.decoder.attach(self._video, threads=1)
+        self._passed = PassedOver(stream, plan._behind.get(""))
         self._closed = False
 
     def __iter__(self) -> Iterator[Item]:
+        yield from self._passed(self._items())
+
+    def _items(self) -> Iterator[Item]:
         pace = Pace() if self._plan.realtime else None
         most = self._plan.frames
         packets = self._container.demux(self._video)
         while not self._closed and (most is None or self.decoder.received < most):
-            if pace is not None:
+            if pace is not None and not self._passed.passing:
                 for _ in pace.until(int(self.decoder.received * 1e9 / self._plan.fps)):
                     yield Watermark(self._stream, self.decoder.last_pts_ns)
             yield from self.decoder.feed(next(packets), time.monotonic_ns(), time.time_ns())

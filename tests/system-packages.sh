@@ -7,6 +7,7 @@ packages="
     chromium
     espeak-ng
     ffmpeg
+    fonts-wqy-microhei
     gir1.2-gst-rtsp-server-1.0
     gstreamer1.0-libav
     gstreamer1.0-plugins-bad

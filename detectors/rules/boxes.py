@@ -53,6 +53,10 @@ class Boxes(Settings):
     def reports(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.report, *self.confirm)))
 
+    def least(self, label: str, *, heavy: bool) -> float | None:
+        """From which score on a stage's word on `label` is reported; None where it never is."""
+        return (self.confirm if heavy else self.report).get(label)
+
     def decide(self, cheap: Findings) -> Decision:
         looked_at = self._looked_at(cheap)
         if not looked_at:

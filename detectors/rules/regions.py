@@ -50,6 +50,12 @@ class Regions(Settings):
     def reports(self) -> tuple[str, ...]:
         return tuple(self.confirm)
 
+    def least(self, label: str, *, heavy: bool) -> float | None:
+        """From which score on a stage's word on `label` is reported; None where it never is. Of the whole, which the
+        heavy stage judges where the cheap one names no place, it is that, too."""
+        least = self.confirm.get(label) if heavy else None
+        return None if least is None else max(least - self.slack, 0.0)
+
     def decide(self, cheap: Findings) -> Decision:
         looks = self._looks(cheap)
         if looks is None:

@@ -48,6 +48,10 @@ class Scores(Settings):
     def reports(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*(self.watch if self.flag_at is not None else ()), *self.confirm)))
 
+    def least(self, label: str, *, heavy: bool) -> float | None:
+        """From which score on a stage's word on `label` is reported; None where it never is."""
+        return self.confirm.get(label) if heavy else self.flag_at if label in self.watch else None
+
     def decide(self, cheap: Findings) -> Decision:
         watched = [cheap.labels.index(label) for label in self.watch]
         score = min(cheap.score(watched), 1.0)  # a sum of rounded scores can be a hair above

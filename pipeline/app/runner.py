@@ -149,9 +149,9 @@ def _status(running: Pipeline) -> str:
 
 
 def _failures(final: Snapshot, plan: Plan) -> Iterator[str]:
-    for one in final.streams:
+    for one in final.all_streams:
         if one.failed:
-            yield f"{one.stream}: {one.failed} windows could not be judged"
+            yield f"{one.stream or 'streams that were removed'}: {one.failed} windows could not be judged"
     for sink in final.sinks:
         takes = plan.sinks[sink.sink].takes
         keeps = "outcomes" in takes and "tapes" not in takes  # a table or a film may skip what comes too fast

@@ -20,28 +20,30 @@ def document(
 ) -> dict[str, Any]:
     """The document that `thresher run --json` ends with. Shares are fractions of 1, times milliseconds.
 
-    Both ledgers are sums over all streams: `received = windows + sampled_out + damaged + undecoded` and
-    `windows = results + shed + failed + in_flight`. `lines` are the streams that show parts: to people, verdicts on
-    parts are told of these alone.
+    Both ledgers are sums over all streams, those included that were removed meanwhile (`removed`: what they counted):
+    `received = windows + sampled_out + damaged + undecoded` and `windows = results + shed + failed + in_flight`.
+    `lines` are the streams that show parts: to people, verdicts on parts are told of these alone.
     """
+    everything = snapshot.all_streams
     return {
         "seconds": round(snapshot.elapsed_s, 3),
         "streams": {one.stream: _stream(one) for one in snapshot.streams},
+        **({} if snapshot.removed is None else {"removed": _stream(snapshot.removed)}),
         "ledgers": {
-            "frames": {name: sum(getattr(one, name) for one in snapshot.streams) for name in _FRAMES},
+            "frames": {name: sum(getattr(one, name) for one in everything) for name in _FRAMES},
             "windows": {
-                "windows": sum(one.windows for one in snapshot.streams),
-                "results": sum(one.results for one in snapshot.streams),
-                "shed": sum(sum(one.shed.values()) for one in snapshot.streams),
-                "failed": sum(one.failed for one in snapshot.streams),
-                "in_flight": sum(one.in_flight for one in snapshot.streams),
+                "windows": sum(one.windows for one in everything),
+                "results": sum(one.results for one in everything),
+                "shed": sum(sum(one.shed.values()) for one in everything),
+                "failed": sum(one.failed for one in everything),
+                "in_flight": sum(one.in_flight for one in everything),
             },
         },
-        "decided_by": _shares(_decided(snapshot.streams)),
-        "flagged": sum(one.flagged for one in snapshot.streams),
-        "verdicts": _verdicts(snapshot.streams),
+        "decided_by": _shares(_decided(everything)),
+        "flagged": sum(one.flagged for one in everything),
+        "verdicts": _verdicts(everything),
         "lines": sorted(lines),
-        "shed_by_reason": _sum(one.shed for one in snapshot.streams),
+        "shed_by_reason": _sum(one.shed for one in everything),
         "latency_ms": _latency(snapshot.latency),
         "stages": [_stage(one) for one in snapshot.stages],
         "sinks": {

@@ -294,12 +294,14 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An outcome together with what it is about, for sinks that draw. With an `audit`, it is a window that was
-    delivered before and has been looked at again."""
+    """An outcome together with what it is about, for sinks that draw, and the events that it brings about, which
+    follow by themselves as well. With an `audit`, it is a window that was delivered before and has been looked at
+    again."""
 
     outcome: Outcome
     payload: Payload | None
     audit: Audit | None = None
+    events: tuple[Event, ...] = ()
 
     @property
     def image(self) -> Image | None:
@@ -345,6 +347,14 @@ class Observer(Protocol):
     the writer's own thread."""
 
     def observe(self, snapshot: Snapshot) -> None: ...
+
+
+@runtime_checkable
+class Forgetting(Protocol):
+    """A writer that keeps something of each stream (an open file, pictures): called in the writer's own thread once a
+    stream was removed, behind all that was to be written of it."""
+
+    def forget(self, stream: str) -> None: ...
 
 
 class OutboxSettings(Settings):

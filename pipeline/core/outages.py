@@ -7,16 +7,23 @@ from typing import Any, Literal
 
 from pipeline.core.records import iso_time
 
+_WHY = {"lost": "the connection was lost", "down": "the program was not running", "paused": "it was paused"}
+
 
 @dataclass(frozen=True, slots=True)
 class Outage:
     """A stretch of time, by the clock on the wall, in which nothing of a live stream was received: the connection was
-    `lost`, or the program was not running (`down`). Told once it is over; its id is the stream and when it began."""
+    `lost`, the program was not running (`down`), or somebody had `paused` it. Told once it is over; its id is the
+    stream and when it began."""
 
     stream: str
-    reason: Literal["lost", "down"]
+    reason: Literal["lost", "down", "paused"]
     start_wall_ns: int
     end_wall_ns: int
+
+    @property
+    def why(self) -> str:
+        return _WHY[self.reason]
 
     @property
     def id(self) -> str:

@@ -149,18 +149,20 @@ def _picture_alone(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def encode(pixels: Array, kind: Kind, effort: int = 1) -> bytes:
+def encode(pixels: Array, kind: Kind, effort: int = 1, *, fine: bool = True) -> bytes:
     """uint8 RGB `[h, w, 3]` as a file, as a PNG also grey `[h, w]`; more `effort`, up to 9, makes that smaller. JPEG
-    keeps colour as fine as light: a part beside its reference is all edges."""
+    keeps colour as fine as light: a part beside its reference is all edges; if not `fine`, it is a third as large, for
+    a glance."""
     given = "gray" if pixels.ndim == 2 else "rgb24"
-    name, pixel_format = ("png", given) if kind == "png" else ("mjpeg", "yuvj444p")
+    name, pixel_format = ("png", given) if kind == "png" else ("mjpeg", "yuvj444p" if fine else "yuvj420p")
     codec = CodecContext.create(name, "w")
     assert isinstance(codec, VideoCodecContext)
     codec.height, codec.width = pixels.shape[:2]
     codec.pix_fmt = pixel_format
     codec.time_base = 1  # type: ignore[assignment]  # any will do
     codec.thread_count = 1
-    codec.options = {"qmin": "2", "qmax": "2"} if kind == "jpg" else {"compression_level": str(effort)}
+    step = "2" if fine else "5"
+    codec.options = {"qmin": step, "qmax": step} if kind == "jpg" else {"compression_level": str(effort)}
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=given).reformat(format=pixel_format)
     frame.pts = 0
     return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])

@@ -295,7 +295,7 @@ class Audit:
 
 
 class SourceState(StrEnum):
-    """What a stream's source is doing. Only `ended` and `failed` are final."""
+    """What a stream's source is doing. Only `ended` and `failed` are final, until somebody starts it again."""
 
     CONNECTING = "connecting"
     LIVE = "live"
@@ -304,6 +304,7 @@ class SourceState(StrEnum):
     BLACK = "black"
     DAMAGED = "damaged"  # frames come, not whole
     JUMPING = "jumping"  # its clock leapt
+    PAUSED = "paused"  # somebody said so; it is closed
     ENDED = "ended"
     FAILED = "failed"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.core.records import SourceState
 
@@ -52,8 +54,28 @@ class StreamSnapshot:
     decided_by: Mapping[str, int] = field(default_factory=dict)
     verdicts: Mapping[str, int] = field(default_factory=dict)
     latency: Latency = field(default_factory=Latency)
-    outages: int = 0  # how often nothing was received for a while: the connection was lost, or the program was down
+    outages: int = 0  # how often nothing was received for a while: connection lost, program down, or paused
     outage_s: float = 0.0  # for how long, all in all
+
+
+def together(streams: Iterable[StreamSnapshot]) -> StreamSnapshot | None:
+    """What they counted, all in all: without names, rates or a distribution. None of none."""
+    several = list(streams)
+    if not several:
+        return None
+    counted: dict[str, Any] = {name: sum(getattr(one, name) for one in several) for name in _COUNTED}
+    for name in ("shed", "decided_by", "verdicts"):
+        total: Counter[str] = Counter()
+        for one in several:
+            total.update(getattr(one, name))
+        counted[name] = dict(total)
+    return StreamSnapshot("", "", SourceState.ENDED, "", 0.0, 0.0, **counted)
+
+
+_COUNTED = (
+    *("received", "sampled_out", "damaged", "undecoded", "windows", "results", "failed", "in_flight", "flagged"),
+    *("connects", "outages", "outage_s"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +186,9 @@ class PolicySnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
+    """`streams` are those that there are now. What others counted until they were removed is in `removed`, so that
+    sums over all of a run need not go back; `latency` is of all of them, too."""
+
     elapsed_s: float
     ready: bool
     streams: tuple[StreamSnapshot, ...]
@@ -175,3 +200,9 @@ class Snapshot:
     audits: tuple[AuditSnapshot, ...] = ()
     policy: PolicySnapshot | None = None
     healthy: bool = True  # its threads turn, and no stage hangs
+    removed: StreamSnapshot | None = None
+
+    @property
+    def all_streams(self) -> tuple[StreamSnapshot, ...]:
+        """What there is and what there was, to sum over."""
+        return self.streams if self.removed is None else (*self.streams, self.removed)

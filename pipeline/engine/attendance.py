@@ -12,7 +12,6 @@ from pipeline.core.records import Chunk, Gap, Item, iso_time
 from pipeline.engine.stream import Stream
 
 log = logging.getLogger(__name__)
-_WORDS = {"lost": "the connection was lost", "down": "the program was not running"}
 
 
 class Attendance:
@@ -22,7 +21,7 @@ class Attendance:
     def __init__(self, stream: Stream, tell: Callable[[Outage], None], *, by_word: bool) -> None:
         self._stream, self._tell, self._by_word = stream, tell, by_word
         self._last_ns = 0
-        self._missed: Literal["lost", "down"] | None = None
+        self._missed: Literal["lost", "down", "paused"] | None = None
 
     @property
     def here(self) -> bool:
@@ -33,10 +32,10 @@ class Attendance:
         """The program runs again, and this is until when it had watched."""
         self._last_ns, self._missed = since_ns, "down"
 
-    def lost(self) -> None:
-        """The connection broke off, or hangs."""
+    def lost(self, *, paused: bool = False) -> None:
+        """The connection broke off, or hangs; or somebody wants it so for a while."""
         if self._last_ns and self._missed is None:
-            self._missed = "lost"
+            self._missed = "paused" if paused else "lost"
 
     def received(self, item: Item) -> None:
         """It came, and is about to go on its way."""
@@ -52,7 +51,7 @@ class Attendance:
                 iso_time(outage.start_wall_ns),
                 iso_time(outage.end_wall_ns),
                 (outage.end_wall_ns - outage.start_wall_ns) / 1e9,
-                _WORDS[outage.reason],
+                outage.why,
             )
             self._stream.missed(outage)
             self._tell(outage)

@@ -63,7 +63,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self._root, self._folder = folder, folder / "streams"
         self._lock_fd: int | None = None
-        self._newest: dict[Path, bytes] = {}
+        self._newest: dict[Path, bytes | None] = {}  # None: it is to go
         self._given = self._written = 0  # commits: all of them, and those up to which all is on the disk
         self._changed = threading.Condition()
         self._closing = False
@@ -150,7 +150,11 @@ class Checkpoints:
     def commit(self, checkpoint: Checkpoint) -> Noted:
         return self._commit(self.path(checkpoint.stream), _JSON.dump_json(checkpoint))
 
-    def _commit(self, path: Path, data: bytes) -> Noted:
+    def forget(self, stream: str) -> Noted:
+        """The stream is no more."""
+        return self._commit(self.path(stream), None)
+
+    def _commit(self, path: Path, data: bytes | None) -> Noted:
         with self._changed:
             self._newest[path] = data
             self._given += 1
@@ -174,10 +178,13 @@ class Checkpoints:
                 return
             self._write(due, given)
 
-    def _write(self, due: Mapping[Path, bytes], given: int) -> None:
+    def _write(self, due: Mapping[Path, bytes | None], given: int) -> None:
         try:
             for path, data in due.items():
-                write_whole(path, data)
+                if data is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    write_whole(path, data)
             for folder in {path.parent for path in due}:
                 sync_folder(folder)
             with self._changed:

@@ -17,9 +17,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pipeline.core.backoff import backoff
-from pipeline.core.contracts import Delivery, Observer, Remote, Sink, Writer
+from pipeline.core.contracts import Delivery, Forgetting, Observer, Remote, Sink, Writer
 from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
 from pipeline.core.outages import Outage
 from pipeline.core.records import Audit, Event
@@ -116,6 +117,19 @@ class SinkRunner:
         with self._changed:
             self._barriers.append((self._put, barrier))
             self._changed.notify()
+
+    def forget(self, stream: str) -> None:
+        """The stream was removed: the writer is told so behind all that was put so far, if it wants to know."""
+        self.mark(Barrier(0, partial(self._tell_removed, stream)))
+
+    def _tell_removed(self, stream: str) -> None:
+        writer: object = self._writer
+        if not isinstance(writer, Forgetting):
+            return
+        try:
+            writer.forget(stream)
+        except Exception as error:  # noqa: BLE001 what it kept of a stream that is no more is no reason to lose others
+            log.error("sink %s could not let go of %s: %s", self.name, stream, redact(error))
 
     def _make_room(self, item: _Item) -> bool:
         """Drop the oldest outcome that may go, or, where there is none, the oldest event or this very item; whether

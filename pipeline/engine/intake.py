@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline.core.contracts import Gate
 from pipeline.core.media import Payload
@@ -85,6 +86,9 @@ class Intake:
         self._held = held
         self._passed = passed
         self._places = places
+        self.place: Place | None = None
+        """Behind what was taken in last, where it can be read again."""
+        self._gaps = self._known_gaps = 0  # frames that are missing behind it; and those that will be told of again
         self._judged: Judged | None = None
 
     def connected(self) -> None:
@@ -101,11 +105,22 @@ class Intake:
     def resumed(self, place: Place) -> None:
         """What comes next is behind `place`: what is left out of a stream stays what it was."""
         self._sampler.due_ns = place.due_ns
+        self._known_gaps = self._gaps
+
+    def again(self) -> None:
+        """It is to be read once more from the beginning."""
+        self.place, self._gaps, self._known_gaps = None, 0, 0
 
     def take(self, item: Item) -> None:
         if isinstance(item, Chunk):
             self._chunk(item)
         elif isinstance(item, Gap):
+            known = min(item.count, self._known_gaps)
+            self._known_gaps -= known
+            if known == item.count:
+                return
+            item = replace(item, count=item.count - known)
+            self._gaps += item.count
             self._stream.gap(item)
             if self._feed is not None and item.reason == "damaged":
                 self._feed.damaged(time.monotonic_ns())
@@ -116,9 +131,16 @@ class Intake:
 
     def _chunk(self, chunk: Chunk) -> None:
         payload, pts_ns = chunk.payload, chunk.pts_ns + self._correction(chunk)
-        if not self._sampler.takes(pts_ns):
+        takes = self._sampler.takes(pts_ns)
+        place = None
+        if self._places:
+            position, due_ns = chunk.position, self._sampler.due_ns
+            place = Place(chunk.epoch, chunk.seq, chunk.pts_ns, time.time_ns(), position, due_ns)
+            self._gaps = self._known_gaps = 0
+        if not takes:
             payload.release()
             self._stream.sampled_out()
+            self.place = place
             return
         window = Window(
             chunk.stream,
@@ -133,10 +155,6 @@ class Intake:
         )
         if self._feed is None:
             self._stream.state = SourceState.LIVE
-        place = None
-        if self._places:
-            position, due_ns = chunk.position, self._sampler.due_ns
-            place = Place(chunk.epoch, chunk.seq, chunk.pts_ns, time.time_ns(), position, due_ns)
         toss = None if self._audit is None else self._audit.toss(window.id)  # before anything has a say in it
         if self._stream.block:
             self._wait(toss)
@@ -153,6 +171,7 @@ class Intake:
             reason = f"it could not be looked at: {redact(error)}"
             failed = Failed(window, time.monotonic_ns(), reason)
             self._stream.admit(window, outcome=failed, toss=toss, answer=chunk.answer, place=place)
+            self.place = place
             return
         keeps = toss is not None or (self._keeps if carried is None else self._holders > 1)
         holders = self._holders + (toss is not None)
@@ -161,6 +180,7 @@ class Intake:
         ticket = self._stream.admit(
             window, lease, sample, outcome=carried, toss=toss, answer=chunk.answer, place=place, size=size
         )
+        self.place = place
         if not keeps:
             payload.release()
         if view is not None and ticket.outcome is None:

@@ -42,14 +42,16 @@ class Outlet:
         self._stumbled = False
 
     def emit(self, ticket: Ticket, outcome: Outcome) -> None:
+        counts = self.progress is None or self.progress.counts(outcome)
+        events = self._seen(outcome, ticket.size) if counts else []
         for sink in self._sinks:
             if "pictures" in sink.takes:
                 lease = ticket.lease
-                sink.put(Picture(outcome, None if lease is None else lease.payload), lease, self._can_wait)
+                payload = None if lease is None else lease.payload
+                sink.put(Picture(outcome, payload, events=tuple(events)), lease, self._can_wait)
             elif "outcomes" in sink.takes:
                 sink.put(outcome, None, self._can_wait)
-        if self.progress is None or self.progress.counts(outcome):
-            events = self._seen(outcome, ticket.size)
+        if counts:
             begins = self.progress is not None and any(event.kind == "new" for event in events)
             self.tell(events, self.progress.began() if self.progress is not None and begins else None)
         if self._show is not None:
@@ -72,6 +74,15 @@ class Outlet:
         """Nothing more comes for now: what is open ends with what was seen last. Where it can go on after a restart, it
         stays open."""
         if not (self._ending() and self.progress is not None and self.progress.resumable):
+            self.tell(self.tracker.end())
+        if self._show is not None:
+            self._show.ended(self.name)
+        if self.progress is not None:
+            self.progress.over()
+
+    def rest(self, *, goes_on: bool) -> None:
+        """It is paused. Where it `goes_on` with what comes next, so does what is open; else that ends."""
+        if not goes_on:
             self.tell(self.tracker.end())
         if self._show is not None:
             self._show.ended(self.name)

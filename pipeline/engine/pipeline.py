@@ -1,4 +1,4 @@
-"""The whole: streams in, one runner a generation, sinks out; start, drain, stop.
+"""The whole: streams in, one runner a generation, sinks out; start, change, drain, stop.
 
 Nothing in here knows a kind of source, a model or a sink.
 """
@@ -9,41 +9,27 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import psutil
 
-from pipeline.core.contracts import Delivery, Generation, Picture, Sink
+from pipeline.core.contracts import Sink
 from pipeline.core.errors import InputError
-from pipeline.core.media import Medium
-from pipeline.core.records import Audit, Outcome, SourceState
+from pipeline.core.records import SourceState
 from pipeline.core.rulings import Ruling
-from pipeline.core.settings import StreamSettings
 from pipeline.core.snapshot import Snapshot
-from pipeline.core.tapes import Recording
-from pipeline.engine.attendance import Attendance
-from pipeline.engine.audit import AuditRunner
-from pipeline.engine.cascade import CascadeRunner
+from pipeline.engine.assembly import Assembly
 from pipeline.engine.checkpoints import Checkpoints, Noted
 from pipeline.engine.delivery import SinkRunner
 from pipeline.engine.event_settings import EventSettings
-from pipeline.engine.events import EventTracker
 from pipeline.engine.going import GoingActions
-from pipeline.engine.intake import Intake
-from pipeline.engine.leaps import Leaps
-from pipeline.engine.outlet import Outlet
-from pipeline.engine.plans import LIVE_LINGER_NS, WAITING_LINGER_NS, StreamPlan, budget_ns, can_wait, in_flight
+from pipeline.engine.plans import StreamPlan
 from pipeline.engine.policy import Policy
 from pipeline.engine.policy_settings import PolicySettings
-from pipeline.engine.progress import Progress
-from pipeline.engine.show import Show, clocked, model_of
-from pipeline.engine.stream import Stream
-from pipeline.engine.supervisor import Line, SourceRunner
+from pipeline.engine.roster import Roster
+from pipeline.engine.show import Show, model_of
 from pipeline.engine.telemetry import Histogram
-from pipeline.engine.ticket import Lease
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +37,8 @@ __all__ = ["Pipeline", "StreamPlan"]
 _ASLEEP_NS = 10_000_000_000
 
 _WATCH_S = 1.0
+
+_LONGEST_NAP_S = 0.1
 
 _WRITING_S = 1.0  # for the last of the state
 
@@ -63,7 +51,7 @@ class Pipeline:
         pipeline.wait()
         pipeline.stop()
 
-    Streams with the same generation share its batches. Thread-safe.
+    Streams with the same generation share its batches. Streams come, pause and go while the others run. Thread-safe.
     """
 
     def __init__(
@@ -78,19 +66,8 @@ class Pipeline:
         """With a folder for `state`, replayable streams go on where an earlier run was when all sinks had what came
         before. A file that a sink has written survives the death of this program; where the sink does not wait for the
         disk (`jsonl` without `sync: batch`), a loss of power may take what the state says was delivered."""
-        names = [plan.name for one in streams for plan in (one, *one.tracks)]
-        if len(set(names)) != len(names):
-            raise InputError("two streams have the same name", "sources")
         self._sinks = [SinkRunner(name, sink, self.snapshot) for name, sink in sinks.items()]
-        self._picture_sinks = [sink for sink in self._sinks if "pictures" in sink.takes]
         self._checkpoints = None if state is None else Checkpoints(state)
-        self._tape_sinks = [sink for sink in self._sinks if "tapes" in sink.takes]
-        self._events = events or EventSettings()
-        self._cascades: dict[str, CascadeRunner] = {}
-        self._audits: list[AuditRunner] = []
-        self._streams: list[Stream] = []
-        self._show_waits = all(can_wait(plan.source) for plan in streams)
-        self._runners: list[SourceRunner] = []
         self._ready = threading.Event()
         self._stopping = threading.Event()
         self._stop_lock = threading.Lock()
@@ -99,138 +76,72 @@ class Pipeline:
         self._began_s = time.monotonic()
         self._process = psutil.Process()
         self._process.cpu_percent()
+        self._used = 0.0, 0
+        self._assembly = Assembly(
+            self._sinks,
+            events or EventSettings(),
+            checkpoints=self._checkpoints,
+            ready=self._ready,
+            ending=self._stopping.is_set,
+        )
+        self._cascades = self._assembly.cascades
         self._going: GoingActions | None = None
         if self._checkpoints is not None:  # an earlier run may have had a policy
             self._going = GoingActions(self._checkpoints, self._sinks, self._rule)
-        self._used = 0.0, 0
-        self._show: Show | None = None if policy is None else self._make_show(policy, streams)
+        self._show = None if policy is None else self._make_show(policy)
+        self._assembly.show = self._show
+        self._roster = Roster(self._assembly, self._sinks, self._checkpoints, policy, self._show)
         for plan in streams:
-            self._add(plan)
+            self.add(plan)
 
-    # Putting it together.
-
-    def _make_show(self, policy: PolicySettings, streams: Sequence[StreamPlan]) -> Show:
-        of_show = [
-            clocked(plan.name, reader.name, reader.source, policy)
-            for reader in streams
-            for plan in (reader, *reader.tracks)
-            if policy.streams is None or plan.name in policy.streams
-        ]
-        return Show(Policy(policy, of_show, self._model_of), self._rule if self._going is None else self._going.tell)
+    def _make_show(self, policy: PolicySettings) -> Show:
+        return Show(Policy(policy, (), self._model_of), self._rule if self._going is None else self._going.tell)
 
     def _model_of(self, generation: str, decided_by: str) -> str:
-        runner = self._cascades.get(generation)
-        return "" if runner is None else model_of(runner.generation, decided_by)
-
-    def _add(self, plan: StreamPlan) -> None:
-        source = plan.source
-        leaps = Leaps() if source.paced and not source.parts and source.medium == "picture" else None
-        lines = [self._line(plan, source, source.medium, leaps)]
-        lines += [
-            self._line(track, source.tracks[track.name.removeprefix(f"{plan.name}.")], "sound", leaps)
-            for track in plan.tracks
-        ]
-        reads = source
-        if source.isolation == "process":
-            from pipeline.engine.isolation import Isolated
-
-            audits = [line.stream.audit for line in lines]
-            reads = Isolated.around(source, max(0 if audit is None else audit.auditor.reserve for audit in audits))
-        waits = can_wait(source)
-        record = (lambda one: self._hand_tape(one, waits)) if self._tape_sinks else None
-        self._runners.append(SourceRunner(reads, lines, self._ready, record))
-
-    def _line(self, plan: StreamPlan, settings: StreamSettings, medium: Medium, leaps: Leaps | None) -> Line:
-        """One stream, from where it comes in to where its outcomes leave."""
-        source = plan.source
-        runner = self._cascades.get(plan.generation.id)
-        if runner is not None and runner.generation is not plan.generation:
-            raise InputError(f"two generations have the id {plan.generation.id}", f"sources.{plan.name}")
-        if runner is None:
-            audit = self._auditing(plan.cascade, plan.generation)
-            runner = self._cascades[plan.generation.id] = CascadeRunner(plan.cascade, plan.generation, audit)
-        waits = can_wait(source)
-        show = self._show
-        tracker = EventTracker(self._events)
-        outlet = Outlet(plan.name, self._sinks, tracker, show, can_wait=waits, ending=self._stopping.is_set)
-        outlet.progress = self._progress_of(plan, outlet)
-        stream = Stream(
-            plan.name,
-            plan.cascade,
-            plan.generation,
-            outlet.emit,
-            in_flight=in_flight(settings, medium, waits=waits, gated=plan.gate is not None),
-            block=waits,
-            budget_ns=budget_ns(settings, waits=waits),
-            linger_ns=WAITING_LINGER_NS if waits and not settings.latency_budget_ms else LIVE_LINGER_NS,
-            audit=runner.audit,
-            mark=None if show is None else show.mark,
-        )
-        intake = Intake(
-            stream,
-            runner,
-            plan.gate,
-            max_fps=settings.max_fps,
-            gate_refresh_s=settings.gate.refresh_s if settings.gate is not None else settings.refresh_s,
-            feed_refresh_s=settings.refresh_s,
-            watches_feed=leaps is not None and medium == "picture",
-            picture_sinks=len(self._picture_sinks),
-            held=self._behind,
-            leaps=leaps,
-            passed=None if show is None else partial(show.watermark, plan.name),
-            places=outlet.progress is not None,
-        )
-        self._streams.append(stream)
-        absent = (lambda: None) if show is None else partial(show.absent, plan.name)
-        attendance = Attendance(stream, outlet.missed, by_word=medium == "text") if source.live else None
-        return Line(stream, intake, partial(stream.after_last, outlet.over), absent, outlet.progress, attendance)
-
-    def _progress_of(self, plan: StreamPlan, outlet: Outlet) -> Progress | None:
-        if self._checkpoints is None:
-            return None
-        return Progress(
-            plan.name,
-            generation=plan.generation.id,
-            tracker=outlet.tracker,
-            tell=outlet.tell,
-            sinks=self._sinks,
-            checkpoints=self._checkpoints,
-            resumable=not plan.source.live and plan.source.resumed({}) is not None,
-            endless=plan.source.endless,
-        )
-
-    def _auditing(self, cascade: str, generation: Generation) -> AuditRunner | None:
-        if generation.auditor is None:
-            return None
-        audit = AuditRunner(cascade, generation.id, generation.auditor, busy=self._busy, deliver=self._deliver_audit)
-        self._audits.append(audit)
-        return audit
-
-    def _busy(self) -> bool:
-        return any(cascade.busy() for cascade in self._cascades.values())
-
-    def _deliver_audit(self, audit: Audit, outcome: Outcome, lease: Lease, can_wait: bool) -> None:
-        """An audit, long after its window left."""
-        for sink in self._sinks:
-            if "audits" not in sink.takes:
-                continue
-            item: Delivery = audit
-            if "pictures" in sink.takes:
-                lease.hold()
-                item = Picture(outcome, lease.payload, audit)
-            sink.put(item, lease if isinstance(item, Picture) else None, can_wait)
-
-    def _hand_tape(self, recording: Recording, can_wait: bool) -> None:
-        for sink in self._tape_sinks:
-            sink.put(recording, None, can_wait)
+        known = self._cascades.generation(generation)
+        return "" if known is None else model_of(known, decided_by)
 
     def _rule(self, ruling: Ruling, after: Noted | None = None) -> None:
         for sink in self._sinks:
             if "rulings" in sink.takes:
-                sink.put(ruling, None, self._show_waits, after)
+                sink.put(ruling, None, self._roster.all_wait, after)
 
-    def _behind(self) -> bool:
-        return any(sink.full() for sink in self._sinks)
+    # What runs in it.
+
+    @property
+    def plans(self) -> tuple[StreamPlan, ...]:
+        """The sources that there are."""
+        return tuple(self._roster)
+
+    def add(self, plan: StreamPlan, *, paused: bool = False) -> None:
+        """One source more, also while the others run: its models are warmed before it begins, and nobody waits for
+        that but who adds it. Raises `InputError` where its name is taken, or it can never work; nothing changes
+        then."""
+        self._roster.add(plan, paused=paused)
+
+    def remove(self, name: str, drain_s: float = 10.0) -> None:
+        """Close the source of that name, and let what is inside finish; what cannot within about `drain_s` seconds is
+        shed with the reason `shutdown`. All of that is handed to the sinks, open events end, and what the state knew of
+        it is forgotten. A cascade that nobody uses any more is let go. Raises `InputError` where there is no such
+        source."""
+        self._roster.remove(name, drain_s)
+
+    def change(self, plan: StreamPlan, drain_s: float = 10.0, *, paused: bool | None = None) -> None:
+        """Have `plan` in the place of the source that goes by its name, paused if that was (or as `paused` says). Its
+        models are warmed first, so that little lies between the two. What can be read again goes on where it was,
+        unless another generation is to judge it: then it is judged anew. Raises `InputError` where that cannot be; what
+        runs goes on then."""
+        self._roster.change(plan, drain_s, paused=paused)
+
+    def pause(self, name: str) -> None:
+        """Close the source of that name until `resume`; what is inside goes on its way, and the stream stays listed as
+        `paused`. Raises `InputError` where there is no such source, or it has ended."""
+        self._roster.pause(name)
+
+    def resume(self, name: str) -> None:
+        """Open it again: a live one begins anew, what can be read again goes on where it was. One that has ended or
+        failed is started again. Raises `InputError` where there is no such source."""
+        self._roster.resume(name)
 
     # Running it.
 
@@ -241,37 +152,24 @@ class Pipeline:
         """
         self._began_s = time.monotonic()
         try:
-            for audit in self._audits:
-                audit.open()
+            self._cascades.open()
             if self._checkpoints is not None:
                 self._checkpoints.open()
             for sink in self._sinks:
                 sink.open()
             if self._going is not None:
                 self._going.take_up()
-            for runner in self._runners:
-                runner.start()
-            self._warm()
+            self._roster.start()
+            self._cascades.warm()
         except BaseException:
             self.stop(1.0)
             raise
-        for cascade in self._cascades.values():
-            cascade.start()
         self._watched_ns = time.monotonic_ns()
         self._ready.set()
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
+        threading.Thread(target=self._keep_time, name="deadlines", daemon=True).start()
         if self._show is not None:
             threading.Thread(target=self._show.keep_time, args=(self._stopping,), name="show", daemon=True).start()
-        if any(stream.budget_ns is not None for stream in self._streams):
-            threading.Thread(target=self._keep_time, name="deadlines", daemon=True).start()
-
-    def _warm(self) -> None:
-        """Run every batch size of every stage once, all stages at the same time."""
-        stages = {id(stage): stage for cascade in self._cascades.values() for stage in cascade.generation.stages}
-        stages |= {id(audit.auditor.stage): audit.auditor.stage for audit in self._audits}
-        with ThreadPoolExecutor(max(1, len(stages)), "warm") as pool:
-            for warmed in [pool.submit(stage.warm) for stage in stages.values()]:
-                warmed.result()
 
     def _keep_watch(self) -> None:
         looked_s = time.monotonic()
@@ -281,28 +179,27 @@ class Pipeline:
             paused_s = now_s - looked_s - _WATCH_S  # the process was stopped, or the machine slept: nobody hung
             looked_s = now_s
             paused_s = paused_s if paused_s > _WATCH_S else 0.0
-            for runner in self._runners:
+            for runner in self._roster.runners:
                 runner.watch(int(now_s * 1e9), int(paused_s * 1e9))
-            for cascade in self._cascades.values():
-                cascade.watch(now_s, paused_s)
+            self._cascades.watch(now_s, paused_s)
 
     def _keep_time(self) -> None:
         """Shed what is late. Sleeps until the next deadline, or for a fiftieth of the shortest budget: by so much may
         a window overstay that was admitted meanwhile with most of its budget gone."""
-        timed = [stream for stream in self._streams if stream.budget_ns is not None]
-        nap_s = min(max(min(stream.budget_ns or 0 for stream in timed) / 50e9, 0.002), 0.1)
         while not self._stopped:
+            timed = self._roster.timed
             now = time.monotonic_ns()
             following = [due for stream in timed if (due := stream.expire(now)) is not None]
+            nap_s = min([_LONGEST_NAP_S, *(max((stream.budget_ns or 0) / 50e9, 0.002) for stream in timed)])
             time.sleep(max(min([nap_s, *((due - now) / 1e9 for due in following)]), 0.0002))
 
     @property
     def finished(self) -> bool:
-        """Every source is final and everything was delivered."""
+        """Every source is final and everything was delivered. A paused one is not."""
         return (
-            all(runner.finished.is_set() for runner in self._runners)
-            and all(stream.empty() for stream in self._streams)
-            and all(audit.drained() for audit in self._audits)
+            all(runner.finished.is_set() for runner in self._roster.runners)
+            and all(stream.empty() for stream in self._roster.streams)
+            and self._cascades.drained()
             and all(sink.drained() for sink in self._sinks)
         )
 
@@ -314,7 +211,7 @@ class Pipeline:
                 return True
             if end is not None and time.monotonic() >= end:
                 return False
-            running = next((runner for runner in self._runners if not runner.finished.is_set()), None)
+            running = next((runner for runner in self._roster.runners if not runner.finished.is_set()), None)
             nap_s = 0.25 if running is not None else 0.005
             if end is not None:
                 nap_s = min(nap_s, max(0.0, end - time.monotonic()))
@@ -329,21 +226,10 @@ class Pipeline:
                 return
             began = time.monotonic()
             self._stopping.set()
-            for runner in self._runners:
-                runner.stop()
-            for runner in self._runners:
-                runner.join(began + drain_s * 0.25)
-            while time.monotonic() < began + drain_s * 0.6 and not all(stream.empty() for stream in self._streams):
-                time.sleep(0.005)
-            for stream in self._streams:
-                stream.close()
-            for runner in self._runners:  # one that waited for room has just been let go
-                runner.join(began + drain_s * 0.65)
-                runner.end()
-            for cascade in self._cascades.values():
-                cascade.stop()
-            for audit in self._audits:
-                audit.join(began + drain_s * 0.8)
+            self._roster.close()
+            self._roster.drain(began, drain_s)
+            self._cascades.stop()
+            self._cascades.join(began + drain_s * 0.8)
             if self._show is not None:
                 self._show.finish()
             self._flush(began, drain_s)
@@ -365,7 +251,7 @@ class Pipeline:
     @property
     def problems(self) -> tuple[InputError, ...]:
         """Sources that can never work, and why."""
-        return tuple(runner.problem for runner in self._runners if runner.problem is not None)
+        return tuple(runner.problem for runner in self._roster.runners if runner.problem is not None)
 
     @property
     def ready(self) -> bool:
@@ -378,7 +264,7 @@ class Pipeline:
         if not self._ready.is_set() or self._stopping.is_set():
             return True
         awake = time.monotonic_ns() - self._watched_ns < _ASLEEP_NS and all(sink.alive for sink in self._sinks)
-        return awake and not any(cascade.hangs for cascade in self._cascades.values())
+        return awake and not self._cascades.hang
 
     @property
     def unwanted(self) -> bool:
@@ -387,27 +273,26 @@ class Pipeline:
 
     @property
     def states(self) -> dict[str, SourceState]:
-        return {stream.name: stream.state for stream in self._streams}
+        return {stream.name: stream.state for stream in self._roster.streams}
 
     def snapshot(self) -> Snapshot:
         now_s = time.monotonic()
-        elapsed_s = now_s - self._began_s
         total = Histogram()
-        for stream in self._streams:
-            stream.latency_into(total)
+        streams, removed = self._roster.counted(total)
         with suppress(OSError, psutil.Error):  # asking takes a descriptor, and there may be none left
             self._used = self._process.cpu_percent(), self._process.memory_info().rss
         cpu_percent, rss_bytes = self._used
         return Snapshot(
-            elapsed_s=elapsed_s,
+            elapsed_s=now_s - self._began_s,
             ready=self.ready,
             healthy=self.healthy,
-            streams=tuple(stream.snapshot(now_s) for stream in self._streams),
-            stages=tuple(stage for cascade in self._cascades.values() for stage in cascade.snapshots(elapsed_s)),
+            streams=tuple(stream.snapshot(now_s) for stream in streams),
+            stages=tuple(self._cascades.stages(now_s)),
             sinks=tuple(sink.snapshot() for sink in self._sinks),
             latency=total.latency(),
             cpu_percent=cpu_percent,
             rss_bytes=rss_bytes,
-            audits=tuple(audit.snapshot(now_s) for audit in self._audits),
+            audits=tuple(self._cascades.audited(now_s)),
             policy=None if self._show is None else self._show.snapshot(),
+            removed=removed,
         )

@@ -32,6 +32,11 @@ class StreamPlan:
     gate: Gate | None = None
     tracks: tuple[StreamPlan, ...] = ()
 
+    @property
+    def all(self) -> tuple[StreamPlan, ...]:
+        """The stream, and those of its tracks."""
+        return (self, *self.tracks)
+
 
 def can_wait(source: Source) -> bool:
     return source.overflow == "block" if source.overflow else not source.paced

@@ -52,7 +52,7 @@ class Progress:
         self._under_way: Barrier | None = None
         self._marked: Checkpoint | None = None  # that goes with it
         self._lock = threading.Lock()  # of what is under way: barriers are passed on the sinks' threads
-        self._interrupted = False
+        self._interrupted = self._forgotten = False
 
     # At the start.
 
@@ -73,6 +73,20 @@ class Progress:
         elif known.generation != self._generation and not self._endless:
             self._begin_anew(f"{known.generation} judged then, {self._generation} judges now: it is judged anew")
         return known
+
+    def take_over(self, place: Place | None) -> None:
+        """Instead: what ran under this name until a moment ago came so far. What of that counts for good is still on
+        its way to the sinks."""
+        self._place = place
+
+    def again(self) -> None:
+        """It had ended, and is to be read once more from the beginning."""
+        self._known, self._interrupted = None, False
+
+    def forget(self) -> None:
+        """The stream was removed: nothing of it is kept, and what is on its way to the sinks counts no more."""
+        with self._lock:
+            self._forgotten = True
 
     @property
     def place(self) -> Place | None:
@@ -165,7 +179,7 @@ class Progress:
 
     def _passed(self, barrier: Barrier, checkpoint: Checkpoint) -> None:
         with self._lock:
-            if self.resumable or self._under_way is barrier:
+            if (self.resumable or self._under_way is barrier) and not self._forgotten:
                 self._checkpoints.commit(checkpoint)
             if self._under_way is barrier:
                 self._under_way = None

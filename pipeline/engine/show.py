@@ -27,6 +27,23 @@ class Show:
         self._deliver = deliver
         self._lock = threading.Lock()
 
+    def check(self, streams: Sequence[ClockedStream]) -> None:
+        """Raises `InputError` where one cannot take part any more."""
+        with self._lock:
+            self._policy.clock.check(streams)
+
+    def join(self, streams: Sequence[ClockedStream]) -> None:
+        """They take part from now on, all or none. Raises `InputError` where one cannot any more."""
+        with self._lock:
+            self._policy.clock.join(streams)
+
+    def leave(self, streams: Sequence[str]) -> None:
+        """Nothing more comes of them, ever: nobody waits for them or misses them. What they showed still counts."""
+        with self._lock:
+            for stream in streams:
+                self._tell(self._policy.ended(stream, time.monotonic_ns()))
+                self._policy.clock.leave(stream)
+
     def mark(self, outcome: Outcome) -> Outcome:
         """The outcome with what it calls for by itself."""
         said = self._policy.action_of(outcome)

@@ -11,9 +11,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.core.errors import InputError
 from pipeline.core.records import Window
 from pipeline.core.rulings import Anchor
 
@@ -66,8 +67,29 @@ class ShowClock:
     _replay: bool = False  # nothing arrives in real time: one that is behind can be waited for, and will come
 
     def __post_init__(self) -> None:
-        self._progress = {plan.name: _Progress(plan) for plan in self.streams}
+        self.join(list(self.streams))
+
+    def join(self, streams: Sequence[ClockedStream]) -> None:
+        """They take part from now on, all or none. Raises as `check` does."""
+        self.check(streams)
+        self._progress |= {plan.name: _Progress(plan) for plan in streams}
         self._replay = not any(one.plan.paced for one in self._progress.values())
+
+    def check(self, streams: Sequence[ClockedStream]) -> None:
+        """Raises `InputError` for one whose media time is the show's own, once that has begun: it would be late from
+        its first window."""
+        if self.zero_wall_ns is not None and not all(plan.live for plan in streams):
+            raise InputError(
+                "the show has begun, and what is replayed would be late for it from its first window: name the"
+                " `streams` of the policy, without this one, or start the program with it",
+                f"sources.{streams[0].reader}",
+            )
+
+    def leave(self, stream: str) -> None:
+        """It takes part no more."""
+        left = self._progress.pop(stream, None)
+        if left is not None and stream == left.plan.reader:
+            self._connections.pop(stream, None)
 
     def __contains__(self, stream: str) -> bool:
         return stream in self._progress

@@ -70,7 +70,7 @@ class Stream:
         self._room = threading.Condition(self._lock)
         self._line: deque[Ticket] = deque()  # every window that was admitted and has not left, in order
         self._unsettled = 0  # of these
-        self._closed = False
+        self._closed = self._over = False
         self.fan_in = threading.Lock()  # of the regions of this stream's windows
         self.judged: deque[Judged] = deque(maxlen=64)
         """What stages judged lately, for the gate: filled here, emptied by the intake."""
@@ -91,12 +91,16 @@ class Stream:
 
     def gap(self, gap: Gap) -> None:
         with self._lock:
+            if self._over:
+                return
             self._received += gap.count
             self._gaps[gap.reason] += gap.count
             self._verdicts["unknown"] += gap.count
 
     def sampled_out(self) -> None:
         with self._lock:
+            if self._over:
+                return
             self._received += 1
             self._sampled_out += 1
 
@@ -151,6 +155,9 @@ class Stream:
         if self.budget_ns is not None:
             ticket.deadline_ns = window.mono_ns + self.budget_ns
         with self._lock:
+            if self._over:
+                self._turn_away(ticket)
+                return ticket
             self._received += 1
             self._windows += 1
             self._unsettled += 1
@@ -169,6 +176,16 @@ class Stream:
                 self._drop(victim, now, ShedReason.OVERLOAD)
             self._leave()
         return ticket
+
+    def _turn_away(self, ticket: Ticket) -> None:
+        """The books are closed: its reader was stuck in the very moment in which the stream was removed."""
+        ticket.outcome = Shed(ticket.window, time.monotonic_ns(), ShedReason.SHUTDOWN)
+        if ticket.answer is not None:
+            ticket.answer(ticket.outcome)
+        if self.audit is not None:
+            self.audit.left(ticket, ticket.outcome)
+        if ticket.lease is not None:
+            ticket.lease.payload.release()
 
     def _make_room(self, now_ns: int) -> None:
         """The line is as long as it may get: the window at its head, which all others wait for, goes."""
@@ -286,6 +303,12 @@ class Stream:
                     self._drop(ticket, now, ShedReason.SHUTDOWN)
             self._leave()
             self._room.notify_all()
+
+    def end(self, now_s: float) -> StreamSnapshot:
+        """What it has counted, once it is closed and empty; it counts nothing more."""
+        with self._lock:
+            self._over = True
+        return self.snapshot(now_s)
 
     # What it says of itself.
 

@@ -16,7 +16,7 @@ from functools import partial
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Reader, Source, Taped, Tracked
 from pipeline.core.errors import InputError, SourceAway, SourceLost
-from pipeline.core.places import Placed
+from pipeline.core.places import Place, Placed
 from pipeline.core.records import Chunk, Gap, Item, SourceState
 from pipeline.core.secrets import redact
 from pipeline.core.tapes import Recording
@@ -28,17 +28,22 @@ from pipeline.engine.stream import Stream
 log = logging.getLogger(__name__)
 
 _MOST_STUCK = 3
+_LETTING_GO_S = 2.0
+_GIVEN_UP_S = 10.0
+_POLL_S = 0.02
 _STEADY_NS = 5_000_000_000  # a connection that held this long starts the waits anew
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One stream of a source. `broke` is called when it ended or broke off, `absent` when it turns out that there is no
-    such track in it. `progress` is kept where there is a folder for it, `attendance` of live streams."""
+    """One stream of a source. `broke` is called when it ended or broke off, `rests` when it is paused, `absent` when it
+    turns out that there is no such track in it. `progress` is kept where there is a folder for it, `attendance` of live
+    streams."""
 
     stream: Stream
     intake: Intake
     broke: Callable[[], None]
+    rests: Callable[[], None]
     absent: Callable[[], None]
     progress: Progress | None = None
     attendance: Attendance | None = None
@@ -53,30 +58,99 @@ class SourceRunner:
         lines: Sequence[Line],
         ready: threading.Event,
         record: Callable[[Recording], None] | None = None,
+        *,
+        takes_over: bool = False,
     ) -> None:
-        """`record` is given the tape of each connection, where somebody wants it."""
+        """`record` is given the tape of each connection, where somebody wants it. With `takes_over`, a runner of the
+        same name ran until now, and the lines know where theirs go on."""
         self.source = source
         self.stream = lines[0].stream
         self.problem: InputError | None = None
         self.finished = threading.Event()
+        self.paused = False
+        """Closed, until `resume`; also from the start."""
         self._lines = lines
         self._by_name = {line.stream.name: line for line in lines}
         self._absent: set[str] = set()
         self._record = record
-        self._goes_on = False  # it was opened behind what an earlier run delivered
+        self._takes_over = takes_over
+        self._goes_on = False  # it was opened behind what was taken in before
         self._ready = ready  # set once windows can be judged: connecting need not wait for that
         self._stop = threading.Event()
         self._attempt: _Attempt | None = None
+        self._latest: _Attempt | None = None  # also once it was paused
         self._stuck: list[_Attempt] = []
         self._lock = threading.Lock()
 
     def start(self) -> None:
         for line in self._lines:
+            if self._takes_over and line.progress is not None:
+                line.progress.take_over(line.intake.place)
+                continue
             known = None if line.progress is None else line.progress.take_up()
             if known is not None and line.attendance is not None and known.wall_ns:
                 line.attendance.was_down(known.wall_ns)
         with self._lock:
+            if self.paused:
+                self._states(SourceState.PAUSED)
+            else:
+                self._begin()
+
+    def pause(self) -> None:
+        """Let go of the source; what was taken in goes on its way. Waits for a moment until its reader is closed: one
+        that hangs is left to itself. Raises `InputError` where there is nothing to pause."""
+        with self._lock:
+            if self.paused:
+                return
+            if self.finished.is_set():
+                raise InputError("it has ended; resume starts it again", f"sources.{self.stream.name}")
+            attempt, self._attempt = self._attempt, None
+            self.paused = True
+            self._states(SourceState.PAUSED)
+            if attempt is not None:
+                attempt.rests = True
+        if attempt is not None:
+            attempt.thread.join(_LETTING_GO_S)
+            if not attempt.taking:  # else it says so itself, once there is room for what it has in hand
+                self._left(attempt)
+
+    def resume(self) -> None:
+        """Open it again: behind what was taken in, where it can be read again. One that had ended begins anew."""
+        with self._lock:
+            if self._stop.is_set() or not (self.paused or self.finished.is_set()):
+                return
+            if not self.paused and self.problem is None:
+                for line in self._lines:
+                    line.intake.again()
+                    if line.progress is not None:
+                        line.progress.again()
+            self.paused, self.problem = False, None
+            self.finished.clear()
+            self._states(SourceState.CONNECTING)
             self._begin()
+
+    def _states(self, state: SourceState) -> None:
+        for line in self._lines:
+            line.stream.state, line.stream.detail = state, ""
+
+    def _left(self, attempt: _Attempt) -> None:
+        """Nothing of `attempt` comes any more. Does all that follows, once."""
+        with self._lock:
+            if attempt.left:
+                return
+            attempt.left = True
+            over = attempt is self._attempt
+        if attempt.rests:
+            for line in self._lines:
+                if line.attendance is not None:
+                    line.attendance.lost(paused=True)
+                line.rests()
+            if self.paused:
+                self._states(SourceState.PAUSED)  # what it had in hand may have said otherwise
+        else:
+            self._broke()
+        if over:
+            self.finished.set()
 
     def _broke(self) -> None:
         for line in self._lines:
@@ -85,7 +159,9 @@ class SourceRunner:
             line.broke()
 
     def _begin(self) -> None:
-        self._attempt = _Attempt(self)
+        before, self._latest = self._latest, _Attempt(self)
+        self._attempt = self._latest
+        self._attempt.before = before
         self._attempt.thread.start()
 
     def stop(self) -> None:
@@ -95,7 +171,7 @@ class SourceRunner:
     def join(self, end_s: float) -> None:
         """Wait for its thread until `end_s` by the monotonic clock; not for one that is still connecting, which has
         nothing to hand over and may take its time."""
-        attempt = self._attempt
+        attempt = self._latest
         while attempt is not None and attempt.open and time.monotonic() < end_s:
             attempt.thread.join(0.01)
             if not attempt.thread.is_alive():
@@ -104,7 +180,10 @@ class SourceRunner:
     def end(self) -> None:
         """Whatever the thread still does, this source is done."""
         if not self.finished.is_set():
-            self._broke()
+            if self._latest is not None:
+                self._left(self._latest)
+            if self.paused or self._latest is None:  # what was to go on does not
+                self._broke()
             self.finished.set()
 
     def watch(self, now_ns: int, paused_ns: int = 0) -> None:
@@ -131,7 +210,9 @@ class SourceRunner:
                 if len(self._stuck) < _MOST_STUCK:
                     log.warning("%s: the source hangs; opening it again", self.stream.name)
                     self._stuck.append(attempt)
+                    attempt.left = True
                     self._broke()
+                    self._latest = None  # nobody waits for it
                     self._begin()
 
     def current(self, attempt: _Attempt) -> bool:
@@ -146,6 +227,7 @@ class SourceRunner:
     def run(self, attempt: _Attempt) -> None:
         waits = backoff()
         try:
+            self._wait_for(attempt)
             while self.current(attempt):
                 self.set_state(attempt, SourceState.CONNECTING, self.stream.detail)
                 began = time.monotonic_ns()
@@ -168,9 +250,17 @@ class SourceRunner:
                     waits = backoff()
                 self._stop.wait(next(waits))
         finally:
-            if self._attempt is attempt:
-                self._broke()
-                self.finished.set()
+            self._left(attempt)
+
+    def _wait_for(self, attempt: _Attempt) -> None:
+        """The attempt before has to be through with what it had in hand, and is given some time to let go of the
+        source: a camera cannot be opened twice."""
+        before, attempt.before = attempt.before, None
+        end_s = time.monotonic() + _GIVEN_UP_S
+        while before is not None and before.thread.is_alive() and self.current(attempt):
+            if time.monotonic() > end_s and not before.taking:
+                return
+            before.thread.join(_POLL_S)
 
     def _lost(self, attempt: _Attempt, error: Exception) -> bool:
         """It broke off; whether it is to be opened again."""
@@ -197,6 +287,11 @@ class SourceRunner:
             self._offer_tape(reader)
             for line in self._lines:
                 line.stream.connects += line.stream.name not in self._absent
+                if self._goes_on and line.intake.place is not None:
+                    if self.source.paced:
+                        line.intake.connected()
+                    line.intake.resumed(line.intake.place)  # else it is as if it had never been away
+                    continue
                 line.intake.connected()
                 if line.progress is not None:
                     start = reader.start if isinstance(reader, Placed) and line is self._lines[0] else None
@@ -217,9 +312,11 @@ class SourceRunner:
             attempt.open = False
 
     def _open(self) -> Reader:
-        """Behind what an earlier run has delivered for good, if that is what the source still reads."""
+        """Behind what was taken in before it was paused, or what an earlier run has delivered for good, if that is what
+        the source still reads."""
         name = self.stream.name
-        here = {line.stream.name: line.progress.place for line in self._lines if line.progress is not None}
+        here = {line.stream.name: _place(line) for line in self._lines}
+        self._goes_on = False
         places = {full.removeprefix(name).removeprefix("."): place for full, place in here.items() if place is not None}
         resumed = self.source.resumed(places) if places else None
         if resumed is not None:
@@ -228,6 +325,8 @@ class SourceRunner:
             if self._goes_on:
                 return reader
             reader.close()
+        for line in self._lines:
+            line.intake.again()
         return self.source.open(name)
 
     def _find_tracks(self, attempt: _Attempt, reader: Reader) -> None:
@@ -272,6 +371,11 @@ class SourceRunner:
         return True
 
 
+def _place(line: Line) -> Place | None:
+    """Behind which it is to go on."""
+    return line.intake.place or (None if line.progress is None else line.progress.place)
+
+
 class _Attempt:
     """One thread's go at reading a source."""
 
@@ -280,6 +384,9 @@ class _Attempt:
         self.sign_ns = 0  # the last sign of life
         self.frame_ns = 0  # the last frame, or the connection
         self.taking = False  # an item of it is on its way into the pipeline
+        self.rests = False  # it was paused
+        self.left = False  # all that follows from its end was done
+        self.before: _Attempt | None = None
         self.thread = threading.Thread(
             target=lambda: runner.run(self), name=f"source-{runner.stream.name}", daemon=True
         )

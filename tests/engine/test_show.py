@@ -411,15 +411,15 @@ def test_what_was_wrong_with_a_stream_is_over_when_it_comes_again() -> None:
     film = Leaping(levels=((100, 0.5),) * 2)
     sound = StreamPlan("cam.sound", film, "ears", listens())
     pipeline = Pipeline([StreamPlan("cam", film, "eyes", sees(), tracks=(sound,))], {"memory": MemorySink()})
-    details = [stream.detail for stream in pipeline._streams]
+    details = [stream.detail for stream in pipeline._roster.streams]
     assert details == ["", ""]
-    for stream in pipeline._streams:
+    for stream in pipeline._roster.streams:
         stream.detail = "it broke off"
     pipeline.start()
     end = time.monotonic() + 5
-    while any(stream.detail for stream in pipeline._streams) and time.monotonic() < end:
+    while any(stream.detail for stream in pipeline._roster.streams) and time.monotonic() < end:
         time.sleep(0.002)
-    assert not any(stream.detail for stream in pipeline._streams)
+    assert not any(stream.detail for stream in pipeline._roster.streams)
     pipeline.stop(2)
 
 

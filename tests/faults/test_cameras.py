@@ -197,7 +197,7 @@ def test_an_ffmpeg_that_crashes_takes_one_stream_for_a_moment(bad_server: RtspSe
     plan = Rtsp(url=bad_server.url("live"), isolation="process")
     with Running(plan) as running:
         running.until_more()
-        (reads,) = [one for one in running.pipeline._runners if isinstance(one.source, Isolated)]
+        (reads,) = [one for one in running.pipeline._roster.runners if isinstance(one.source, Isolated)]
         assert reads.source.live
         import multiprocessing
 

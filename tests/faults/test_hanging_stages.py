@@ -138,7 +138,7 @@ def test_a_process_that_stood_still_blames_no_stage() -> None:
     sink = MemorySink()
     slow = Brightness(slow_s=0.4, max_batch=1)
     running = Pipeline(streams(s=generation(slow)), {"m": sink})
-    (runner,) = running._cascades.values()
+    (runner,) = running._cascades.runners
     running.start()
     time.sleep(0.2)
     for _ in range(3):  # as the watch does when it wakes after minutes

@@ -38,9 +38,11 @@ def rows(path: Path, table: str) -> list[dict[str, Any]]:
 def found(row: dict[str, Any], score: str) -> dict[str, Any]:
     document = {"label": row["label"], "score": round(row[score], 4)}
     places = {"box": ("x1", "y1", "x2", "y2"), "span_ns": ("start_ns", "end_ns"), "chars": ("first_char", "last_char")}
+    of_best = "best_" if score == "best_score" else ""
     for place, columns in places.items():
-        if row.get(columns[0]) is not None:
-            document[place] = [row[column] for column in columns]
+        names = columns if place == "box" else tuple(of_best + column for column in columns)
+        if row[names[0]] is not None:
+            document[place] = [row[name] for name in names]
     return document
 
 
@@ -270,7 +272,7 @@ def test_a_newer_database_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
     assert mistakes(path) == (
-        f"{path}: its tables are of version 7, this program writes version 5; update thresher or give another file"
+        f"{path}: its tables are of version 7, this program writes version 6; update thresher or give another file"
     )
 
 
@@ -324,7 +326,7 @@ def test_a_database_of_an_older_version_gets_verdicts(path: Path) -> None:
             *[("door", verdict) for verdict in ("accept", "reject", "unknown")],
             *[("old", verdict) for verdict in ("accept", "reject", "unknown")],
         ]
-    assert query(path, "PRAGMA user_version") == [(5,)]
+    assert query(path, "PRAGMA user_version") == [(6,)]
     assert query(path, "SELECT label, start_ns FROM detections ORDER BY label") == [("old", None), ("person", None)]
     assert {share for *_, share in query(path, "SELECT * FROM verdict_share")} == {1 / 3}
     assert query(path, "SELECT id, zone, direction, track, held_back FROM events") == [

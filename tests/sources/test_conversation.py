@@ -145,7 +145,7 @@ def test_no_message_is_left_out_for_coming_too_soon() -> None:
 def test_messages_come_in_crowds_but_none_grows_old(overflow: str, most: int) -> None:
     generation = Generation("words@1", BadWords(), None, Found())
     pipeline = Pipeline([StreamPlan("chat", Plan.model_validate({"overflow": overflow}), "words", generation)], {})
-    assert pipeline._streams[0]._most == most
+    assert pipeline._roster.streams[0]._most == most
 
 
 # What a message is.

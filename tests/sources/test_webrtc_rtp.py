@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, field
 
@@ -143,7 +144,7 @@ def test_numbers_and_time_stamps_begin_anew_in_the_middle() -> None:
     arrived = line.add(*frame(0, 3, key=True, first=0xFFFE, at=begun))
     arrived += line.add(*frame(1, 3, first=1, at=begun + 6000), *frame(2, 1, first=4, at=begun + 12_000))
     stamps = [one.stamp for one in frames(arrived)]
-    assert [b - a for a, b in zip(stamps, stamps[1:], strict=False)] == [6000, 6000]
+    assert [b - a for a, b in itertools.pairwise(stamps)] == [6000, 6000]
 
 
 def test_what_only_fills_the_line_is_no_frame() -> None:
@@ -192,7 +193,7 @@ def test_sound_goes_on_behind_a_lost_packet() -> None:
 
 @given(st.integers(0, 2**32), st.lists(st.integers(1, 5), min_size=1, max_size=30), st.floats(0, 0.4))
 def test_no_frame_is_lost_without_a_word(seed: int, sizes: list[int], share: float) -> None:
-    """Each frame of which a packet came is handed over or counted, once, and none is handed over with a part missing."""
+    """Each frame of which a packet came is handed over or counted, once; none is handed over with a part missing."""
     chance = random.Random(seed)
     line, number, arrived, whole, partly = Line(), 0, list[Arrived](), 0, 0
     for index, parts in enumerate(sizes):

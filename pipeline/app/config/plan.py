@@ -28,6 +28,9 @@ class CheckedRule(Rule, Protocol):
     def reports(self) -> tuple[str, ...]:
         """The labels that can be in a result."""
 
+    def least(self, label: str, *, heavy: bool) -> float | None:
+        """From which score on a stage's word on `label` is reported; None where it never is."""
+
 
 @dataclass(frozen=True)
 class CascadePlan:

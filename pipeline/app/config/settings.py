@@ -85,6 +85,19 @@ class WebSettings(Settings):
     certificate: str | None = Field(default=None, min_length=1, description="TLS: the chain, as a PEM file")
     key: str | None = Field(default=None, min_length=1, description="TLS: its private key, as a PEM file")
     open: bool = Field(default=True, description="show the page in a browser, where a person sits in front")
+    scores: dict[str, str] = Field(
+        default_factory=dict,
+        description="cascade → the file of scores (of `thresher calibrate` or `thresher eval`) that its slider replays"
+        " (default: the one beside its certificate)",
+    )
+    review: bool = Field(
+        default=True,
+        description="gather pictures that are in doubt for the page, where no `doubts` sink does; with"
+        " `review_text` messages, too",
+    )
+    review_text: bool = Field(
+        default=False, description="keep messages that are in doubt, as they were said, to be labelled on the page"
+    )
     hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = Field(
         default=(),
         max_length=32,
@@ -100,19 +113,6 @@ class WebSettings(Settings):
         le=100_000,
         description="how often an address may change something or open a WebRTC connection, in the long run; three"
         " seconds' worth at once",
-    )
-    scores: dict[str, str] = Field(
-        default_factory=dict,
-        description="cascade → the file of scores (of `thresher calibrate` or `thresher eval`) that its slider replays"
-        " (default: the one beside its certificate)",
-    )
-    review: bool = Field(
-        default=True,
-        description="gather pictures that are in doubt for the page, where no `doubts` sink does; with"
-        " `review_text` messages, too",
-    )
-    review_text: bool = Field(
-        default=False, description="keep messages that are in doubt, as they were said, to be labelled on the page"
     )
 
     @property

@@ -12,11 +12,11 @@ from pipeline.app.web import static
 from pipeline.app.web.access import viewer
 from pipeline.app.web.guards import Guard
 from pipeline.app.web.problems import anywhere, handle_problems
-from pipeline.app.web.routes import feed, health, promise, review, session, whip
+from pipeline.app.web.routes import events, feed, health, promise, results, review, session, whip
 from pipeline.app.web.site import Site
 from sources.webrtc_offers import Refused
 
-ROUTES = (health, session, feed, whip, promise, review)
+ROUTES = (health, session, feed, results, events, whip, promise, review)
 _PAGE = Path(__file__).with_name("page")
 
 
@@ -41,7 +41,7 @@ def application(site: Site) -> FastAPI:
     def document() -> dict[str, Any]:
         return app.openapi()
 
-    app.router.routes.extend(static.routes(_PAGE))
+    app.router.routes.extend(static.routes(_PAGE, "/page/"))
     handle_problems(app)
     app.add_middleware(Guard, settings=site.settings)
     return app

@@ -1,13 +1,20 @@
-"""What requests ask by: names, labels, times."""
+"""What requests ask by: names, labels, times, places in a list; and how they are told that it cannot be."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 from pydantic import StringConstraints
+
+from pipeline.app.web.store import Cursor, Store, StoreBusy, stored_time
+
+if TYPE_CHECKING:
+    from pipeline.app.web.site import Site
 
 Stream: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 """A stream's name, or that of a further track of it: `door`, `door.sound`."""
@@ -19,13 +26,33 @@ def not_valid(message: str, *place: str) -> RequestValidationError:
     return RequestValidationError([{"type": "value_error", "loc": place, "msg": message, "input": None}])
 
 
-def stored_time(when: datetime, name: str) -> str:
-    """`when` as the store writes times; without a zone it is UTC."""
+def time_asked(when: datetime | None, name: str) -> str | None:
+    """A time of the query `name`, as the store writes it; without a zone it is UTC."""
     try:
-        utc = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+        return None if when is None else stored_time(when.replace(tzinfo=UTC) if when.tzinfo is None else when)
     except OverflowError:
-        raise not_valid("is out of the range of dates", "query", name) from None
-    return utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+        raise not_valid("lies beyond all dates", "query", name) from None
+
+
+def cursor_asked(after: str | None) -> Cursor | None:
+    try:
+        return None if after is None else Cursor.read(after)
+    except ValueError as error:
+        raise not_valid(str(error), "query", "after") from None
+
+
+def store_of(site: Site) -> Store:
+    if site.store is None:
+        raise missing("results are not kept: add a sink to the config, like `sinks: {db: {kind: sqlite}}`")
+    return site.store
+
+
+@contextmanager
+def told_when_busy() -> Iterator[None]:
+    try:
+        yield
+    except StoreBusy as error:
+        raise HTTPException(503, str(error), {"Retry-After": "2"}) from None
 
 
 def missing(what: str) -> HTTPException:

@@ -105,8 +105,8 @@ class Reviewed:
     def decide(self, decision: Decision, picture: Path | None) -> None:
         """Keep it, with the picture that it is about. Of two about one doubt the later one counts."""
         with self._lock:
-            known = self._read()
             self._take_place()
+            known = self._read()
             if picture is not None and decision.doubt.file is not None and not self.picture(decision.doubt).is_file():
                 _keep(picture, self.picture(decision.doubt))
             self._append(decision)
@@ -188,6 +188,7 @@ class Reviewed:
         if not at_once and time.monotonic() - self._wrote_s < self._size / _BYTES_PER_S:
             return
         self._take_place()
+        assert self._decisions is not None
         decided = [one for one in self._decisions.values() if one.word in {"confirm", "correct"}]
         pictures = [one for one in decided if one.doubt.file is not None and self.picture(one.doubt).is_file()]
         messages = [one for one in decided if one.doubt.text is not None]

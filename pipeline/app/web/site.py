@@ -11,14 +11,20 @@ from pipeline.app.config.settings import WebSettings
 from pipeline.app.web.access import Access
 from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
+from pipeline.app.web.event_pictures import EventPictures, EventPictureSink
 from pipeline.app.web.feed import Feed, FeedSink
 from pipeline.app.web.promise import Promises
 from pipeline.app.web.review import Reviews, gathering
-from pipeline.core.contracts import Generation
+from pipeline.app.web.store import Store
+from pipeline.core.contracts import Generation, Sink
 from pipeline.engine.pipeline import Pipeline
+from sinks.paths import expanded
+from sinks.sqlite import Sqlite
 
-FEED = "web"
-"""The name of the sink through which the page hears."""
+FEED = "web:feed"
+"""The name of the sink through which the page hears; no config can have one of that name."""
+PICTURES = "web:events"
+"""The name of the one that keeps a picture of each event."""
 
 
 class Site:
@@ -33,7 +39,13 @@ class Site:
         self.access = Access()
         self.feed = Feed()
         self.broadcast = Broadcast(self.feed, lambda: snapshot_document(self.running.snapshot()))
-        own = {**gathering(plan, generations), FEED: FeedSink.into(self.feed)}
+        own: dict[str, Sink] = {**gathering(plan, generations), FEED: FeedSink.into(self.feed)}
+        database = next((expanded(sink.path) for sink in plan.sinks.values() if isinstance(sink, Sqlite)), None)
+        self.store = None if database is None else Store(database)
+        """What the first `sqlite` sink keeps."""
+        self.pictures = None if database is None else EventPictures(database.with_name(f"{database.stem}-events"))
+        if self.pictures is not None:
+            own[PICTURES] = EventPictureSink.into(self.pictures)
         self.plan = replace(plan, sinks={**plan.sinks, **own})
         self.reviews = Reviews(self)
         self.promises = Promises(self)

@@ -25,12 +25,13 @@ _TYPES = {
 _INDEX = "index.html"
 
 
-def routes(folder: Path) -> Iterator[Route]:
-    """One for each file in `folder`, under its own name, and nothing for any other path. `index.html` is `/`."""
+def routes(folder: Path, below: str = "/") -> Iterator[Route]:
+    """One for each file in `folder`, under its own name `below` that path, and nothing for any other path. The folder's
+    `index.html` is `/`."""
     for file in sorted(folder.rglob("*")):
         if file.suffix in _TYPES and file.is_file():
             name = file.relative_to(folder).as_posix()
-            path = "/" + name.removesuffix(_INDEX) if name.split("/")[-1] == _INDEX else f"/{name}"
+            path = "/" if name == _INDEX else f"{below}{name}"
             yield Route(path, _File(file).answer, methods=["GET"], include_in_schema=False)
 
 
