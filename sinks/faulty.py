@@ -57,6 +57,10 @@ class _Settings(Sink):
     def backlog(self) -> int:  # type: ignore[override]  # likewise
         return self.of.backlog
 
+    @property
+    def fleeting(self) -> bool:  # type: ignore[override]  # likewise
+        return self.of.fleeting
+
     def check(self) -> None:
         self.of.check()
 

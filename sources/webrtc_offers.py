@@ -1,4 +1,5 @@
-"""What publishers say by WHIP (RFC 9725): offers and ICE candidates, read and bounded before anything acts on them."""
+"""What publishers say by WHIP (RFC 9725), and watchers by WHEP: offers and ICE candidates, read and bounded before
+anything acts on them."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ _BASELINE = "42e01f"
 
 
 class Refused(Exception):
-    """What a publisher said cannot be acted upon: the status of HTTP, and what to do instead."""
+    """What a peer said cannot be acted upon: the status of HTTP, and what to do instead."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -57,8 +58,8 @@ class Offer:
         return "\r\n".join(lines) + "\r\n"
 
 
-def read_offer(body: bytes) -> Offer:
-    """Raises `Refused`."""
+def read_offer(body: bytes, *, watches: bool = False) -> Offer:
+    """Of one who publishes, or who `watches`. Raises `Refused`."""
     if len(body) > LARGEST:
         raise Refused(413, f"an offer has at most {LARGEST} bytes")
     try:
@@ -73,7 +74,10 @@ def read_offer(body: bytes) -> Offer:
     plain, profiles = _with_known_profile(plain)
     sdp = "\r\n".join(plain) + "\r\n"
     described = _parsed(sdp)
-    _check_media(described)
+    if watches:
+        _check_watched(described)
+    else:
+        _check_media(described)
     ufrags = [_check_transport(media) for media in described.media]
     return Offer(sdp, _in_order(described), ufrags[0], tuple(candidates), profiles)
 
@@ -106,27 +110,47 @@ def _parsed(sdp: str) -> SessionDescription:
 
 def _check_media(described: SessionDescription) -> None:
     """A picture, maybe sound, and nothing that cannot be taken."""
-    kinds = [media.kind for media in described.media]
-    for kind, name in (("video", "picture"), ("audio", "sound")):
-        if kinds.count(kind) > 1:
-            raise Refused(422, f"the offer has {kinds.count(kind)} tracks of {name}: publish one")
-    if others := sorted(set(kinds) - {"video", "audio"}):
-        raise Refused(422, f"only video and audio are taken: leave out m={redact(others[0])[:40]}")
-    video = next((media for media in described.media if media.kind == "video"), None)
-    if video is None:
-        raise Refused(422, "the offer has no video: publish a picture, with or without sound")
+    video = _one_of_each(described, ("video", "audio"))
     if video.direction not in {"sendonly", "sendrecv"}:
         raise Refused(422, f"the offer's video is {video.direction}: a publisher's is sendonly")
-    for media, taken, say in ((m, *_KNOWN[m.kind]) for m in described.media):
-        offered = [codec.mimeType.partition("/")[2] for codec in media.rtp.codecs]
-        if not taken & {name.lower() for name in offered}:
-            there = ", ".join(dict.fromkeys(offered)) or "none"
-            raise Refused(422, f"{media.kind} has to be {say}; the offer has {redact(there)[:200]}")
+    for media in described.media:
+        _check_codecs(media)
+
+
+def _check_watched(described: SessionDescription) -> None:
+    """A picture, and maybe a data channel. Sound may be asked for, and there is none."""
+    video = _one_of_each(described, ("video", "audio", "application"))
+    if video.direction not in {None, "recvonly", "sendrecv"}:
+        raise Refused(422, f"the offer's video is {video.direction}: a watcher's is recvonly")
+    _check_codecs(video)
+
+
+def _one_of_each(described: SessionDescription, known: tuple[str, ...]) -> MediaDescription:
+    """The picture. At most one of each kind that is `known`, and all on one transport."""
+    kinds = [media.kind for media in described.media]
+    for kind in known:
+        if kinds.count(kind) > 1:
+            raise Refused(422, f"the offer has {kinds.count(kind)} tracks of {_NAMED[kind]}: one is enough")
+    if others := sorted(set(kinds) - set(known)):
+        raise Refused(422, f"only {' and '.join(known)} are taken: leave out m={redact(others[0])[:40]}")
+    video = next((media for media in described.media if media.kind == "video"), None)
+    if video is None:
+        raise Refused(422, "the offer has no video: there has to be a picture")
     bundle = next((set(group.items) for group in described.group if group.semantic == "BUNDLE"), set())
     if len(kinds) > 1 and not {media.rtp.muxId for media in described.media} <= bundle:
-        raise Refused(422, "sound and picture have to share a transport: a=group:BUNDLE with both of them")
+        raise Refused(422, "all media have to share a transport: a=group:BUNDLE with each of them")
+    return video
 
 
+def _check_codecs(media: MediaDescription) -> None:
+    taken, say = _KNOWN[media.kind]
+    offered = [codec.mimeType.partition("/")[2] for codec in media.rtp.codecs]
+    if not taken & {name.lower() for name in offered}:
+        there = ", ".join(dict.fromkeys(offered)) or "none"
+        raise Refused(422, f"{media.kind} has to be {say}; the offer has {redact(there)[:200]}")
+
+
+_NAMED = {"video": "picture", "audio": "sound", "application": "data"}
 _KNOWN = {"video": (_TAKEN, "H.264 (packetization mode 1) or VP8"), "audio": (_HEARD, "Opus, G.722 or G.711")}
 
 
@@ -138,7 +162,7 @@ def _check_transport(media: MediaDescription) -> str:
         raise Refused(400, f"the offer's {media.kind} lacks a=ice-ufrag or a=ice-pwd")
     if dtls is None or not dtls.fingerprints:
         raise Refused(400, f"the offer's {media.kind} lacks a=setup or a=fingerprint: WebRTC is always encrypted")
-    if not media.rtcp_mux:
+    if media.kind != "application" and not media.rtcp_mux:
         raise Refused(422, f"the offer's {media.kind} lacks a=rtcp-mux")
     return ufrag
 

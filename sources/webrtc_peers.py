@@ -12,7 +12,6 @@ import secrets
 import threading
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,8 @@ from aiortc.codecs import get_capabilities
 from pipeline.core.errors import SourceAway
 from sources.mailbox import Mailbox
 from sources.network_loop import network_loop
-from sources.webrtc_offers import MOST_CANDIDATES, Offer, Refused
+from sources.webrtc_ice import Candidates
+from sources.webrtc_offers import Offer, Refused
 from sources.webrtc_rtp import Arrived, Assembly
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ class Peer:
         self._endpoint, self._plan = endpoint, plan
         self._began_s = time.monotonic()
         self._flows = False
-        self._candidates = 0
-        self._ufrag = ""
+        self._candidates: Candidates | None = None
         self._pictures: Assembly | None = None
         servers = [RTCIceServer(one.url, one.username, one.credential) for one in plan.ice_servers]
         self._connection = RTCPeerConnection(
@@ -114,11 +113,11 @@ class Peer:
                 ]
             )
         await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
-        self._ufrag = offer.ufrag
+        self._candidates = Candidates(connection, offer.ufrag)
         for kind, track in tracks.items():
             if track.direction == "recvonly":
                 self._listen(kind, track)
-        await self.add(offer.candidates)
+        await self._candidates.add(offer.candidates)
         await connection.setLocalDescription(await connection.createAnswer())
         _run(self._watch())
         return offer.answered(connection.localDescription.sdp)
@@ -144,23 +143,8 @@ class Peer:
 
     async def trickle(self, ufrag: str | None, candidates: list[RTCIceCandidate], complete: bool) -> None:
         """Raises `Refused`."""
-        if ufrag is not None and ufrag != self._ufrag:
-            raise Refused(422, "ICE restarts are not supported: publish anew, which takes this connection's place")
-        await self.add(candidates)
-        if complete:
-            await self._transport.addRemoteCandidate(None)
-
-    async def add(self, candidates: list[RTCIceCandidate] | tuple[RTCIceCandidate, ...]) -> None:
-        self._candidates += len(candidates)
-        if self._candidates > MOST_CANDIDATES:
-            raise Refused(422, f"at most {MOST_CANDIDATES} ICE candidates are tried for one connection")
-        for candidate in candidates:
-            with suppress(ValueError):  # behind the end of candidates, or none that can be tried
-                await self._transport.addRemoteCandidate(candidate)
-
-    @property
-    def _transport(self) -> Any:
-        return self._connection.getTransceivers()[0].receiver.transport.transport
+        assert self._candidates is not None, "it was answered"
+        await self._candidates.trickle(ufrag, candidates, complete)
 
     def _flowed(self, now_ns: int) -> None:
         if not self._flows:

@@ -16,6 +16,7 @@ import click
 from pipeline.app import summary
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
+from pipeline.app.config.settings import WebSettings
 from pipeline.app.notify import Notifier
 from pipeline.app.wiring import pipeline
 from pipeline.core.contracts import Generation
@@ -81,10 +82,13 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
             closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
         running.start()
         notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
-        absent = _watch(running, stopping, options, notifier)
+        stays = None if site is None else Stays(site.settings, bool(plan.sources))
+        absent = _watch(running, stopping, options, notifier, stays)
         notifier.stopping(DRAIN_S)
         running.stop(drain_s=DRAIN_S)
         final = running.snapshot()
+    if site is not None:  # what it came to be meanwhile
+        plan, generations = site.plan, site.generations
     problems = [str(error) for error in running.problems]  # each was said when it came up
     failures = absent + list(_failures(final, plan))
     for line in failures:
@@ -121,11 +125,38 @@ def _told(name: str, said: Mapping[str, object]) -> str:
     return f"{name} [{how}]" if model == name else f"{name} [{model}, {how}]"
 
 
-def _watch(running: Pipeline, stopping: Callable[[], bool], options: RunOptions, notifier: Notifier) -> list[str]:
-    """Returns when all is done, when told to stop, or with the sources that did not connect in time."""
+class Stays:
+    """Whether the program goes on for its page when every source has ended: where its settings say so, or where they do
+    not and a person sits in front. Where there is no source at all, somebody has yet to add one."""
+
+    def __init__(self, settings: WebSettings, watching: bool) -> None:
+        self._settings, self._watching = settings, watching
+        self._told = False
+
+    def __call__(self, running: Pipeline) -> bool:
+        if not running.plans:
+            return not self._watching or self._settings.stay is not False
+        stays = sys.stdout.isatty() if self._settings.stay is None else self._settings.stay
+        if stays and not self._told:
+            self._told = True
+            click.echo("all sources have ended; the page stays until Ctrl-C", err=True)
+        return stays
+
+
+def _watch(
+    running: Pipeline,
+    stopping: Callable[[], bool],
+    options: RunOptions,
+    notifier: Notifier,
+    stays: Stays | None = None,
+) -> list[str]:
+    """Returns when all is done and nobody wants it to go on, when told to stop, or with the sources that did not
+    connect in time."""
     began = time.monotonic()
     waited_for = options.connect_within_s
-    while not running.wait(_LOOK_S):
+    while not running.wait(_LOOK_S) or (stays is not None and stays(running)):
+        if running.finished:
+            time.sleep(_LOOK_S)
         age = time.monotonic() - began
         notifier.look(lambda: _status(running))
         if stopping():

@@ -17,12 +17,12 @@ from detectors.rules.regions import Regions
 from pipeline.app.config.cascades import CascadeReader
 from pipeline.app.config.document import Document, Key
 from pipeline.app.config.events import check_event_labels
-from pipeline.app.config.load import load
+from pipeline.app.config.load import Standing, load
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import CascadePlan, CheckedRule, Plan
 from pipeline.app.config.policy import check_labels
 from pipeline.app.config.settings import SECTIONS
-from pipeline.core.contracts import Auditor, Generation, Source, Stage
+from pipeline.core.contracts import Auditor, Generation, Stage
 from pipeline.core.errors import InputError
 from pipeline.core.media import Spec
 from pipeline.core.payloads import tile_of
@@ -35,10 +35,13 @@ _REMEMBERED = 10_000  # messages
 T = TypeVar("T")
 
 
-def prepare(document: Document, mistakes: Mistakes | None = None) -> tuple[Plan, dict[str, Generation]]:
-    """Check `document` whole: settings, sources, sinks, models, rules. Raises `InputErrors` with all that is wrong."""
+def prepare(
+    document: Document, mistakes: Mistakes | None = None, standing: Standing | None = None
+) -> tuple[Plan, dict[str, Generation]]:
+    """Check `document` whole: settings, sources, sinks, models, rules. Raises `InputErrors` with all that is wrong.
+    Generations and models of what is `standing` are taken as they are, not loaded again."""
     mistakes = mistakes or Mistakes(document)
-    plan = load(document, mistakes)
+    plan = load(document, mistakes, standing)
     for stream in plan.gates.keys() & plan.watches.keys():
         if plan.cascades[plan.watches[stream]].certificate is not None:
             mistakes.add(
@@ -46,12 +49,13 @@ def prepare(document: Document, mistakes: Mistakes | None = None) -> tuple[Plan,
                 " promise: take away the gate, or the certificate",
                 (*plan.key(stream), "gate"),
             )
-    generations = _Builder(mistakes).generations(plan)
+    generations = _Builder(mistakes, standing).generations(plan)
     plan = _fitted(plan, generations, mistakes)
     reported = _reported(plan, generations)
-    if plan.policy is not None:
+    whole = standing is None and bool(plan.sources)  # else what reports a label may come yet, or come again
+    if plan.policy is not None and whole:
         check_labels(plan.policy, reported, mistakes)
-    if plan.events is not None and reported.keys() == plan.watches.keys():
+    if plan.events is not None and whole and reported.keys() == plan.watches.keys():
         check_event_labels(plan.events, reported, mistakes)
     mistakes.raise_if_any()
     return plan, generations
@@ -122,36 +126,49 @@ def planned_cascade(document: Document, name: str | None, *, certificates: bool)
     return reader.read[chosen], generation
 
 
-def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
-    def stream(name: str, source: Source, tracks: tuple[StreamPlan, ...] = ()) -> StreamPlan:
-        cascade, gate = plan.watches[name], plan.gates.get(name)
-        started = None if gate is None else gate.start()
-        return StreamPlan(name, source, cascade, generations[cascade], started, tracks)
+def stream_plan(plan: Plan, generations: Mapping[str, Generation], name: str) -> StreamPlan:
+    """The source of that name with its tracks. Its gates begin with it."""
 
-    streams = [
-        stream(name, source, tuple(stream(full, source) for full, (of, _) in plan.tracks.items() if of == name))
-        for name, source in plan.sources.items()
-    ]
+    def stream(full: str, tracks: tuple[StreamPlan, ...] = ()) -> StreamPlan:
+        cascade, gate = plan.watches[full], plan.gates.get(full)
+        started = None if gate is None else gate.start()
+        return StreamPlan(full, plan.sources[name], cascade, generations[cascade], started, tracks)
+
+    return stream(name, tuple(stream(full) for full, (of, _) in plan.tracks.items() if of == name))
+
+
+def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
+    streams = [stream_plan(plan, generations, name) for name in plan.sources]
     return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy, state=plan.state)
 
 
 class _Builder:
     """Cascade plans → generations. Where something else is wrong already, models are looked at but not compiled."""
 
-    def __init__(self, mistakes: Mistakes) -> None:
+    def __init__(self, mistakes: Mistakes, standing: Standing | None = None) -> None:
         self._mistakes = mistakes
         self._models: dict[str, Model | None] = {}
         self._stages: dict[str, Stage | None] = {}
+        self._standing: dict[str, Generation] = {}
+        self._known = set[str]() if standing is None else set(standing.plan.cascades)
+        if standing is not None:
+            self._standing = dict(standing.generations)
+            for name, generation in standing.generations.items():
+                plan = standing.plan.cascades[name]
+                for choice, stage in zip((plan.cheap, plan.heavy), generation.stages, strict=False):
+                    if choice is not None:
+                        self._stages[choice.model_dump_json()] = stage
 
     def generations(self, plan: Plan) -> dict[str, Generation]:
         if self._mistakes.errors:
-            for cascade in plan.cascades.values():
-                self._look(cascade)
+            for name, cascade in plan.cascades.items():
+                if name not in self._known:
+                    self._look(cascade)
             return {}
         used = {name: cascade for name, cascade in plan.cascades.items() if name in plan.watches.values()}
-        for name in plan.cascades.keys() - used.keys():
+        for name in plan.cascades.keys() - used.keys() - self._known:
             self._look(plan.cascades[name])
-        built = {name: self.generation(cascade) for name, cascade in used.items()}
+        built = {name: self._standing.get(name) or self.generation(cascade) for name, cascade in used.items()}
         return {name: generation for name, generation in built.items() if generation is not None}
 
     def _look(self, plan: CascadePlan) -> None:

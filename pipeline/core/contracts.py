@@ -321,6 +321,8 @@ class Sink(Settings, ABC):
     `Recording` at the beginning of each connection)."""
     backlog: ClassVar[int] = 4096
     """How many items may wait for this sink."""
+    fleeting: ClassVar[bool] = False
+    """It shows the moment: for what it has no room the oldest goes, counted, and no stream is ever held for it."""
 
     @abstractmethod
     def open(self) -> Writer:

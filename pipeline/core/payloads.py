@@ -134,6 +134,15 @@ class Image(Payload):
         """The whole picture, uint8 `[h, w, 3]`, no wider than `max_width`. Costs more than a small model: use it
         for people, not for stages."""
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether `frame` costs nothing."""
+        return False
+
+    def frame(self) -> VideoFrame:
+        """The whole picture, upright, to be kept beyond the lease and changed by nobody."""
+        return VideoFrame.from_ndarray(self.rgb(), format="rgb24")
+
     @abstractmethod
     def release(self) -> None:
         """Let the decoder have its frame back. Safe to call twice."""
@@ -337,6 +346,13 @@ class FrameImage(Image):
         across, down = (height, width) if self._turns % 2 else (width, height)
         pixels = _reformat(frame, across, down, "rgb24", "bilinear")
         return np.ascontiguousarray(np.rot90(pixels, self._turns)) if self._turns else pixels
+
+    @property
+    def at_hand(self) -> bool:
+        return not self._turns
+
+    def frame(self) -> VideoFrame:
+        return super().frame() if self._turns else self._held()
 
     def release(self) -> None:
         self._frame = self._rgb = None

@@ -72,6 +72,7 @@ class SinkRunner:
         self._open_writer = sink.open if self._dispatch is None else self._dispatch.open
         self._snapshot = snapshot
         self._size = sink.backlog
+        self._fleeting = sink.fleeting
         self._items: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -100,6 +101,7 @@ class SinkRunner:
 
     def put(self, delivery: Delivery, lease: Lease | None, can_wait: bool, after: Noted | None = None) -> None:
         """Never blocks. It is written `after` that was waited for, by the sink's thread."""
+        can_wait = can_wait and not self._fleeting
         with self._changed:
             self._put += 1
             item = _Item(delivery, lease, can_wait, self._put, after)
@@ -153,7 +155,8 @@ class SinkRunner:
         return next((old for old in self._items if not old.can_wait and may_go(old)), None)
 
     def full(self) -> bool:
-        return len(self._items) >= self._size
+        """Whether streams that can wait have to."""
+        return not self._fleeting and len(self._items) >= self._size
 
     def drained(self) -> bool:
         with self._changed:

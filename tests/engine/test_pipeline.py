@@ -216,6 +216,23 @@ def test_a_slow_sink_holds_a_file_and_no_live_stream() -> None:
     assert final.sinks[0].written + final.sinks[0].dropped >= sum(stream.results for stream in final.streams)
 
 
+def test_a_sink_that_shows_the_moment_holds_not_even_a_file() -> None:
+    class Showing(MemorySink):
+        backlog = 8
+        fleeting = True
+
+    sink = Faulty.around(Showing(), {"fault": "slow", "each_s": 0.3}, repeat=True)
+    pipeline = Pipeline([plan(Memory(script=[grey(20)] * 2000), name="file")], {"slow": sink})
+    pipeline.start()
+    while pipeline.snapshot().streams[0].results < 2000:
+        assert not pipeline.wait(0.05)
+        assert pipeline.snapshot().sinks[0].waiting <= 16 + 256
+    pipeline.stop(drain_s=2)
+    final = pipeline.snapshot()
+    assert final.sinks[0].dropped > 1000
+    assert final.sinks[0].written + final.sinks[0].dropped == 2000
+
+
 @pytest.mark.parametrize("faults", [("busy", "unacknowledged", "busy"), ("crash", "none")])
 def test_a_sink_in_trouble_gets_everything_in_the_end(faults) -> None:
     snapshot, collector = run([plan(Memory(script=[grey(20)] * 30))], faults=faults)

@@ -18,7 +18,7 @@ from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.web.server import WebServer
 from pipeline.app.web.site import Site
-from pipeline.core.contracts import Sink
+from pipeline.core.contracts import Generation, Sink, Source
 from pipeline.engine.event_settings import EventSettings
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from pipeline.engine.policy_settings import PolicySettings
@@ -65,20 +65,23 @@ class Ran:
 @contextmanager
 def ran(folder: Path, scripts: dict[str, Sequence[Any]], **more: Sink) -> Iterator[Ran]:
     """Each stream plays its levels of grey at 25 a second to the end; then it is served."""
-    jsonl = folder / "log.jsonl"
-    sinks: dict[str, Sink] = {
-        "log": Jsonl(path=str(jsonl)),
-        "db": Sqlite(path=str(folder / "run.sqlite")),
-        **more,
+    judged_by = audited(folder / "audit.json", name="known@1a2b3c4d")
+    sources: dict[str, Source] = {
+        name: Memory.model_validate({"script": [grey(level, 96) for level in script]})
+        for name, script in scripts.items()
     }
-    generation = audited(folder / "audit.json", name="known@1a2b3c4d")
+    with played(folder, sources, judged_by, **more) as one:
+        yield one
+
+
+@contextmanager
+def played(folder: Path, sources: dict[str, Source], judged_by: Generation, **more: Sink) -> Iterator[Ran]:
+    """The same of any sources."""
+    jsonl = folder / "log.jsonl"
+    sinks: dict[str, Sink] = {"log": Jsonl(path=str(jsonl)), "db": Sqlite(path=str(folder / "run.sqlite")), **more}
     plan = Plan(sinks=sinks, events=EVENTS, policy=POLICY)
-    site = Site(WebSettings(listen="127.0.0.1:0"), plan, {"known": generation}, Document({}, folder))
-    pictures = {name: [grey(level, 96) for level in script] for name, script in scripts.items()}
-    streams = [
-        StreamPlan(name, Memory.model_validate({"script": script}), "known", generation)
-        for name, script in pictures.items()
-    ]
+    site = Site(WebSettings(listen="127.0.0.1:0"), plan, {"known": judged_by}, Document({}, folder))
+    streams = [StreamPlan(name, source, "known", judged_by) for name, source in sources.items()]
     running = Pipeline(streams, site.plan.sinks, events=EVENTS, policy=POLICY)
     with WebServer(site, running, "web.listen") as server:
         running.start()

@@ -32,6 +32,12 @@ from tests.web.feed_parts import Message, listening, messages, serving, stalled
 Served = tuple[Site, str]
 
 
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n"
+)
+
+
 @pytest.fixture
 def served() -> Iterator[Served]:
     with serving() as one:
@@ -277,9 +283,7 @@ def test_who_reads_nothing_is_cut_off_and_nobody_else_is_harmed(
 ) -> None:
     monkeypatch.setattr(feed_routes, "STALL_S", 0.5)
     site, url = served
-    key = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    key += "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n"
-    path, headers = ("/api/feed", "") if kind == "sse" else ("/api/feed/ws", key)
+    path, headers = ("/api/feed", "") if kind == "sse" else ("/api/feed/ws", UPGRADE)
     with closing(stalled(url, path, headers)) as silent, listening(url, kinds="result") as told:
         until(lambda: site.broadcast.listening == 2)
         sent, read = 0, 0
@@ -383,6 +387,19 @@ def test_the_end_of_the_program_is_an_end_and_what_there_was_has_come() -> None:
         site.broadcast.close()
         assert [one.data["seq"] for one in told] == list(range(50))  # and the response is whole
         assert len([said for said in talk if json.loads(said)["kind"] == "result"]) == 50
+
+
+def test_nobody_who_stalls_or_breaks_off_delays_the_end_or_leaves_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    with serving() as (site, url), ExitStack() as stack:
+        for path, headers in (("/api/feed", ""), ("/api/feed/ws", UPGRADE)):
+            stack.enter_context(closing(stalled(url, path, headers)))
+        broken = [stalled(url, path, headers) for path, headers in (("/api/feed", ""), ("/api/feed/ws", UPGRADE))]
+        until(lambda: site.broadcast.listening == 4)
+        site.feed.tell([result(seq, person()) for seq in range(10_000)])
+        for one in broken:  # with what came unread: the system says so at once, and sharply
+            one.close()
+        until(lambda: site.broadcast.listening == 2)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_record_that_utf_8_cannot_hold_is_told_all_the_same(served: Served) -> None:

@@ -30,6 +30,14 @@ def shipped_cascades() -> list[str]:
     return sorted(path.stem for path in (ZOO / "cascades").glob("*.yaml") if "." not in path.stem)
 
 
+def known_cascades(config: Mapping[str, Any]) -> dict[str, str]:
+    """What a stream may name, and what each is about: the config's own first."""
+    own = config.get("cascades")
+    sections = dict(own) if isinstance(own, dict) else {}
+    sections |= {name: _shipped(name) for name in shipped_cascades() if name not in sections}
+    return {name: str(section.get("about", "")) for name, section in sections.items() if isinstance(section, dict)}
+
+
 def is_path(model: str) -> bool:
     """Whether `model` names a file or a folder and not a model of the zoo."""
     return "/" in model or "\\" in model or Path(model).suffix in _GRAPHS
@@ -38,10 +46,18 @@ def is_path(model: str) -> bool:
 class CascadeReader:
     """Reads each cascade once, when something asks for it."""
 
-    def __init__(self, document: Document, mistakes: Mistakes, *, certificates: bool = True) -> None:
-        """Without `certificates`, those that cascades name are not looked at, and neither are their audits."""
+    def __init__(
+        self,
+        document: Document,
+        mistakes: Mistakes,
+        *,
+        certificates: bool = True,
+        known: Mapping[str, CascadePlan] | None = None,
+    ) -> None:
+        """Without `certificates`, those that cascades name are not looked at, and neither are their audits. What is
+        `known` was read before, from this very document."""
         self._document, self._mistakes, self._certificates = document, mistakes, certificates
-        self.read: dict[str, CascadePlan] = {}
+        self.read: dict[str, CascadePlan] = dict(known or {})
         self._bad: set[str] = set()
         own = document.data.get("cascades")
         self._own: dict[str, Any] = own if isinstance(own, dict) else {}

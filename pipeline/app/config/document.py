@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -38,6 +39,8 @@ class Document:
     origin: str = ""
     lines: dict[Key, int] = field(default_factory=dict)
     names: dict[Key, str] = field(default_factory=dict)
+    written: dict[str, Any] = field(default_factory=dict)
+    """The data before references were followed: what may be shown."""
 
     def place(self, key: Sequence[str] = ()) -> str:
         """Where `key` stands: `people.yaml:7: sources.door.url`, or the words on the command line."""
@@ -84,13 +87,18 @@ class Document:
                 here[word_key] = {}
             here = here[word_key]
 
-    def resolve(self, environment: Mapping[str, str] = os.environ) -> dict[Key, InputError]:
-        """Put the values of `${NAME}` and `${file:/path}` in their place and remember them as secrets.
+    def resolve(self, environment: Mapping[str, str] = os.environ, below: Key | None = None) -> dict[Key, InputError]:
+        """Put the values of `${NAME}` and `${file:/path}` in their place and remember them as secrets; with `below`,
+        there alone.
 
         `$${` stands for a plain `${`. Returns the references that lead nowhere, by where they stand.
         """
         mistakes: dict[Key, InputError] = {}
+        if below is None:
+            self.written = deepcopy(self.data)
         for holder, name, key in list(_strings(self.data)):
+            if below is not None and key[: len(below)] != below:
+                continue
             try:
                 holder[name] = _filled(holder[name], environment)
             except InputError as error:
@@ -116,6 +124,14 @@ def read(path: Path) -> Document:
     if not isinstance(data, dict):
         raise InputError("a config is a mapping (`sources: …`), not a list or a single value", origin)
     return Document(data, path.resolve().parent, origin, lines)
+
+
+def plain(data: object, origin: str) -> Any:
+    """What another program said, as plain data. Raises `InputError` where no config could hold it."""
+    try:
+        return _Plain(origin, {}).of(data, ())
+    except RecursionError:
+        raise InputError("this is nested too deeply", origin) from None
 
 
 def _load(text: str, origin: str, lines: dict[Key, int]) -> Any:

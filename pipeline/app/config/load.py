@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from pipeline.app.config.settings import SECTIONS, MetricsSettings, WebSettings
 from pipeline.app.config.tls import server_context
 from pipeline.core import reach
 from pipeline.core.catalogue import Catalogue
-from pipeline.core.contracts import GatePlan, Sink, Source
+from pipeline.core.contracts import GatePlan, Generation, Sink, Source
 from pipeline.core.errors import InputError
 from pipeline.core.reach import NetworkSettings
 from pipeline.core.settings import address
@@ -30,15 +31,30 @@ AROUND = "of"
 """What an adapter around another one calls that."""
 
 
-def load(document: Document, mistakes: Mistakes) -> Plan:
-    """Everything that can be known without opening a source, a sink or a model."""
-    mistakes.unresolved(document.resolve())
-    return _Loader(document, mistakes).plan()
+@dataclass(frozen=True)
+class Standing:
+    """What runs by now: the plan with its generations. In a document that differs from it in the source `changed`
+    alone, nothing else is looked at anew: a file that went meanwhile, say, is no mistake of who adds a camera."""
+
+    plan: Plan
+    generations: Mapping[str, Generation]
+    changed: str
+
+    def gates(self, source: str) -> dict[str, GatePlan]:
+        """Those of its streams."""
+        return {name: gate for name, gate in self.plan.gates.items() if self.plan.key(name)[1] == source}
+
+
+def load(document: Document, mistakes: Mistakes, standing: Standing | None = None) -> Plan:
+    """Everything that can be known without opening a source, a sink or a model. With what is `standing`, only the
+    section that changed has references to follow."""
+    mistakes.unresolved(document.resolve(below=None if standing is None else ("sources", standing.changed)))
+    return _Loader(document, mistakes, standing).plan()
 
 
 class _Loader:
-    def __init__(self, document: Document, mistakes: Mistakes) -> None:
-        self._document, self._mistakes = document, mistakes
+    def __init__(self, document: Document, mistakes: Mistakes, standing: Standing | None) -> None:
+        self._document, self._mistakes, self._standing = document, mistakes, standing
 
     def plan(self) -> Plan:
         data = self._document.data
@@ -47,7 +63,8 @@ class _Loader:
         reach.use(network or NetworkSettings())  # the checks of sources and sinks ask it, too
         sources, gates = self._sources()
         tracks = self._tracks(sources)
-        cascades = CascadeReader(self._document, self._mistakes)
+        known = {} if self._standing is None else self._standing.plan.cascades
+        cascades = CascadeReader(self._document, self._mistakes, known=known)
         chosen = {
             name: cascades.choose(source.cascade, ("sources", name, "cascade"), source.medium)
             for name, source in sources.items()
@@ -57,17 +74,20 @@ class _Loader:
             for name, (source, track) in tracks.items()
         }
         named = data.get("sources")
-        if not named or (isinstance(named, dict) and all(section is None for section in named.values())):
+        nothing = not named or (isinstance(named, dict) and all(section is None for section in named.values()))
+        if nothing and data.get("web") is None:  # else the page may add some
             self._mistakes.add("nothing to watch: name a source, or give a target on the command line", ("sources",))
         if data.get("cascade") is not None:
             cascades.choose(None, ("cascade",))  # looked at even where every source names its own
         policy = data.get("policy")
-        sinks = self._sinks()
+        sinks = self._sinks() if self._standing is None else dict(self._standing.plan.sinks)
         self._check_tapes(sources, sinks)
         metrics = None
         if data.get("metrics") is not None:
             metrics = self._mistakes.model(MetricsSettings, data["metrics"], ("metrics",))
-        web = self._web(data.get("web"), any(source.published for source in sources.values()))
+        web = self._web(data.get("web"))
+        if web is None and any(source.published for source in sources.values()):
+            web = WebSettings(open=False)
         self._check_ports(sources, metrics, web)
         return Plan(
             sources,
@@ -98,10 +118,9 @@ class _Loader:
             self._mistakes.add(f"cannot be a folder: {error.strerror}", ("state",))
         return path
 
-    def _web(self, section: object, published: bool) -> WebSettings | None:
-        """What is `published` into one of our streams comes through this server."""
+    def _web(self, section: object) -> WebSettings | None:
         if section is None:
-            return WebSettings(open=False) if published else None
+            return None
         web = self._mistakes.model(WebSettings, section, ("web",))
         if web is not None and web.certificate is not None and web.key is not None:
             try:
@@ -166,6 +185,10 @@ class _Loader:
             key = ("sources", name)
             if section is None:
                 continue  # taken away with --set
+            if self._standing is not None and name != self._standing.changed:
+                sources[name] = self._standing.plan.sources[name]
+                gates |= self._standing.gates(name)
+                continue
             source = self._adapter(CATALOGUE, self._without_gates(section, key, name, gates), key)
             if source is not None:
                 sources[name] = cast(Source, source)

@@ -82,6 +82,12 @@ def json_schema() -> Schema:
     }
 
 
+def source_schemas() -> tuple[list[Schema], Schema]:
+    """Of each kind of source the schema of its settings, titled by the kind; and the definitions they refer to."""
+    schema = json_schema()
+    return schema["$defs"]["source"]["oneOf"], schema["$defs"]
+
+
 def _named(what: str, about: str) -> Schema:
     return {
         "type": "object",

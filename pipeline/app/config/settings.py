@@ -18,6 +18,11 @@ STATE = (
 )
 
 
+OPEN_KINDS = ("rtsp", "webrtc", "webcam", "microphone", "irc", "websocket", "pattern")
+"""Sources that read devices or the network (as far as `network` lets them), and no file."""
+FILE_KINDS = ("file", "folder", "sound", "lines", "pcm", "line")
+
+
 class MetricsSettings(Settings):
     """Where Prometheus may ask how the pipeline is doing."""
 
@@ -113,6 +118,27 @@ class WebSettings(Settings):
         le=100_000,
         description="how often an address may change something or open a WebRTC connection, in the long run; three"
         " seconds' worth at once",
+    )
+
+    stay: bool | None = Field(
+        default=None,
+        description="go on when every source has ended, so that all can be looked at, until Ctrl-C or `--for`"
+        " (default: where standard output is a terminal)",
+    )
+    kinds: tuple[str, ...] = Field(
+        default=OPEN_KINDS,
+        description="the kinds of source that may be added or changed here; what listens may do so at this machine's"
+        " own addresses only",
+    )
+    files: tuple[str, ...] = Field(
+        default=(),
+        description="folders: what lies in them may be read by sources that are added here (kinds"
+        f" {', '.join(FILE_KINDS)}). Default: none, or whoever may add a stream could read any file of this machine",
+    )
+    references: tuple[str, ...] = Field(
+        default=(),
+        description="names of the environment that a source which is added here may use as ${NAME}. Default: none, or"
+        " whoever may add a stream could have any secret sent anywhere",
     )
 
     @property

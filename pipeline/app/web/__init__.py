@@ -7,6 +7,8 @@ access.py   who may look, who may change
 asked.py    what requests ask by, and how it is refused
 connections.py  connections that can be broken off
 feed.py     what the sinks are told, with numbers to resume by
+gallery.py  the latest picture of every stream, and who watches; stills.py as JPEG, encoding.py for WebRTC,
+            whep.py the peers, drawing.py what people see
 broadcast.py    from the feed to everybody who listens
 routes/     one subject a file, each with its `router(site)`
 page/       what the browser gets

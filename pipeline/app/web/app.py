@@ -12,11 +12,25 @@ from pipeline.app.web import static
 from pipeline.app.web.access import viewer
 from pipeline.app.web.guards import Guard
 from pipeline.app.web.problems import anywhere, handle_problems
-from pipeline.app.web.routes import events, feed, health, promise, results, review, session, whip
+from pipeline.app.web.routes import (
+    config,
+    events,
+    feed,
+    health,
+    pictures,
+    promise,
+    results,
+    review,
+    session,
+    streams,
+    whep,
+    whip,
+)
+from pipeline.app.web.sdp import refused
 from pipeline.app.web.site import Site
 from sources.webrtc_offers import Refused
 
-ROUTES = (health, session, feed, results, events, whip, promise, review)
+ROUTES = (health, session, streams, config, feed, results, events, whip, whep, pictures, promise, review)
 _PAGE = Path(__file__).with_name("page")
 
 
@@ -33,7 +47,7 @@ def application(site: Site) -> FastAPI:
         responses=anywhere(),
     )
     app.state.site = site
-    app.add_exception_handler(Refused, whip.refused)
+    app.add_exception_handler(Refused, refused)
     for subject in ROUTES:
         app.include_router(subject.router(site))
 

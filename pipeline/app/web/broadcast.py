@@ -75,6 +75,8 @@ class Broadcast:
         self._snapshot = b""
         self._snapshot_number = 0
         self.closing = False
+        self.closed = asyncio.Event()
+        """The same, for who waits for it on the loop."""
 
     @property
     def listening(self) -> int:
@@ -146,7 +148,11 @@ class Broadcast:
         """Listeners get what there is, and leave."""
         self.closing = True
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._tick)
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self.closed.set()
+        self._tick()
 
     # What is shared.
 

@@ -58,9 +58,19 @@ def _spare() -> int:
 
 def break_off(connection: HTTPConnection) -> None:
     """Close it at once, whatever the client has not read yet."""
-    transport = connection.scope.get("state", {}).get("transport")
-    if transport is not None:
+    if (transport := _transport(connection)) is not None:
         transport.abort()
+
+
+def is_gone(connection: HTTPConnection) -> bool:
+    """Whether it has broken off: known here before whoever serves it is told, and to write more is no use."""
+    transport = _transport(connection)
+    return transport is not None and transport.is_closing()
+
+
+def _transport(connection: HTTPConnection) -> asyncio.Transport | None:
+    found: asyncio.Transport | None = connection.scope.get("state", {}).get("transport")
+    return found
 
 
 class _Reading:

@@ -10,12 +10,12 @@ from pipeline.core.snapshot import Snapshot
 
 def snapshot_document(now: Snapshot) -> dict[str, Any]:
     """`now`, field by field as `pipeline/core/snapshot.py` names them; of distributions without their buckets."""
-    return {name: _without_buckets(value) for name, value in asdict(now).items()}
+    return {name: without_buckets(value) for name, value in asdict(now).items()}
 
 
-def _without_buckets(value: Any) -> Any:
+def without_buckets(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _without_buckets(inner) for key, inner in value.items() if key != "buckets"}
+        return {str(key): without_buckets(inner) for key, inner in value.items() if key != "buckets"}
     if isinstance(value, (list, tuple)):
-        return [_without_buckets(inner) for inner in value]
+        return [without_buckets(inner) for inner in value]
     return value

@@ -61,12 +61,11 @@ class EventPictures:
         comment = json.dumps(shows).encode()
         data = b"".join((_BEGIN, _COMMENT, struct.pack(">H", len(comment) + 2), comment, jpeg[len(_BEGIN) :]))
         path = self.folder / picture_name(event)
-        self._total -= self._sizes.pop(path, 0)
         self._make_room(len(data))
         self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
         write_whole(path, data)
-        self._sizes[path] = len(data)
-        self._total += len(data)
+        self._total += len(data) - self._sizes.pop(path, 0)
+        self._sizes[path] = len(data)  # now the newest
 
     def _make_room(self, coming: int) -> None:
         while self._sizes and (len(self._sizes) >= self._keep or self._total + coming > self._keep_bytes):
@@ -90,7 +89,7 @@ class EventPictures:
                 head = file.read(6)
                 if head[:4] != _BEGIN + _COMMENT:
                     return None
-                found = json.loads(file.read(struct.unpack(">H", head[4:])[0] - 2))
+                found = json.loads(file.read(int.from_bytes(head[4:], "big") - 2))
                 return found if isinstance(found, dict) else None
         except (OSError, ValueError):
             return None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
 from pipeline.app.config.plan import Plan
+from pipeline.app.config.targets import safe_name
 from pipeline.app.web.review_labels import Tells, Wrong, as_said, checked, detection
 from pipeline.app.web.reviewed import Decision, Doubt, Label, Reviewed, Word
 from pipeline.core.contracts import Generation, Sink
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GATHERED = "review"
-"""The name of the sink that the page brings along."""
+GATHERED = "web:review"
+"""The name of the sink that the page brings along; no config can have one of that name."""
 REVIEWED = "reviewed"
 _EVERY_S = 5.0
 _KEPT = 500
@@ -53,7 +54,7 @@ def gathering(plan: Plan, generations: Mapping[str, Generation]) -> dict[str, Si
     pictures = [one for one in judging if one.cheap.spec.medium == "picture"]
     paths = (getattr(sink, "path", None) for sink in plan.sinks.values())
     beside = next((Path(path) for path in paths if path and Path(path).suffix in {".jsonl", ".sqlite"}), None)
-    if beside is None or not pictures or GATHERED in plan.sinks:
+    if beside is None or not pictures:
         return {}
     sink = Doubts(
         path=str(beside.with_suffix(".doubts")),
@@ -75,11 +76,11 @@ class _Set:
     def __init__(self, name: str, sink: Doubts, labels: _Labels) -> None:
         self.name = name
         self._labels = labels
-        self._folder = expanded(sink.path)
-        self._coco = CocoFolder(self._folder, sink.keep)
+        self.folder = expanded(sink.path)
+        self._coco = CocoFolder(self.folder, sink.keep)
         self._lock = threading.Lock()
         self._doubts: dict[str, Doubt] = {}
-        self.reviewed = Reviewed(self._folder / REVIEWED)
+        self.reviewed = Reviewed(self.folder / REVIEWED)
 
     def doubts(self) -> dict[str, Doubt]:
         with self._lock:
@@ -105,7 +106,7 @@ class _Set:
         detections = [detection(one, names[one["category_id"]]) for one in annotations]
         return Doubt.of(
             {
-                "id": hashlib.blake2s(f"{self.name}\n{window}".encode(), digest_size=8).hexdigest(),
+                "id": hashlib.blake2s(f"{self.folder.name}\n{window}".encode(), digest_size=8).hexdigest(),
                 "window": window,
                 "stream": stream,
                 "time": str(image.get("date_captured", "")),
@@ -113,7 +114,7 @@ class _Set:
                 "verdict": str(image.get("verdict", "")),
                 "decided_by": str(image.get("decided_by", "")),
                 "missed": image.get("missed") is True,
-                "labels": self._labels.of(stream),
+                "labels": self._labels.of(stream) or tuple(names.values()),
                 "detections": detections,
                 "file": Path(str(image["file_name"])).name,
                 "width": int(image["width"]),
@@ -124,7 +125,7 @@ class _Set:
     def picture(self, doubt: Doubt) -> Path:
         """Raises `Gone`."""
         assert doubt.file is not None
-        gathered = self._folder / "images" / doubt.file
+        gathered = self.folder / "images" / doubt.file
         for path in (gathered, self.reviewed.picture(doubt)):
             if path.is_file() and not path.is_symlink():
                 return path
@@ -193,7 +194,7 @@ class Reviews:
             one.reviewed.tidy()
             rows = sum(done.word in {"confirm", "correct"} for done in one.reviewed.decisions().values())
             path = str(one.reviewed.folder)
-            train = f"thresher train {shlex.quote(path)} --name {shlex.quote(one.name)}-reviewed"
+            train = f"thresher train {shlex.quote(path)} --name {safe_name(one.folder.stem) or 'doubts'}-reviewed"
             told.append({"sink": one.name, "path": path, "rows": rows, "train": train})
         return told
 

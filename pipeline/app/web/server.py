@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,7 @@ from pipeline.app.config.tls import server_context
 from pipeline.app.web.site import Site
 from pipeline.core.errors import InputError, MissingPart
 from pipeline.engine.pipeline import Pipeline
-from sources.network_loop import network_loop
+from sources.network_loop import network_loop, on_the_network
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 3.0
@@ -72,6 +73,8 @@ class WebServer:
     def close(self) -> None:
         """Connections get a second to end. Safe twice."""
         self._site.broadcast.close()
+        with suppress(TimeoutError):
+            on_the_network(self._site.whep.close(), _CLOSING_S)
         self._server.should_exit = True
         try:
             self._serving.result(_CLOSING_S)

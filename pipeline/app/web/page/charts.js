@@ -37,8 +37,8 @@ export function ticks(top, wanted = 4) {
 }
 
 /** Lines over a common x. `lines`: [{points: [[x, y]], look}], `band`: [[x, low, high]], `levels`: [{y, text, look}],
-    `mark`: [x, y]. Texts come from the caller, who knows the language. */
-export function chart({ name, lines = [], band = [], levels = [], mark = null, top, textX, textY, across = [], height = 220 }) {
+    `dots`: [[x, y]], `mark`: [x, y]. Texts come from the caller, who knows the language. */
+export function chart({ name, lines = [], band = [], levels = [], dots = [], mark = null, top, textX, textY, across = [], height = 220 }) {
   const [left, right, up, down, wide] = [56, 12, 12, 26, 720];
   const xs = [...lines.flatMap((one) => one.points.map(([x]) => x)), ...band.map(([x]) => x)];
   const [from, to] = xs.length ? [Math.min(...xs), Math.max(...xs)] : [0, 1];
@@ -62,6 +62,7 @@ export function chart({ name, lines = [], band = [], levels = [], mark = null, t
       svg("text", { class: "levelled", x: wide - right - 4, y: y(level.y) - 5, "text-anchor": "end" }, level.text),
     ]),
     lines.map((one) => one.points.length > 0 && svg("path", { class: `line ${one.look ?? ""}`, d: `M${pointed(one.points)}` })),
+    dots.map(([one, two]) => svg("circle", { class: "dot", cx: x(one), cy: y(two), r: 3.5 })),
     mark && svg("circle", { class: "mark", cx: x(mark[0]), cy: y(mark[1]), r: 5 }),
   );
   return element;

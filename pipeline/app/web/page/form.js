@@ -3,11 +3,12 @@
 import { h } from "/page/dom.js";
 import { t } from "/page/words.js";
 
-/** `{element, read(), mark(errors)}` for the object that `schema` describes. `read` leaves out what was not touched. */
-export function formOf(schema, { skip = [], defs = schema.$defs ?? {}, id = "field", values = {} } = {}) {
+/** `{element, read(), mark(errors)}` for the object that `schema` describes, `choices` for what only we know the values
+    of. `read` leaves out what was not touched. */
+export function formOf(schema, { skip = [], defs = schema.$defs ?? {}, id = "field", values = {}, choices = {} } = {}) {
   const required = new Set(schema.required ?? []);
   const names = Object.keys(schema.properties ?? {}).filter((name) => !skip.includes(name));
-  const fields = names.map((name) => field(name, schema.properties[name], defs, required.has(name), `${id}-${name}`, values[name]));
+  const fields = names.map((name) => field(name, choices[name] ? { ...schema.properties[name], anyOf: undefined, enum: choices[name] } : schema.properties[name], defs, required.has(name), `${id}-${name}`, values[name]));
   const first = fields.filter((one) => one.first);
   const rest = fields.filter((one) => !one.first);
   const more = rest.length > 0 && h("details", {}, h("summary", {}, t("form.more", { n: rest.length })), rest.map((one) => one.element));

@@ -10,11 +10,12 @@ export function number(value, digits = 0) {
   return value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-/** 0.0123 → 1.2 %; digits as many as it takes to tell a small share from none. */
+/** 0.0123 → 1.2 %; digits as many as it takes to tell a small share from none, or a large one from all. */
 export function percent(share, digits = null) {
   if (share === null || share === undefined || !Number.isFinite(share)) return NONE;
-  const places = digits ?? (share === 0 || share >= 0.0995 ? 0 : share >= 0.00995 ? 1 : 2);
-  return share.toLocaleString(language, { style: "percent", minimumFractionDigits: places, maximumFractionDigits: places });
+  const near = Math.min(share, Math.abs(1 - share));
+  const places = near === 0 || near >= 0.0995 ? 0 : near >= 0.00995 ? 1 : 2;
+  return share.toLocaleString(language, { style: "percent", minimumFractionDigits: digits ?? 0, maximumFractionDigits: digits ?? places });
 }
 
 export function millis(value) {
@@ -65,4 +66,8 @@ export function share(part, whole) {
 
 export function sum(numbers) {
   return Object.values(numbers ?? {}).reduce((total, one) => total + one, 0);
+}
+
+export function day(when) {
+  return new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(when));
 }

@@ -9,7 +9,7 @@ import { t } from "/page/words.js";
 
 const EVERY_MS = 2000;
 
-export const seen = (stream) => !["sound", "audio", "text"].includes(stream.medium);
+export const seen = (stream) => stream.medium === "picture";
 
 export function stage(stream, { width, latest = 4 } = {}) {
   return seen(stream) ? picture(stream.stream, { width }) : findings(stream.stream, latest);

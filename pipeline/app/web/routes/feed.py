@@ -15,12 +15,13 @@ from starlette.types import Receive, Scope, Send
 from pipeline.app.web.access import viewer
 from pipeline.app.web.asked import Label, Stream, not_valid
 from pipeline.app.web.broadcast import MOST, Broadcast, Form, Full, Listener, place_of
-from pipeline.app.web.connections import break_off
+from pipeline.app.web.connections import break_off, is_gone
 from pipeline.app.web.feed import KINDS, Filter
 from pipeline.app.web.site import Site
 
 STALL_S = 10.0
 """Whoever reads nothing of what waits for it for so long is cut off."""
+_FAREWELL_S = 0.5
 _End: TypeAlias = Literal["over", "gone", "stalled"]
 _ALL = (*KINDS, "snapshot")
 _DESCRIPTION = (
@@ -111,22 +112,30 @@ class _EventStream(Response):
         headers.append((b"x-accel-buffering", b"no"))  # a proxy before us is to hold nothing back
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
+        connection = HTTPConnection(scope)
+
         async def tell(part: bytes) -> None:
+            _check(connection)
             await send({"type": "http.response.body", "body": part, "more_body": True})
 
         async def leave() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        end = await _until(_tell_all(self._broadcast, self._listener, tell), leave())
-        if end == "stalled":
-            break_off(HTTPConnection(scope))
-        elif end == "over":
+        end = await _until(self._broadcast, _tell_all(self._broadcast, self._listener, tell), leave())
+        if end == "over":
             await send({"type": "http.response.body", "body": b""})
+            return
+        if end == "stalled":
+            break_off(connection)
+        with suppress(TimeoutError):  # the server has to hear of it before this response may end unfinished
+            async with asyncio.timeout(1):
+                await leave()
 
 
 async def _converse(broadcast: Broadcast, listener: Listener, websocket: WebSocket) -> None:
     async def tell(part: bytes) -> None:
+        _check(websocket)
         await websocket.send({"type": "websocket.send", "text": part.decode()})
 
     async def leave() -> None:
@@ -135,12 +144,17 @@ async def _converse(broadcast: Broadcast, listener: Listener, websocket: WebSock
         ] != "websocket.disconnect":  # whatever it says: there is nothing to say
             pass
 
-    end = await _until(_tell_all(broadcast, listener, tell), leave())
+    end = await _until(broadcast, _tell_all(broadcast, listener, tell), leave())
     if end == "stalled":
         break_off(websocket)
     elif end == "over":
         with suppress(WebSocketDisconnect):
             await websocket.close(1001)  # we go away
+
+
+def _check(connection: HTTPConnection) -> None:
+    if is_gone(connection):
+        raise ConnectionResetError
 
 
 async def _tell_all(broadcast: Broadcast, listener: Listener, tell: Callable[[bytes], Awaitable[None]]) -> None:
@@ -151,6 +165,7 @@ async def _tell_all(broadcast: Broadcast, listener: Listener, tell: Callable[[by
             for part in parts:
                 await tell(part)
         if await broadcast.wait(listener):
+            await asyncio.sleep(0)  # whoever has much to catch up with holds nobody else up
             parts = broadcast.pull(listener)
         elif broadcast.closing:
             return
@@ -158,15 +173,21 @@ async def _tell_all(broadcast: Broadcast, listener: Listener, tell: Callable[[by
             parts = (broadcast.heartbeat(listener),)
 
 
-async def _until(telling: Coroutine[Any, Any, None], leaving: Coroutine[Any, Any, None]) -> _End:
-    """Until one of the two is done, or fails because nobody is there any more."""
-    tasks = asyncio.ensure_future(telling), asyncio.ensure_future(leaving)
+async def _until(broadcast: Broadcast, telling: Coroutine[Any, Any, None], leaving: Coroutine[Any, Any, None]) -> _End:
+    """Until all is told, or there is nobody any more who would hear it, or it stalls: for too long, or for a moment
+    where the server closes."""
+
+    async def closing() -> None:
+        await broadcast.closed.wait()
+        await asyncio.sleep(_FAREWELL_S)
+
+    told, left, closed = tasks = [asyncio.ensure_future(one) for one in (telling, leaving, closing())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not tasks[0].done():
-            return "gone"
-        await tasks[0]
-        return "over"
+        if told.done():
+            await told
+            return "over"
+        return "gone" if left.done() or not closed.done() else "stalled"
     except TimeoutError:
         return "stalled"
     except (WebSocketDisconnect, OSError):

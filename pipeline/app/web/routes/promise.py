@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path
 
 from pipeline.app.web.access import viewer
+from pipeline.app.web.problems import answers
 from pipeline.app.web.site import Site
 from pipeline.core.errors import InputError
 
@@ -23,7 +24,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get(
         "/{cascade}/replay",
-        responses={404: {"description": "no such cascade, or no scores"}, 409: {"description": "scores of another"}},
+        responses=answers(404, 409),
     )
     def replay(cascade: Name) -> dict[str, Any]:
         """What every threshold of the ladder would have found and cost over stored scores. Nothing is changed."""

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.app.web.access import Role, operator, viewer
+from pipeline.app.web.problems import answers
 from pipeline.app.web.review import Gone, NoSuchItem, cursor_of
 from pipeline.app.web.review_labels import Wrong
 from pipeline.app.web.site import Site
@@ -19,11 +20,6 @@ from pipeline.core.errors import InputError
 Item = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
 Side = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    404: {"description": "no such item"},
-    409: {"description": "its picture is gone, or another run has the folder"},
-    503: {"description": "the disk fails"},
-}
 
 
 class Found(BaseModel):
@@ -51,7 +47,7 @@ class Word(BaseModel):
 def router(site: Site) -> APIRouter:
     routes = APIRouter(prefix="/api/review", tags=["review"])
 
-    @routes.get("", dependencies=[viewer], responses={409: _ANSWERS[409], 503: _ANSWERS[503]})
+    @routes.get("", dependencies=[viewer], responses=answers(409, 503))
     def items(
         state: Literal["open", "done"] | None = None,
         reason: Annotated[str | None, Query(max_length=100)] = None,
@@ -80,7 +76,7 @@ def router(site: Site) -> APIRouter:
         "/{item}/picture",
         dependencies=[viewer],
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}}, **_ANSWERS},
+        responses={200: {"content": {"image/png": {}}}, **answers(404, 409, 503)},
     )
     def picture(item: Item) -> Response:
         """As it was judged: a part beside its reference stays so."""
@@ -93,14 +89,14 @@ def router(site: Site) -> APIRouter:
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(data, media_type=_TYPES.get(path.suffix, "application/octet-stream"), headers=headers)
 
-    @routes.put("/{item}", responses=_ANSWERS)
+    @routes.put("/{item}", responses=answers(404, 409, 503))
     def decide(item: Item, word: Word, role: Annotated[Role, operator]) -> dict[str, Any]:
         """Durable once it is answered; the same once more changes nothing, another one replaces it."""
         there = None if word.detections is None else [one.model_dump(exclude_none=True) for one in word.detections]
         with _told():
             return site.reviews.decide(item, word.decision, there, word.by.strip() or role)
 
-    @routes.delete("/{item}", responses=_ANSWERS)
+    @routes.delete("/{item}", responses=answers(404, 409, 503))
     def undo(item: Item, role: Annotated[Role, operator]) -> dict[str, Any]:
         """Takes the decision back: the item is open again."""
         with _told():

@@ -9,23 +9,18 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from pipeline.app.web.access import entitled, unknown
+from pipeline.app.web.sdp import FRAGMENT, MATCHES, OFFER, REFUSALS, matches, said, takes
 from pipeline.app.web.site import Site
 from sources.webrtc import WebRtc
-from sources.webrtc_offers import LARGEST, Refused, read_fragment, read_offer
+from sources.webrtc_offers import read_fragment, read_offer
 from sources.webrtc_peers import Endpoint, Peer, endpoint
 
-_OFFER, _FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 _OPENING_S = 3.0  # a stream whose publisher has just left is opened again
 _LOOK_S = 0.05
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "the body cannot be read"},
     401: {"description": "a token is needed"},
     403: {"description": "this token may look, and publish nothing"},
     404: {"description": "there is no such stream that is published into, or no such session"},
-    413: {"description": "the body is too long"},
-    415: {"description": "the body is of another type"},
-    422: {"description": "what is offered cannot be taken, and why"},
-    503: {"description": "the stream is not ready for a publisher; Retry-After says when to ask again"},
 }
 
 
@@ -37,19 +32,20 @@ def router(site: Site) -> APIRouter:
         status_code=201,
         response_class=Response,
         responses={
-            201: {"description": "the answer; Location is the session", "content": {_OFFER: {}}},
+            201: {"description": "the answer; Location is the session", "content": {OFFER: {}}},
             409: {"description": "somebody publishes already, and the stream's `replace` is off"},
             **_ANSWERS,
+            **REFUSALS,
         },
-        openapi_extra=_body(_OFFER),
+        openapi_extra=takes(OFFER),
     )
     async def publish(name: str, request: Request) -> Response:
         """Publish into the stream `name`: picture (H.264 or VP8), and sound where the stream listens to it."""
         there = await _there(site, name, request)
-        offer = read_offer(await _said(request, _OFFER))
+        offer = read_offer(await said(request, OFFER))
         accepted = await there.publish(offer)
         headers = {"Location": f"/whip/{name}/{accepted.session}", "ETag": accepted.etag}
-        response = Response(accepted.answer, 201, headers, _OFFER)
+        response = Response(accepted.answer, 201, headers, OFFER)
         for link in _links(there.plan):
             response.headers.append("Link", link)
         return response
@@ -57,35 +53,27 @@ def router(site: Site) -> APIRouter:
     @routes.options("/{name}", response_class=Response)
     async def ask(name: str) -> Response:
         """What may be posted here. Web pages of other origins may not (no CORS)."""
-        return Response(status_code=200, headers={"Accept-Post": _OFFER, "Allow": "OPTIONS, POST"})
+        return Response(status_code=200, headers={"Accept-Post": OFFER, "Allow": "OPTIONS, POST"})
 
     @routes.patch(
         "/{name}/{session}",
         status_code=204,
         response_class=Response,
-        responses={
-            412: {"description": "If-Match names another ICE session"},
-            428: {"description": "If-Match is needed"},
-            **_ANSWERS,
-        },
-        openapi_extra=_body(_FRAGMENT),
+        responses={**MATCHES, **_ANSWERS, **REFUSALS},
+        openapi_extra=takes(FRAGMENT),
     )
     async def trickle(name: str, session: str, request: Request) -> Response:
         """Further ICE candidates. A restart is answered with 422: it is not supported."""
         peer = await _session(site, name, session, request)
-        ufrag, candidates, complete = read_fragment(await _said(request, _FRAGMENT))
-        match = request.headers.get("if-match")
-        if match is None:
-            raise HTTPException(428, "say which ICE session is meant: If-Match, with the ETag of the answer")
-        if match.strip() not in {peer.etag, "*", '"*"'}:
-            raise HTTPException(412, "this session has another ETag")
+        ufrag, candidates, complete = read_fragment(await said(request, FRAGMENT))
+        matches(request, peer.etag)
         await peer.trickle(ufrag, candidates, complete)
         return Response(status_code=204)
 
     @routes.delete(
         "/{name}/{session}",
         response_class=Response,
-        responses={code: _ANSWERS[code] for code in (401, 403, 404)},
+        responses=_ANSWERS,
     )
     async def leave(name: str, session: str, request: Request) -> Response:
         """The publisher leaves. The stream waits for the next one."""
@@ -94,10 +82,6 @@ def router(site: Site) -> APIRouter:
         return Response(status_code=200)
 
     return routes
-
-
-def _body(kind: str) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string"}}}}}
 
 
 async def _there(site: Site, name: str, request: Request) -> Endpoint:
@@ -142,19 +126,6 @@ def _let_in(site: Site, plan: WebRtc | None, request: Request) -> None:
     raise unknown()
 
 
-async def _said(request: Request, kind: str) -> bytes:
-    """The body, no longer than it may be. Raises `Refused`."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != kind:
-        raise Refused(415, f"send it as Content-Type: {kind}")
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LARGEST:
-            raise Refused(413, f"at most {LARGEST} bytes are read")
-    return body
-
-
 def _links(plan: WebRtc) -> list[str]:
     """The ICE servers, as RFC 9725 says them."""
     links = []
@@ -168,12 +139,3 @@ def _links(plan: WebRtc) -> list[str]:
 
 def _quoted(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def refused(_request: Request, error: Exception) -> Response:
-    """How `Refused` is answered."""
-    from fastapi.responses import JSONResponse
-
-    assert isinstance(error, Refused)
-    headers = {"Retry-After": "1"} if error.status == 503 else None
-    return JSONResponse({"detail": error.message}, error.status, headers)

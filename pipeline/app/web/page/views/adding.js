@@ -8,7 +8,8 @@ import { live } from "/page/live.js";
 import { announce, trouble } from "/page/parts.js";
 import { t } from "/page/words.js";
 
-const USUAL = ["rtsp", "webcam", "webrtc", "file", "folder", "hls", "microphone"]; // first in the list
+const USUAL = ["rtsp", "webcam", "webrtc", "microphone"]; // first in the list
+const OURS = ["kind", "type", "name"]; // asked for by itself
 
 export async function askForStream() {
   const body = h("div");
@@ -21,14 +22,14 @@ export async function askForStream() {
     return;
   }
   const name = h("input", { id: "adding-name", required: true, autocomplete: "off", spellcheck: "false", maxlength: 100 });
-  const kind = h("select", { id: "adding-kind" }, [...kinds.keys()].map((one) => h("option", { value: one, translate: "no" }, one)));
+  const kind = h("select", { id: "adding-kind" }, [...kinds.values()].map((one) => h("option", { value: one.kind, translate: "no", disabled: !one.allowed }, one.kind)));
   const place = h("div");
   const said = h("p", { class: "faint", lang: "en", translate: "no" });
   let form = null;
   const choose = () => {
-    const schema = kinds.get(kind.value);
-    say(said, schema);
-    form = formOf(schema, { skip: ["kind", "type", "name"], id: "adding" });
+    const one = kinds.get(kind.value);
+    said.textContent = one.description.split("\n\n")[0].replace(/\s+/g, " ");
+    form = formOf(one.schema, { skip: OURS, id: "adding", choices: one.choices });
     fill(place, form.element);
   };
   kind.addEventListener("change", choose);
@@ -41,17 +42,13 @@ export async function askForStream() {
   name.focus();
 }
 
-function say(element, schema) {
-  element.textContent = (schema.description ?? "").split("\n\n")[0].replace(/\s+/g, " ");
-}
-
 export async function askForChange(stream) {
   const body = h("div");
   open(t("adding.change", { name: stream.name }), body);
   try {
-    const schema = (await readKinds()).get(stream.kind);
-    if (!schema) throw new Error(t("adding.unknown", { kind: stream.kind }));
-    const form = formOf(schema, { skip: ["kind", "type", "name"], id: "changing", values: stream.settings ?? {} });
+    const one = (await readKinds()).get(stream.kind);
+    if (!one) throw new Error(t("adding.unknown", { kind: stream.kind }));
+    const form = formOf(one.schema, { skip: OURS, id: "changing", values: stream.settings, choices: one.choices });
     sent(body, t("adding.save"), [form.element], () => form, async () => {
       await patch(`/api/streams/${path(stream.name)}`, form.read());
       announce(t("adding.changed", { name: stream.name }));
@@ -85,17 +82,10 @@ function sent(body, doing, content, form, send) {
   fill(body, element);
 }
 
-/** Kind → JSON Schema of its settings. */
+/** Kinds of source with the schemas of their settings; those come first that can be added here. */
 async function readKinds() {
-  const said = await get("/api/kinds");
-  const defs = said.$defs ?? {};
-  const forms = said.oneOf ?? said.anyOf ?? Object.entries(said.kinds ?? said.properties ?? {}).map(([kind, schema]) => ({ kind, ...schema }));
-  const kinds = new Map();
-  for (const form of forms) {
-    const schema = form.$ref ? defs[form.$ref.split("/").at(-1)] : form;
-    const kind = form.kind ?? schema.properties?.kind?.const ?? schema.properties?.type?.const;
-    if (kind) kinds.set(kind, { ...schema, $defs: { ...defs, ...schema.$defs } });
-  }
-  const rank = (kind) => (USUAL.indexOf(kind) + USUAL.length + 1) % (USUAL.length + 1);
-  return new Map([...kinds].sort(([one], [two]) => rank(one) - rank(two) || one.localeCompare(two)));
+  const { kinds, cascades, $defs } = await get("/api/kinds");
+  const rank = (one) => (one.allowed ? 0 : 100) + ((USUAL.indexOf(one.kind) + USUAL.length + 1) % (USUAL.length + 1));
+  const sorted = kinds.toSorted((one, two) => rank(one) - rank(two) || one.kind.localeCompare(two.kind));
+  return new Map(sorted.map((one) => [one.kind, { ...one, schema: { ...one.schema, $defs: { ...$defs, ...one.schema.$defs } }, choices: { cascade: cascades.map(({ name }) => name) } }]));
 }

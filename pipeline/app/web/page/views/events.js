@@ -13,16 +13,17 @@ const RANGES = [[60, "1m"], [600, "10m"], [3600, "1h"], [21600, "6h"], [86400, "
 const STORE = "sinks:\n  db: {kind: sqlite, path: results/run.sqlite}";
 const MOST = 200; // in the list and on the timeline, the newest
 
-const chosen = { stream: "", label: "", open: false, range: 3600 }; // for as long as the page is open
+const chosen = { stream: "", label: "", open: false, range: 0 }; // for as long as the page is open
 
 export function show(main, { name }) {
+  chosen.range ||= live.snapshot?.elapsed_s > 600 ? 3600 : 600;
   const found = new Map(); // event id → document
   const list = h("ul", { class: "cards", "aria-label": t("events.list") });
   const counted = h("p", { class: "faint" });
   const note = h("div");
   const lanes = timeline((id) => go(id));
   const side = h("div", { class: "beside" });
-  const split = h("div", { class: "split" }, h("div", {}, note, list), side);
+  const split = h("div", { class: "split" }, h("div", { class: "listed" }, note, list), side);
   const more = h("button", { hidden: true, on: { click: () => read(cursor) } }, t("events.more"));
   const filters = h("form", { class: "filters", "aria-label": t("events.filters") });
   let cursor = null;

@@ -87,8 +87,8 @@ export function showOne(main, { name, mayChange }) {
       fill(
         tools,
         place.requestFullscreen && button("full", t("one.full"), () => place.requestFullscreen()),
-        mayChange && stream.name && stream.settings && button("settings", t("adding.change_do"), () => askForChange(stream)),
-        mayChange && stream.name && controls(stream, (error) => fill(wrong, error && trouble(error)), () => (location.hash = "#/wall")),
+        mayChange && stream.name && !stream.track_of && button("settings", t("adding.change_do"), () => askForChange(stream)),
+        mayChange && stream.name && !stream.track_of && controls(stream, (error) => fill(wrong, error && trouble(error)), () => (location.hash = "#/wall")),
       );
       tools.children[had]?.focus();
     }
@@ -122,6 +122,7 @@ function ledger(stream) {
   return [
     [t("one.cascade"), raw(stream.cascade)],
     [t("one.kind"), stream.kind && raw(stream.kind)],
+    [t("one.whip"), stream.whip && raw(new URL(stream.whip, location.href).href)],
     [t("flow.received"), raw(number(stream.received))],
     [t("flow.windows"), raw(number(stream.windows))],
     [t("one.decided_by"), decided.length > 0 && raw(decided.join(" · "))],

@@ -3,7 +3,7 @@
 import { get, path } from "/page/api.js";
 import { chart } from "/page/charts.js";
 import { fill, h, raw } from "/page/dom.js";
-import { moment, number, percent } from "/page/format.js";
+import { day, moment, number, percent } from "/page/format.js";
 import { live } from "/page/live.js";
 import { absent, chip, facts, figure, trouble } from "/page/parts.js";
 import { replay } from "/page/views/replay.js";
@@ -14,7 +14,7 @@ const EVERY_MS = 10000;
 const STATES = { confirmed: "good", unproven: "info", broken: "bad" };
 
 export function show(main) {
-  const place = h("div", { class: "grid" });
+  const place = h("div", { class: "cascades" });
   let over = false;
   let shown = new Map();
   fill(main, h("div", { class: "head" }, h("h1", {}, t("nav.promise"))), place);
@@ -80,8 +80,8 @@ function section(cascade) {
   };
 }
 
-function certificate({ certificate: given, promise }) {
-  if (!given) return [h("h3", {}, t("promise.certificate")), h("p", { class: "plainly" }, t("promise.no_certificate")), h("pre", { tabindex: 0, translate: "no" }, "thresher calibrate CONFIG --data FOLDER --alpha 0.02")];
+function certificate({ certificate: given, promise, advice }) {
+  if (!given) return [h("h3", {}, t("promise.certificate")), h("p", { class: "plainly" }, t("promise.no_certificate")), h("p", { class: "faint", lang: "en", translate: "no" }, advice)];
   const { proof = {}, saving = {}, data = {}, rule = {} } = given;
   return [
     h("h3", {}, t("promise.certificate")),
@@ -106,7 +106,7 @@ function certificate({ certificate: given, promise }) {
       [t("promise.units"), data.units !== undefined && raw(number(data.units))],
       [t("promise.thresholds"), rule.calibrated && h("pre", { tabindex: 0, translate: "no" }, lines(rule.calibrated))],
       [t("promise.models"), given.cheap && raw(`${given.cheap.model} → ${given.heavy?.model ?? ""}`)],
-      [t("promise.made"), given.created && raw(new Date(given.created).toLocaleDateString(document.documentElement.lang))],
+      [t("promise.made"), given.created && raw(day(given.created))],
     ]),
     classes(proof.classes),
   ];
@@ -118,7 +118,7 @@ function classes(said) {
   return h("details", {}, h("summary", {}, t("promise.classes")), facts(names.map((name) => [raw(name), t("promise.class_may", { share: percent(said[name].share), loss: percent(said[name].may_lose) })])));
 }
 
-function audited({ audit, history = [], effective_recall: recall }) {
+function audited({ audit, history = [], effective_recall: recall, advice }) {
   if (!audit) return [h("h3", {}, t("promise.audit")), h("p", { class: "plainly" }, t("promise.no_audit")), h("pre", { tabindex: 0, translate: "no" }, "cascades:\n  NAME:\n    audit: {share: 0.02, alpha: 0.02}")];
   const report = audit.report;
   const skipped = Object.entries(audit.skipped ?? {}).filter(([, n]) => n);
@@ -132,12 +132,13 @@ function audited({ audit, history = [], effective_recall: recall }) {
       figure(t("promise.missed"), proved ? percent(report.estimate) : "–"),
       figure(t("promise.bounds"), `${percent(report.lower)} – ${percent(report.upper)}`),
       figure(t("promise.worst"), percent(report.worst)),
-      figure(t("promise.recall"), percent(recall, 1)),
+      figure(t("promise.recall"), percent(recall)),
       figure(t("promise.audited"), number(report.audited)),
       figure(t("promise.misses"), number(report.missed)),
       figure(t("promise.unseen"), number(report.unseen)),
       figure(t("promise.waiting"), number(audit.waiting)),
     ),
+    report.alarm && h("p", { class: "bad", lang: "en", translate: "no" }, advice),
     history.length > 1 ? bounds(history, report) : h("p", { class: "faint" }, t("promise.no_history")),
     report.outlook && h("p", { class: "faint" }, h("strong", {}, t("promise.outlook")), " ", raw(report.outlook, { lang: "en" })),
     skipped.length > 0 && h("p", { class: "faint" }, t("promise.skipped"), " ", raw(skipped.map(([why, n]) => `${why} ${number(n)}`).join(" · "), { lang: "en" })),

@@ -1,6 +1,7 @@
 /* One event's whole record: what was seen, which stage said so, by which threshold and rule, under which promise, and
    what the other stage says where that was asked. */
 
+import { draw } from "/page/boxes.js";
 import { h, raw } from "/page/dom.js";
 import { duration, millis, moment, number, percent } from "/page/format.js";
 import { chip, facts, label, table, tool } from "/page/parts.js";
@@ -12,7 +13,7 @@ export function record({ event, decision, results, audit, rulings }, close) {
     "aside",
     { class: "panel record", "aria-label": t("record.title") },
     h("div", { class: "head" }, h("h2", { tabindex: -1 }, label(event.label, event.count), " ", raw(event.stream)), h("div", { class: "end" }, tool("close", t("record.close"), close))),
-    event.picture && h("div", { class: "shot" }, h("img", { src: event.picture, alt: t("record.picture", { label: event.label, stream: event.stream }) })),
+    event.picture && shot(event),
     event.clip && h("video", { src: event.clip, controls: true, preload: "metadata", playsinline: true, "aria-label": t("record.clip") }),
     facts([
       [t("record.when"), raw(`${moment(event.start)} – ${moment(event.end)}`)],
@@ -33,20 +34,31 @@ export function record({ event, decision, results, audit, rulings }, close) {
   );
 }
 
-function decided(decision) {
-  const rule = decision.rule ?? {};
-  return facts([
-    [t("record.stage"), raw(decision.stage ?? "–")],
-    [t("record.generation"), raw(decision.generation ?? "–")],
-    [t("record.threshold"), decision.threshold !== null && decision.threshold !== undefined && raw(shown(decision.threshold))],
-    [t("record.rule"), decision.rule && raw(typeof rule === "string" ? rule : rule.kind ?? "")],
-    [t("record.settings"), typeof rule === "object" && h("pre", { tabindex: 0, translate: "no" }, lines(rule.settings ?? rule))],
-    [t("record.promise"), decision.certified ? [chip(t("promise.certified"), "good"), " ", raw(decision.promise ?? "", { lang: "en" })] : chip(t("promise.uncertified"), "warn")],
-  ]);
+/** The event's picture with what was found in it. */
+function shot(event) {
+  const image = h("img", { src: event.picture, alt: t("record.picture", { label: event.label, stream: event.stream }) });
+  const canvas = h("canvas", { "aria-hidden": "true" });
+  const mark = () => draw(canvas, event.picture_shows);
+  image.addEventListener("load", mark);
+  new ResizeObserver(mark).observe(image);
+  return h("div", { class: "shot" }, image, canvas);
 }
 
-function shown(threshold) {
-  return typeof threshold === "object" ? lines(threshold) : number(threshold, 2);
+function decided(decision) {
+  const { kind, ...rule } = decision.thresholds ?? {};
+  const is = (value) => value !== null && value !== undefined;
+  return facts([
+    [t("record.stage"), raw(decision.model && decision.model !== decision.stage ? `${decision.stage} (${decision.model})` : decision.stage)],
+    [t("record.carried"), decision.carried_from && raw(`${word("gate", decision.decided_by)} ← ${decision.carried_from}`)],
+    [t("record.generation"), raw(decision.generation)],
+    [t("record.score"), is(decision.score) && raw(number(decision.score, 2))],
+    [t("record.threshold"), is(decision.threshold) && raw(number(decision.threshold, 2))],
+    [t("record.rule"), kind && raw(kind)],
+    [t("record.settings"), kind && h("pre", { tabindex: 0, translate: "no" }, lines(rule))],
+    [t("record.action"), decision.action && raw([word("action", decision.action), decision.rule].filter(Boolean).join(" · "))],
+    [t("record.promise"), [decision.certified ? chip(t("promise.certified"), "good") : chip(t("promise.uncertified"), "warn"), " ", decision.promise && raw(decision.promise, { lang: "en" })]],
+    [t("record.window"), raw(decision.window)],
+  ]);
 }
 
 export function lines(settings) {

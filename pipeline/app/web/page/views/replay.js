@@ -4,38 +4,40 @@ import { get, path } from "/page/api.js";
 import { chart } from "/page/charts.js";
 import { fill, h, raw, say } from "/page/dom.js";
 import { number, percent } from "/page/format.js";
-import { figure } from "/page/parts.js";
+import { chip, figure } from "/page/parts.js";
 import { lines } from "/page/views/record.js";
 import { t } from "/page/words.js";
 
-export function replay(cascade) {
-  const panel = h("div", { class: "panel" }, h("h3", {}, t("replay.title")));
+export function replay({ cascade, replay: kept }) {
   const place = h("div", { class: "panel-inner" });
-  panel.append(place);
-  if (cascade.replay === false) {
-    fill(place, h("p", { class: "faint" }, t("replay.none")), h("pre", { tabindex: 0, translate: "no" }, "thresher calibrate CONFIG --data FOLDER --scores SCORES"));
-  } else {
-    fill(place, h("p", { class: "faint" }, t("replay.reading")));
-    get(`/api/promise/${path(cascade.cascade)}/replay`).then(
-      (said) => fill(place, said.points?.length ? slider(said, cascade.cascade) : h("p", { class: "faint" }, t("replay.none"))),
-      (error) => fill(place, h("p", { class: "faint" }, error.absent ? t("replay.none") : raw(error.message, { lang: "en" }))),
-    );
+  const panel = h("div", { class: "panel" }, h("h3", {}, t("replay.title")), place);
+  const none = (text = "") => fill(place, h("p", { class: "faint" }, t("replay.none")), text && h("p", { class: "detail", lang: "en", translate: "no" }, text));
+  if (!kept) {
+    none();
+    return panel;
   }
+  fill(place, h("p", { class: "faint" }, t("replay.reading")));
+  get(`/api/promise/${path(cascade)}/replay`).then(
+    (said) => (said.points?.length ? fill(place, slider(said, cascade)) : none()),
+    (error) => none(error.message),
+  );
   return panel;
 }
 
-const FIGURES = ["escalated", "cost", "missed", "false"];
+/* Each is a share of 1; one that the scores cannot tell is left out. */
+const FIGURES = ["escalated", "cost", "missed", "truly_missed", "false"];
+const COUNTS = { missed: ["missed_units", "positives"], truly_missed: ["truly_missed_units", "true_positives"], false: ["false_units", "others"] };
 const is = (value) => value !== null && value !== undefined;
 
-function slider({ now, points, units }, name) {
-  const start = Math.max(0, points.findIndex((one) => JSON.stringify(one.settings) === JSON.stringify(now?.settings)));
+function slider({ now, points, scores = {}, remarks = [] }, name) {
+  const start = Math.max(0, points.findIndex((one) => one.threshold === now.threshold));
   const given = FIGURES.filter((key) => points.some((one) => is(one[key])));
   const figures = given.map((key) => figure(t(`replay.${key}`)));
-  const settings = h("pre", { tabindex: 0, translate: "no" });
+  const config = h("pre", { tabindex: 0, translate: "no" });
+  const proved = h("p");
   const drawn = h("div");
   const range = h("input", { type: "range", id: `replay-${name}`, min: 0, max: points.length - 1, step: 1, value: start });
   const back = h("button", { type: "button", on: { click: () => set(start) } }, t("replay.back"));
-  const rates = points.every((one) => is(one.missed) && one.missed <= 1 && is(one.cost ?? one.escalated));
 
   function set(index) {
     range.value = index;
@@ -44,49 +46,59 @@ function slider({ now, points, units }, name) {
 
   function update() {
     const point = points[range.value];
-    const before = now ?? points[start];
     given.forEach((key, index) => {
-      figures[index].update(shown(point[key]));
-      const change = is(before?.[key]) && is(point[key]) && point[key] !== before[key] ? t("replay.now", { value: shown(before[key]) }) : "";
-      figures[index].lastChild.append(change ? h("span", { class: "change" }, ` ${change}`) : "");
+      figures[index].update(percent(point[key]));
+      const [counted, of] = (COUNTS[key] ?? []).map((one) => point[one]);
+      const notes = [is(counted) && is(of) && t("replay.of", { n: counted, all: of }), is(now[key]) && now[key] !== point[key] && t("replay.now", { value: percent(now[key]) })];
+      figures[index].lastChild.append(h("span", { class: "change" }, ` ${notes.filter(Boolean).join(" · ")}`));
     });
-    say(settings, lines(point.settings));
-    range.setAttribute("aria-valuetext", `${lines(point.settings)}; ${given.map((key) => `${t(`replay.${key}`)} ${shown(point[key])}`).join("; ")}`);
+    say(config, (point.config ?? lines(point.settings)).trimEnd());
+    fill(proved, point.covered ? chip(t("replay.covered"), "good") : chip(t("replay.uncovered"), "warn"));
+    range.setAttribute("aria-valuetext", [number(point.threshold, 2), ...given.map((key) => `${t(`replay.${key}`)} ${percent(point[key])}`)].join("; "));
     back.disabled = Number(range.value) === start;
-    if (rates) fill(drawn, curve(points, point));
+    fill(drawn, curve(points, point, now));
   }
 
   range.addEventListener("input", update);
   update();
-  return h(
-    "div",
-    { class: "grid2" },
+  return [
+    h("p", { class: "plainly" }, t("replay.what", { n: scores.units ?? 0 })),
     h(
       "div",
-      { class: "slider" },
-      h("p", {}, t("replay.what", { n: units ?? now?.units ?? points[0].units ?? "" })),
-      h("label", { for: `replay-${name}` }, t("replay.threshold")),
-      range,
-      h("div", { class: "row faint" }, h("span", {}, t("replay.careful")), h("span", { class: "end" }, t("replay.cheap"))),
-      h("dl", { class: "pairs" }, figures),
-      settings,
-      h("div", { class: "row" }, back),
-      h("p", { class: "faint" }, t("replay.unchanged")),
+      { class: "grid2" },
+      h(
+        "div",
+        { class: "slider" },
+        h("label", { for: `replay-${name}` }, t("replay.threshold")),
+        range,
+        h("div", { class: "row faint" }, h("span", {}, t("replay.careful")), h("span", { class: "end" }, t("replay.cheap"))),
+        h("dl", { class: "pairs" }, figures),
+        h("div", { class: "row" }, proved, back),
+      ),
+      drawn,
     ),
-    rates && drawn,
-  );
+    h("details", {}, h("summary", {}, t("replay.config")), h("div", { class: "panel-inner" }, config, h("ul", { class: "faint remarks", lang: "en", translate: "no" }, remarks.map((one) => h("li", {}, one))))),
+    h("p", { class: "faint" }, t("replay.unchanged")),
+  ];
 }
 
-const shown = (value) => (!is(value) ? "–" : value >= 0 && value <= 1 ? percent(value) : number(value, value < 100 ? 1 : 0));
-
-function curve(points, point) {
-  const cost = (one) => one.cost ?? one.escalated;
-  const at = points.map((one) => [cost(one), one.missed]).sort(([one], [two]) => one - two);
-  const top = Math.max(...points.map((one) => one.missed), 0.01) * 1.1;
+function curve(points, point, now) {
+  const cost = (one) => one.cost ?? one.escalated ?? 0;
+  const missed = (one) => (is(one.truly_missed) ? one.truly_missed : one.missed) ?? 0;
+  const at = points.map((one) => [cost(one), missed(one)]).sort(([one], [two]) => one - two);
+  const top = Math.max(...at.map(([, share]) => share), 0.01) * 1.1;
   return h(
     "figure",
     {},
     h("figcaption", { class: "faint" }, t("replay.curve")),
-    chart({ name: t("replay.chart", { cost: shown(cost(point)), missed: percent(point.missed) }), lines: [{ points: at }], mark: [cost(point), point.missed], top, textX: (one) => percent(one), textY: (one) => percent(one) }),
+    chart({
+      name: t("replay.chart", { cost: percent(cost(point)), missed: percent(missed(point)) }),
+      lines: [{ points: at }],
+      dots: [[cost(now), missed(now)]],
+      mark: [cost(point), missed(point)],
+      top,
+      textX: (one) => percent(one),
+      textY: (one) => percent(one),
+    }),
   );
 }

@@ -1,9 +1,9 @@
 /* What the cascade was unsure of, one after another, a key for each answer. What is decided becomes a data set. */
 
-import { get, path, put } from "/page/api.js";
+import { get, path, put, remove } from "/page/api.js";
 import { open } from "/page/dialog.js";
 import { fill, h, raw, say } from "/page/dom.js";
-import { moment, number, percent, sum } from "/page/format.js";
+import { moment, number, percent } from "/page/format.js";
 import { absent, announce, button, chip, facts, label, trouble } from "/page/parts.js";
 import { sheet } from "/page/views/sheet.js";
 import { t, word } from "/page/words.js";
@@ -14,14 +14,11 @@ const WAIT_MS = 15000; // until what is new is asked for, where all is done
 export function show(main, { mayChange }) {
   let items = [];
   let place = 0;
-  let done = 0;
-  let total = 0;
   let page = null; // the sheet that is shown
-  let labels = [];
   let over = false;
   let state = "open";
   const body = h("div");
-  const counted = h("p", { class: "faint" });
+  const counts = h("p", { class: "faint" });
   const bar = h("progress", { max: 1, value: 0, "aria-label": t("review.progress") });
   const wrong = h("div");
   const data = h("section", { class: "panel" });
@@ -30,7 +27,7 @@ export function show(main, { mayChange }) {
     { class: "choices", role: "group", "aria-label": t("review.which") },
     ["open", "done"].map((one) => h("button", { type: "button", "aria-pressed": String(one === state), on: { click: (event) => choose(one, event.currentTarget) } }, t(`review.${one}`))),
   );
-  fill(main, h("div", { class: "head" }, h("h1", {}, t("nav.review")), counted, h("div", { class: "row end" }, which, button("review", t("review.keys"), help))), bar, wrong, body, data);
+  fill(main, h("div", { class: "head" }, h("h1", {}, t("nav.review")), counts, h("div", { class: "row end" }, which, button("review", t("review.keys"), help))), bar, wrong, body, data);
 
   function choose(next, pressed) {
     state = next;
@@ -41,15 +38,13 @@ export function show(main, { mayChange }) {
 
   async function read() {
     try {
-      const said = await get(`/api/review?state=${state}`);
+      const said = await get(`/api/review?state=${state}&limit=200`);
       if (over) return;
       items = said.items;
-      const counts = said.counts ?? {};
-      done = counts.done ?? sum(Object.fromEntries(Object.entries(counts).filter(([name]) => ["confirm", "correct", "unsure"].includes(name))));
-      total = done + (counts.open ?? items.length);
-      labels = said.labels ?? [...new Set(items.flatMap((one) => [...(one.labels ?? []), ...one.detections.map((found) => found.label)]))];
-      dataset(said);
-      draw();
+      count(said.counts);
+      datasets(said);
+      if (!said.datasets.length) fill(body, absent(t("review.absent"), t("review.absent_how"), SINK));
+      else draw();
     } catch (error) {
       if (over) return;
       items = [];
@@ -57,29 +52,31 @@ export function show(main, { mayChange }) {
     }
   }
 
-  function dataset({ dataset: folder, counts = {}, command }) {
-    const made = ["confirm", "correct", "unsure"].filter((one) => counts[one] !== undefined).map((one) => `${t(`review.n_${one}`)} ${number(counts[one])}`);
+  function count({ open: left, done }) {
+    say(counts, t("review.counts", { n: left, done }));
+    bar.value = left + done ? done / (left + done) : 0;
+  }
+
+  function datasets({ datasets: sets, counts: { decisions } }) {
+    data.hidden = !sets.length;
+    const made = ["confirm", "correct", "unsure"].map((one) => `${t(`review.n_${one}`)} ${number(decisions[one] ?? 0)}`);
     fill(
       data,
       h("h2", {}, t("review.dataset")),
-      made.length > 0 && h("p", {}, made.join(" · ")),
-      facts([[t("review.lies"), folder && raw(folder)]]),
+      h("p", {}, made.join(" · ")),
       h("p", { class: "faint" }, t("review.train")),
-      h("pre", { tabindex: 0, translate: "no" }, command ?? `thresher train RECIPE.yaml --set data.path=${folder ?? "FOLDER"}`),
+      sets.map((one) => [facts([[t("review.lies"), raw(one.path)], [t("review.rows"), raw(number(one.rows))]]), h("pre", { tabindex: 0, translate: "no" }, one.train)]),
     );
   }
 
   function draw() {
-    say(counted, t("review.counts", { n: Math.max(total - done, 0), done }));
-    attributeOf(bar, total ? done / total : 0);
     const item = items[place];
     if (!item) {
       page = null;
       fill(body, absent(t(state === "open" ? "review.all_done" : "review.none_done"), t("review.all_done_how")));
       return;
     }
-    const known = [...new Set([...(item.labels ?? []), ...labels])];
-    page = sheet(item, known, mayChange);
+    page = sheet(item, mayChange);
     const may = mayChange ? {} : { disabled: true };
     fill(
       body,
@@ -90,7 +87,7 @@ export function show(main, { mayChange }) {
         h(
           "aside",
           { class: "side", "aria-label": t("review.answers") },
-          h("p", { class: "row" }, chip(word("doubt", item.reason), "warn"), item.decision && chip(t(`review.n_${item.decision}`), "good")),
+          h("p", { class: "row" }, chip(word("doubt", item.reason), "warn"), item.missed && chip(t("review.missed"), "bad"), item.decision && chip(t(`review.n_${item.decision.decision}`), "good")),
           facts([
             [t("one.stream"), raw(item.stream)],
             [t("record.when"), raw(moment(item.time))],
@@ -103,6 +100,8 @@ export function show(main, { mayChange }) {
             button("settings", t("review.correct"), correct, { "aria-keyshortcuts": "2", ...may }),
             button("warn", t("review.unsure"), () => answer("unsure"), { "aria-keyshortcuts": "3", ...may }),
           ),
+          item.decision && mayChange && button("back", t("review.undo"), undo),
+          item.partial && h("p", { class: "faint" }, t("review.partial")),
           page.tools,
           h(
             "div",
@@ -138,29 +137,39 @@ export function show(main, { mayChange }) {
       fill(wrong, trouble(error));
       return;
     }
-    if (over) return;
     announce(t(`review.did_${decision}`));
-    if (state === "open") items.splice(place, 1);
-    else item.decision = decision;
-    place = Math.min(place, Math.max(items.length - 1, 0));
-    if (items.length) {
-      if (state === "open") done += 1;
-      draw();
-      refreshCounts();
-    } else read();
+    next();
   }
 
-  async function refreshCounts() {
-    const said = await get(`/api/review?state=open&limit=1`).catch(() => null);
+  async function undo() {
+    try {
+      fill(wrong);
+      await remove(`/api/review/${path(items[place].id)}`);
+    } catch (error) {
+      fill(wrong, trouble(error));
+      return;
+    }
+    announce(t("review.undone"));
+    place = 0;
+    read();
+  }
+
+  /* What was answered leaves the list of what is to do, and stays in the other one. */
+  async function next(by = state === "open" ? 0 : 1) {
+    if (over) return;
+    if (state === "open") items.splice(place, 1);
+    place = Math.min(place + by, Math.max(items.length - 1, 0));
+    if (!items.length || by) return read();
+    draw();
+    const said = await get("/api/review?state=open&limit=1").catch(() => null);
     if (!said || over) return;
-    dataset(said);
-    if (said.counts?.open !== undefined) total = done + said.counts.open;
+    count(said.counts);
+    datasets(said);
   }
 
   function move(by) {
-    const next = place + by;
-    if (next < 0 || next >= items.length) return;
-    place = next;
+    if (!items[place + by]) return;
+    place += by;
     draw();
   }
 
@@ -195,8 +204,4 @@ export function show(main, { mayChange }) {
     clearInterval(clock);
     removeEventListener("keydown", keys);
   };
-}
-
-function attributeOf(bar, value) {
-  bar.value = value;
 }

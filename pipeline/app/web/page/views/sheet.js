@@ -9,12 +9,14 @@ const LEAST = 4; // pixels of the source; less was a slip of the hand
 const STEP = 4;
 
 /** `{element, tools, draw(), detections(), …}` for one item of the review. */
-export function sheet(item, labels, mayChange) {
+export function sheet(item, mayChange) {
+  const said = item.decision?.detections ?? item.detections;
+  const labels = [...new Set([...item.labels, ...said.map((one) => one.label)])];
   const image = h("img", { src: item.picture, alt: t("review.picture", { stream: item.stream }), draggable: "false" });
   const over = h("div");
-  const element = h("div", { class: "sheet" }, image, over);
+  const element = h("div", { class: "sheet" }, item.picture ? image : h("p", { class: "message", translate: "no" }, item.text), over);
   const tools = h("div", { hidden: true });
-  const boxes = item.detections.map((one) => ({ ...one, box: one.box && [...one.box] }));
+  const boxes = said.map((one) => ({ ...one, box: one.box && [...one.box] }));
   let chosen = -1;
   let drawing = false;
   let pulling = null;
@@ -28,7 +30,7 @@ export function sheet(item, labels, mayChange) {
   /** The picture may be smaller than the source: boxes are in the source's pixels. */
   function scale() {
     const [wide, high] = size();
-    return [wide / (item.width ?? wide), high / (item.height ?? high)];
+    return [wide / (item.width || wide), high / (item.height || high)];
   }
 
   function render() {
@@ -36,20 +38,21 @@ export function sheet(item, labels, mayChange) {
     const at = placed(image, wide, high);
     const [sx, sy] = scale();
     const focused = over.contains(document.activeElement);
+    let wholes = 0;
     fill(
       over,
       boxes.map((one, index) => {
         const whole = !one.box;
-        const [x1, y1, x2, y2] = one.box ?? [0, 0, wide / sx, high / sy];
-        const top = image.offsetTop + at.top + y1 * sy * at.scale;
+        const [x1, y1, x2, y2] = one.box ?? [0, 0, 0, 0];
+        const top = whole ? 8 + 30 * wholes++ : image.offsetTop + at.top + y1 * sy * at.scale;
         const box = h(
           drawing ? "button" : "div",
           {
-            class: `box${top < 18 ? " top" : ""}`,
+            class: whole ? "box whole" : `box${top < 18 ? " top" : ""}`,
             "data-index": index,
             "aria-pressed": drawing ? String(index === chosen) : null,
             "aria-label": drawing ? t(whole ? "review.whole" : "review.box", { label: one.label, x: Math.round(x1), y: Math.round(y1), wide: Math.round(x2 - x1), high: Math.round(y2 - y1) }) : null,
-            css: {
+            css: whole ? { "--hue": hue(one.label), top: `${top}px` } : {
               "--hue": hue(one.label),
               left: `${image.offsetLeft + at.left + x1 * sx * at.scale}px`,
               top: `${top}px`,
@@ -98,9 +101,10 @@ export function sheet(item, labels, mayChange) {
     over.children[chosen]?.focus();
   }
 
-  function add(box = null) {
-    const [wide, high] = [item.width ?? size()[0], item.height ?? size()[1]];
-    boxes.push({ label: choice.value || labels[0] || "object", score: 1, box: box ?? [wide * 0.4, high * 0.4, wide * 0.6, high * 0.6] });
+  /** A box, in the middle where none is given; null is for all of it. */
+  function add(box) {
+    const [wide, high] = [item.width, item.height];
+    boxes.push({ label: choice.value || "object", box: box === undefined ? [wide * 0.4, high * 0.4, wide * 0.6, high * 0.6] : box });
     chosen = boxes.length - 1;
     render();
     over.children[chosen].focus({ preventScroll: true });
@@ -121,7 +125,7 @@ export function sheet(item, labels, mayChange) {
   }
 
   function inside([x1, y1, x2, y2]) {
-    const [wide, high] = [item.width ?? size()[0], item.height ?? size()[1]];
+    const [wide, high] = [item.width, item.height];
     const within = (value, most) => Math.min(Math.max(value, 0), most);
     return [within(x1, wide), within(y1, high), within(x2, wide), within(y2, high)];
   }
@@ -136,7 +140,7 @@ export function sheet(item, labels, mayChange) {
   }
 
   element.addEventListener("pointerdown", (event) => {
-    if (!drawing || event.button) return;
+    if (!drawing || event.button || !item.picture) return;
     event.preventDefault();
     element.setPointerCapture(event.pointerId);
     const held = event.target.closest(".box");
@@ -187,14 +191,14 @@ export function sheet(item, labels, mayChange) {
         choice,
         h("label", { for: "box-new" }, t("review.new_label")),
         other,
-        h("div", { class: "row" }, button("add", t("review.add"), () => add()), button("remove", t("review.delete"), () => remove())),
-        h("p", { class: "faint" }, t("review.draw_how")),
+        h("div", { class: "row" }, item.picture && button("add", t("review.add"), () => add()), button("add", t("review.add_whole"), () => add(null)), button("remove", t("review.delete"), () => remove())),
+        item.picture && h("p", { class: "faint" }, t("review.draw_how")),
         button("yes", t("review.save"), save, { class: "main" }),
       );
       render();
       (over.firstChild ?? choice).focus();
     },
-    add: () => add(),
+    add: () => add(item.picture ? undefined : null),
     holds: (target) => drawing && over.contains(target),
     detections: () => boxes.map((one) => ({ label: one.label, ...(one.box && { box: one.box.map((side) => Math.round(side * 10) / 10) }) })),
   };

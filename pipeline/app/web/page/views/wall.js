@@ -61,7 +61,7 @@ function showAll(main, { mayChange }) {
 /** What runs by the newest snapshot, with what only the list of streams knows of it (whether it is paused, its kind). */
 export function known() {
   const listed = new Map((live.streams ?? []).map((one) => [one.name, one]));
-  const running = (live.snapshot?.streams ?? []).map((one) => ({ medium: "image", ...listed.get(one.stream), ...one }));
+  const running = (live.snapshot?.streams ?? []).map((one) => ({ medium: "picture", ...listed.get(one.stream), ...one }));
   const names = new Set(running.map((one) => one.stream));
   const rest = [...listed.values()].filter((one) => !names.has(one.name)).map((one) => ({ ...one, stream: one.name }));
   return [...running, ...rest];
@@ -98,7 +98,7 @@ function tile(stream, mayChange, wrong) {
     showFigures(figures, now);
     say(detail, now.state === "live" || now.paused ? "" : now.detail ?? "");
     element.classList.toggle("asleep", Boolean(now.paused) || now.state === "ended" || now.state === "failed");
-    if (mayChange && live.streams && now.name && now.paused !== paused) {
+    if (mayChange && now.name && !now.track_of && now.paused !== paused) {
       paused = now.paused;
       const had = tools.contains(document.activeElement);
       fill(tools, controls(now, (error) => fill(wrong, error && trouble(error))));

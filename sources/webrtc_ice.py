@@ -1,0 +1,38 @@
+"""The ICE candidates that the other side of a connection names: a few, and those that can be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sources.webrtc_offers import MOST_CANDIDATES, Refused
+
+if TYPE_CHECKING:
+    from aiortc import RTCIceCandidate, RTCPeerConnection
+
+
+class Candidates:
+    """Of one connection, all of whose media share a transport. `ufrag` names the ICE session of its offer."""
+
+    def __init__(self, connection: RTCPeerConnection, ufrag: str) -> None:
+        self._transport = connection.getTransceivers()[0].receiver.transport.transport
+        self._ufrag = ufrag
+        self._count = 0
+
+    async def add(self, candidates: Iterable[RTCIceCandidate]) -> None:
+        """Raises `Refused`."""
+        for candidate in candidates:
+            self._count += 1
+            if self._count > MOST_CANDIDATES:
+                raise Refused(422, f"at most {MOST_CANDIDATES} ICE candidates are tried for one connection")
+            with suppress(ValueError):  # behind the end of candidates, or none that can be tried
+                await self._transport.addRemoteCandidate(candidate)
+
+    async def trickle(self, ufrag: str | None, candidates: Iterable[RTCIceCandidate], complete: bool) -> None:
+        """Raises `Refused`."""
+        if ufrag is not None and ufrag != self._ufrag:
+            raise Refused(422, "ICE restarts are not supported: make a new connection with a new offer")
+        await self.add(candidates)
+        if complete:
+            await self._transport.addRemoteCandidate(None)
