@@ -18,6 +18,7 @@ from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.notify import Notifier
+from pipeline.app.web.browser import show, somebody_sits_in_front
 from pipeline.app.wiring import pipeline
 from pipeline.core.contracts import Generation
 from pipeline.core.interrupts import asked_to_end
@@ -79,7 +80,10 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
         if site is not None:
             from pipeline.app.web.server import WebServer
 
-            closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
+            server = closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
+            click.echo(redact(server.announcement), err=True)
+            if site.settings.open and somebody_sits_in_front():
+                show(server.url)
         running.start()
         notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
         stays = None if site is None else Stays(site.settings, bool(plan.sources))

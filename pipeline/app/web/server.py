@@ -70,6 +70,15 @@ class WebServer:
     ) -> None:
         self.close()
 
+    @property
+    def announcement(self) -> str:
+        """Where it is, for whoever started it."""
+        settings = self._site.settings
+        words = f"page: {self.url}" + (", which asks for a token" if settings.guarded else "")
+        if not settings.local and settings.certificate is None and not settings.hosts:
+            words += "; without `web.certificate` its tokens can be read on the way, and a browser lends it no camera"
+        return words
+
     def close(self) -> None:
         """Connections get a second to end. Safe twice."""
         self._site.broadcast.close()
