@@ -129,6 +129,7 @@ class _EventStream(Response):
             await send({"type": "http.response.body", "body": b""})
             return
         if end == "stalled":
+            self._broadcast.cut_off += 1
             break_off(connection)
         with suppress(TimeoutError):  # the server has to hear of it before this response may end unfinished
             async with asyncio.timeout(1):
@@ -148,6 +149,7 @@ async def _converse(broadcast: Broadcast, listener: Listener, websocket: WebSock
 
     end = await _until(broadcast, _tell_all(broadcast, listener, tell), leave())
     if end == "stalled":
+        broadcast.cut_off += 1
         break_off(websocket)
     elif end == "over":
         with suppress(WebSocketDisconnect):
