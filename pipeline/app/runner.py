@@ -72,6 +72,9 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
         site = None if server is None else server.site
         if server is not None:
             click.echo(redact(server.announcement), err=True)
+            for name, source in plan.sources.items():
+                if source.published:
+                    click.echo(f"{name}: publish by WHIP to {server.url}/whip/{name}", err=True)
             if server.site.settings.open and somebody_sits_in_front():
                 show(server.url)
         running.start()
