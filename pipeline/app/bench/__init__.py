@@ -21,6 +21,7 @@ BENCHES = Catalogue(
         "text": "pipeline.app.bench.text:bench",
         "sound": "pipeline.app.bench.sound:bench",
         "show": "pipeline.app.bench.show:bench",
+        "web-rtc": "pipeline.app.bench.web_rtc:bench",
         "durable": "pipeline.app.bench.durable:bench",
         "web-page": "pipeline.app.bench.web_page:bench",
         "web-feed": "pipeline.app.bench.web_feed:bench",
