@@ -310,3 +310,14 @@ def test_a_session_is_a_resource(url: str, site: Site) -> None:
             assert await until(lambda: not site.whep.encoders)
 
     asyncio.run(watch())
+
+
+def test_a_film_may_be_looked_at_with_a_viewers_token_and_by_nobody_else() -> None:
+    tokens = {"operator": "o" * 20, "viewer": "v" * 20}
+    with served({"door": camera(count=4)}, **tokens) as (url, _):
+        offer = asyncio.run(offered())
+        for token, status in (("", 401), ("x" * 20, 401), (tokens["viewer"], 201), (tokens["operator"], 201)):
+            headers = SDP | ({"Authorization": f"Bearer {token}"} if token else {})
+            assert httpx.post(f"{url}/whep/door", content=offer, headers=headers).status_code == status
+            picture = httpx.get(f"{url}/api/streams/door/picture.jpg", headers=headers)
+            assert picture.status_code == (200 if status == 201 else 401)
