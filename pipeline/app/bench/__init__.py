@@ -23,6 +23,7 @@ BENCHES = Catalogue(
         "show": "pipeline.app.bench.show:bench",
         "web-rtc": "pipeline.app.bench.web_rtc:bench",
         "durable": "pipeline.app.bench.durable:bench",
+        "web-page": "pipeline.app.bench.web_page:bench",
         "web-feed": "pipeline.app.bench.web_feed:bench",
         "start": "pipeline.app.bench.processes:start_bench",
         "memory": "pipeline.app.bench.processes:memory_bench",

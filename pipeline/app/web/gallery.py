@@ -173,5 +173,8 @@ class _Writer:
     def write(self, items: Sequence[Delivery]) -> None:
         self._gallery.show(items)
 
+    def forget(self, stream: str) -> None:
+        self._gallery.forget(stream)
+
     def close(self) -> None:
         pass
