@@ -21,6 +21,7 @@ BENCHES = Catalogue(
         "text": "pipeline.app.bench.text:bench",
         "sound": "pipeline.app.bench.sound:bench",
         "show": "pipeline.app.bench.show:bench",
+        "trace": "pipeline.app.bench.trace:bench",
         "durable": "pipeline.app.bench.durable:bench",
         "web-feed": "pipeline.app.bench.web_feed:bench",
         "start": "pipeline.app.bench.processes:start_bench",
