@@ -28,7 +28,7 @@ from aiortc.codecs import get_capabilities
 from pipeline.core.errors import SourceAway
 from sources.mailbox import Mailbox
 from sources.network_loop import network_loop
-from sources.webrtc_ice import Candidates
+from sources.webrtc_ice import Candidates, await_encryption
 from sources.webrtc_offers import Offer, Refused
 from sources.webrtc_rtp import Arrived, Assembly
 
@@ -113,6 +113,7 @@ class Peer:
                 ]
             )
         await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        await_encryption(connection, offer)
         self._candidates = Candidates(connection, offer.ufrag)
         for kind, track in tracks.items():
             if track.direction == "recvonly":

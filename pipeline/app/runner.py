@@ -20,6 +20,7 @@ from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.notify import Notifier
 from pipeline.app.tracing import tracing
+from pipeline.app.web.browser import show, somebody_sits_in_front
 from pipeline.app.wiring import pipeline
 from pipeline.core.contracts import Generation
 from pipeline.core.interrupts import asked_to_end
@@ -28,7 +29,7 @@ from pipeline.core.snapshot import Snapshot
 from pipeline.engine.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from pipeline.app.web.site import Site
+    from pipeline.app.web.server import WebServer
 
 DRAIN_S = 10.0
 _LOOK_S = 0.2  # how late a signal or the end of `--for` may be noticed
@@ -69,7 +70,12 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
     for line in announce(plan, generations):
         logs.say(line)
     with asked_to_end(_leave_at_once) as stopping, contextlib.ExitStack() as closing:
-        site, running = closing.enter_context(served(plan, generations, document))
+        server, running = closing.enter_context(served(plan, generations, document))
+        site = None if server is None else server.site
+        if server is not None:
+            click.echo(redact(server.announcement), err=True)
+            if server.site.settings.open and somebody_sits_in_front():
+                show(server.url)
         running.start()
         notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
         stays = None if site is None else Stays(site.settings, bool(plan.sources))
@@ -93,11 +99,11 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
 @contextlib.contextmanager
 def served(
     plan: Plan, generations: Mapping[str, Generation], document: Document, drain_s: float = DRAIN_S
-) -> Iterator[tuple[Site | None, Pipeline]]:
+) -> Iterator[tuple[WebServer | None, Pipeline]]:
     """A pipeline that can be started, and beside it what the plan asks for: traces, metrics, the page. All of it is
     stopped at the end."""
     with contextlib.ExitStack() as closing:
-        site = None
+        site = server = None
         if plan.web is not None:
             from pipeline.app.web.site import Site
 
@@ -116,8 +122,8 @@ def served(
             from pipeline.app.web.server import WebServer
 
             site.traces = traces
-            closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
-        yield site, running
+            server = closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
+        yield server, running
 
 
 def _written(plan: Plan) -> tuple[str, ...]:

@@ -95,8 +95,8 @@ class Site:
         from pipeline.app.web.whep import Whep  # aiortc may not be there
 
         self._running = running
-        self._control = Control(self.document, self._plan, self._generations, running)
         self._whep = Whep(self.gallery, lambda stream: stream in running.states)
+        self._control = Control(self.document, self._plan, self._generations, running)
         self.promises.start()
 
     def close(self) -> None:

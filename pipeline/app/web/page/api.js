@@ -22,7 +22,7 @@ export function onSignedOut(heard) {
 }
 
 export async function ask(method, path, body, { signal } = {}) {
-  const request = { method, signal, headers: { Accept: "application/json" }, credentials: "same-origin" };
+  const request = { method, signal, keepalive: method === "DELETE", headers: { Accept: "application/json" }, credentials: "same-origin" };
   if (body !== undefined) {
     request.headers["Content-Type"] = "application/json";
     request.body = JSON.stringify(body);

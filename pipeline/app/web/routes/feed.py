@@ -17,6 +17,7 @@ from pipeline.app.web.asked import Label, Stream, not_valid
 from pipeline.app.web.broadcast import MOST, Broadcast, Form, Full, Listener, place_of
 from pipeline.app.web.connections import break_off, is_gone
 from pipeline.app.web.feed import KINDS, Filter
+from pipeline.app.web.problems import answers
 from pipeline.app.web.site import Site
 
 STALL_S = 10.0
@@ -48,7 +49,7 @@ def router(site: Site) -> APIRouter:
         response_class=Response,
         responses={
             200: {"description": _DESCRIPTION, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
-            503: {"description": f"{MOST} listen already"},
+            **answers(503),
         },
     )
     async def events(wanted: Annotated[_Wanted, Depends()]) -> Response:
