@@ -23,6 +23,8 @@ BENCHES = Catalogue(
         "show": "pipeline.app.bench.show:bench",
         "trace": "pipeline.app.bench.trace:bench",
         "web-rtc": "pipeline.app.bench.web_rtc:bench",
+        "web-rtc": "pipeline.app.bench.web_rtc:bench",
+        "trace": "pipeline.app.bench.trace:bench",
         "durable": "pipeline.app.bench.durable:bench",
         "web-page": "pipeline.app.bench.web_page:bench",
         "web-feed": "pipeline.app.bench.web_feed:bench",
