@@ -21,8 +21,6 @@ BENCHES = Catalogue(
         "text": "pipeline.app.bench.text:bench",
         "sound": "pipeline.app.bench.sound:bench",
         "show": "pipeline.app.bench.show:bench",
-        "trace": "pipeline.app.bench.trace:bench",
-        "web-rtc": "pipeline.app.bench.web_rtc:bench",
         "web-rtc": "pipeline.app.bench.web_rtc:bench",
         "trace": "pipeline.app.bench.trace:bench",
         "durable": "pipeline.app.bench.durable:bench",
