@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.app import summary
+from pipeline.app import logs, summary
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
@@ -55,18 +56,19 @@ class Report:
         """Print the summary, unless there is nothing to sum up."""
         if self.status and not self.document["ledgers"]["frames"]["received"]:
             return
-        if sys.stdout.isatty():
-            click.echo(err=self.aside)
+        tell = logs.say if self.aside else click.echo
+        if sys.stdout.isatty() and not self.aside:
+            click.echo()
         for line in summary.lines(self.document):
-            click.echo(line, err=self.aside)
+            tell(line)
         if self.results:
-            click.echo(f"{'results:':<12} {', '.join(self.results)}", err=self.aside)
+            tell(f"{'results:':<12} {', '.join(self.results)}")
 
 
 def execute(plan: Plan, generations: Mapping[str, Generation], document: Document, options: RunOptions) -> Report:
     """Run to the end. Prints what went wrong on standard error; the summary is the caller's to print."""
     for line in announce(plan, generations):
-        click.echo(redact(line), err=True)
+        logs.say(line)
     with asked_to_end(_leave_at_once) as stopping, contextlib.ExitStack() as closing:
         server, running = closing.enter_context(served(plan, generations, document))
         site = None if server is None else server.site
@@ -89,7 +91,7 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
     problems = [str(error) for error in running.problems]  # each was said when it came up
     failures = absent + list(_failures(final, plan))
     for line in failures:
-        click.echo(f"thresher: {redact(line)}", err=True)
+        logs.say(line, logging.ERROR)
     status = 2 if problems else 1 if failures else 0
     lines = [name for name, source in plan.sources.items() if source.parts]
     document_of_it = summary.document(final, generations.values(), problems + failures, lines)
@@ -166,7 +168,7 @@ class Stays:
         stays = sys.stdout.isatty() if self._settings.stay is None else self._settings.stay
         if stays and not self._told:
             self._told = True
-            click.echo("all sources have ended; the page stays until Ctrl-C", err=True)
+            logs.say("all sources have ended; the page stays until Ctrl-C")
         return stays
 
 
@@ -187,7 +189,7 @@ def _watch(
         age = time.monotonic() - began
         notifier.look(lambda: _status(running))
         if stopping():
-            click.echo("finishing what has begun; once more leaves at once", err=True)
+            logs.say("finishing what has begun; once more leaves at once")
             break
         if running.unwanted or (options.seconds is not None and age >= options.seconds):
             break

@@ -14,6 +14,8 @@ from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast, overlo
 
 from pipeline.app.assemble import assemble
 from pipeline.app.config.document import Document
+from pipeline.app.config.targets import add_targets
+from pipeline.app.control import Control
 from pipeline.app.mailbox import Boxes, Mail, Mailbox, PictureMail
 from pipeline.core.contracts import Delivery, Picture
 from pipeline.core.errors import FrameGone, InputErrors
@@ -82,6 +84,7 @@ class Watch(Generic[T]):
         self._readers = 0
         self._entered = False
         self._running: Pipeline | None = None
+        self._control: Control | None = None
         self._closing = contextlib.ExitStack()
         self._closed = False
         self._lock = threading.RLock()
@@ -123,6 +126,30 @@ class Watch(Generic[T]):
         if self._running is None:
             return 0
         return next(sink.dropped for sink in self._running.snapshot().sinks if sink.sink == _SINK)
+
+    # What it watches.
+
+    def add(self, target: Target, name: str = "") -> str:
+        """One stream more, while the rest goes on: a target like those of `watch`, or the settings of a source under
+        the key `kind`. Returns its name, which `name` says or the target. Raises `InputError`; nothing is changed then.
+        Starts it."""
+        self._start()
+        assert self._control is not None
+        section: Mapping[str, Any]
+        if isinstance(target, Mapping):
+            given, section = name or "stream", target
+        else:
+            taken = Document({"sources": dict.fromkeys(self._control.streams())}, Path.cwd())
+            (given,) = add_targets(taken, [str(target)])
+            section = taken.data["sources"][given]
+        self._control.add(name or given, section)
+        return name or given
+
+    def remove(self, name: str) -> None:
+        """Take the stream of that name away, once what is inside has left. Raises `InputError`."""
+        self._start()
+        assert self._control is not None
+        self._control.remove(name)
 
     # Its life.
 
@@ -169,8 +196,10 @@ class Watch(Generic[T]):
             mail = (PictureMail if self._pictures else Mail).into(self._boxes)
             plan = replace(plan, sinks={**plan.sinks, _SINK: mail})
             with contextlib.ExitStack() as opening:
-                _, running = opening.enter_context(served(plan, generations, self._document, _DRAIN_S))
+                site, running = opening.enter_context(served(plan, generations, self._document, _DRAIN_S))
                 running.start()
+                own = Control(self._document, plan, generations, running)
+                self._control = own if site is None else site.control
                 keeper = threading.Thread(target=_end, args=(running,), name="watch-end", daemon=True)
                 opening.callback(keeper.join)
                 opening.callback(running.stop, drain_s=_DRAIN_S)

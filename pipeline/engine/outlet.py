@@ -67,7 +67,8 @@ class Outlet:
             return list(self.tracker.see(outcome, size))
         except Exception as error:
             if not self._stumbled:
-                log.error("%s: events could not be told: %s", self.name, redact(error), exc_info=True)
+                about = {"stream": self.name}
+                log.error("%s: events could not be told: %s", self.name, redact(error), exc_info=True, extra=about)
             self._stumbled = True
             return []
 

@@ -118,16 +118,15 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
     assert '["127.0.0.1:9642"]' in config
     config = config.replace('["127.0.0.1:9642"]', f'["{target}"]').replace("interval: 5s", "interval: 1s")
     (folder / "prometheus.yml").write_text(config)
-    process = subprocess.Popen(
-        [
-            "prometheus",
-            f"--config.file={folder}/prometheus.yml",
-            f"--storage.tsdb.path={folder}/data",
-            "--web.listen-address=127.0.0.1:0",
-            "--enable-feature=exemplar-storage",
-        ],
-        stderr=(folder / "log").open("w"),
-    )
+    command = [
+        "prometheus",
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        "--web.listen-address=127.0.0.1:0",
+        "--enable-feature=exemplar-storage",
+    ]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stderr=log)
     try:
         yield f"http://127.0.0.1:{_port(process)}"
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import re
 import subprocess
@@ -190,6 +191,22 @@ def test_a_plain_loop_works_where_an_event_loop_runs_already(messages: dict[str,
     assert asyncio.run(notebook()) == 2000
 
 
+def test_streams_come_and_go_while_it_is_read(messages: dict[str, Any], tmp_path: Path) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("hello there\n" * 20)
+    with watch(messages) as watched:
+        assert watched.add(more) == "more"
+        with pytest.raises(InputError, match="already"):
+            watched.add(more, name="more")
+        assert watched.add({"kind": "lines", "path": str(more)}, name="third") == "third"
+        reading = iter(watched)
+        assert {next(reading).window.stream for _ in range(2)} <= {"said", "more", "third"}
+        watched.remove("said")
+        rest = [one.window.stream for one in reading]
+        assert rest.count("third") >= 18 and rest.count("said") < 2000
+        assert {one.stream for one in watched.snapshot().streams} == {"more", "third"}
+
+
 def test_what_can_never_work_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         watch("nowhere.mp4")
@@ -218,4 +235,7 @@ def test_the_readmes_words_run(project: Path, tmp_path: Path, monkeypatch: pytes
     (tmp_path / "clip.mp4").write_bytes((project / CLIP).read_bytes())
     monkeypatch.chdir(tmp_path)
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {"__name__": "notebook"})
+        code = compile(block, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        waits = eval(code, {"__name__": "notebook"})  # as a notebook runs a cell
+        if waits is not None:
+            asyncio.run(waits)

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from page_parts import PATIENCE_MS, VIEWS, Seen, chromium, everything, opened
+from page_parts import PATIENCE_MS, VIEWS, Seen, chromium, everything, opened, until
 from playwright.sync_api import Browser, Page, Route
 from reviewed_line import served
 
@@ -154,15 +154,15 @@ def test_a_keyboard_gets_everywhere(browser: Browser, url: str) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Events"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"  # and one sees where
     page.keyboard.press("Enter")
-    page.wait_for_function("document.activeElement.tagName === 'H1' && document.activeElement.textContent === 'Events'")
+    until(page, "document.activeElement.tagName === 'H1' && document.activeElement.textContent === 'Events'")
     page.wait_for_selector(".card", timeout=PATIENCE_MS)
     page.locator(".card").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_selector(".record")
-    page.wait_for_function("document.activeElement.tagName === 'H2'")
+    until(page, "document.activeElement.tagName === 'H2'")
     page.get_by_role("button", name="Close the record").focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("!document.querySelector('.record') && document.activeElement.matches('.card')")
+    until(page, "!document.querySelector('.record') && document.activeElement.matches('.card')")
     page.goto(f"{url}/#/wall")
     add = page.get_by_role("button", name="Add a stream")
     add.focus()

@@ -33,9 +33,9 @@ def camera(
     return Memory.model_validate({"script": frames, "repeat": repeat, "fps": fps, "realtime": realtime})
 
 
-def served(sources: Mapping[str, Source]) -> AbstractContextManager[tuple[str, Site]]:
+def served(sources: Mapping[str, Source], **settings: str) -> AbstractContextManager[tuple[str, Site]]:
     """The page's server beside a pipeline of these streams: its URL."""
-    return serving(sources, reading())
+    return serving(sources, reading(), **settings)
 
 
 class Watching:

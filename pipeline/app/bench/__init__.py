@@ -22,6 +22,7 @@ BENCHES = Catalogue(
         "sound": "pipeline.app.bench.sound:bench",
         "show": "pipeline.app.bench.show:bench",
         "web-rtc": "pipeline.app.bench.web_rtc:bench",
+        "trace": "pipeline.app.bench.trace:bench",
         "durable": "pipeline.app.bench.durable:bench",
         "web-page": "pipeline.app.bench.web_page:bench",
         "web-feed": "pipeline.app.bench.web_feed:bench",

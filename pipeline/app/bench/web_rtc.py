@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Final
 
 import psutil
@@ -18,7 +19,6 @@ from pipeline.app.bench.report import Report, Row, Scale, paired
 from pipeline.app.bench.subject import generation
 from pipeline.app.bench.watchers import watchers
 from pipeline.app.bench.web_site import serving
-from pipeline.app.web.site import Site
 from pipeline.core.contracts import Generation, Source
 from pipeline.core.errors import ThresherError
 from sources.file import File
@@ -50,29 +50,41 @@ def _case(scale: Scale, name: str, source: Source, judged_by: Generation) -> Ite
     """With four watchers against none, on one pipeline that goes on, in turns."""
     seconds, pairs = scale.of(4, 1), scale.of(8, 1)
     idle: list[int] = []
+    cores: dict[bool, list[float]] = {True: [], False: []}
+    process = psutil.Process()
     with serving({"film": source}, judged_by) as (url, site):
+
+        def rate(watched: bool) -> float:
+            before, spent, began = site.running.snapshot().streams[0].results, _spent(process), time.perf_counter()
+            time.sleep(seconds)
+            took = time.perf_counter() - began
+            cores[watched].append((_spent(process) - spent) / took)
+            return (site.running.snapshot().streams[0].results - before) / took
 
         def alone() -> float:
             before = site.whep.encoded
-            judged = _rate(site, seconds)
+            judged = rate(watched=False)
             idle.append(site.whep.encoded - before)
             return judged
 
         def watched() -> float:
             with watchers(_WATCHERS, f"{url}/whep/film"):
-                judged = _rate(site, seconds)
+                judged = rate(watched=True)
             _until(lambda: not site.whep.watchers)
             return judged
 
         rates = in_turns(watched, alone, pairs)
     yield paired(f"watchers: {name}, four by WHEP against none", "frames/s", rates, 0.95, _APART)
     yield Row(f"watchers: {name}, encoded with no watcher", sum(idle), "pictures", at_most=0)
+    if source.paced:  # where all is used up there is nothing to compare
+        taken = [with_four - without for with_four, without in zip(cores[True], cores[False], strict=True)]
+        yield Row(f"watchers: {name}, what four of them take", median(taken), "cores")
 
 
-def _rate(site: Site, seconds: float) -> float:
-    before, began = site.running.snapshot().streams[0].results, time.perf_counter()
-    time.sleep(seconds)
-    return (site.running.snapshot().streams[0].results - before) / (time.perf_counter() - began)
+def _spent(process: psutil.Process) -> float:
+    """Processor seconds."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _until(holds: Callable[[], bool], within_s: float = 30.0) -> None:

@@ -16,9 +16,10 @@ from pipeline.core.contracts import Generation, Source
 
 
 @contextmanager
-def serving(sources: Mapping[str, Source], judged_by: Generation) -> Iterator[tuple[str, Site]]:
-    """These streams, all judged by one cascade: the server's URL, and what its routes share."""
-    web = WebSettings.model_validate({"listen": "127.0.0.1:0", "changes_per_s": 1000})
+def serving(sources: Mapping[str, Source], judged_by: Generation, **settings: str) -> Iterator[tuple[str, Site]]:
+    """These streams, all judged by one cascade: the server's URL, and what its routes share. `settings` of
+    the server as in a config."""
+    web = WebSettings.model_validate({"listen": "127.0.0.1:0", "changes_per_s": 1000, **settings})
     plan = Plan(sources=sources, watches=dict.fromkeys(sources, judged_by.id), web=web)
     generations = {judged_by.id: judged_by}
     site = Site(web, plan, generations, Document({"sources": {}}, Path()))

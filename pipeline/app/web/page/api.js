@@ -10,7 +10,7 @@ export class Refused extends Error {
 
   /** Not there at all: no such part in this configuration. */
   get absent() {
-    return [404, 405, 409, 501, 503].includes(this.status);
+    return [404, 405, 501].includes(this.status);
   }
 }
 

@@ -29,7 +29,8 @@ _DESCRIPTION = (
     "`event: result`, `event`, `audit`, `ruling` and `outage` with the documents that the JSONL sink writes, `snapshot`"
     " once a second. An `id` names its place: reconnecting with it (`Last-Event-ID`, or `after`) goes on behind it,"
     " with nothing twice. `event: gap` with `gone` comes first where something behind it is no longer remembered (null:"
-    " nobody knows how much, for the id is of another run). A lone `id` is a heartbeat."
+    " nobody knows how much, for the id is of another run); `/api/results` and `/api/events` have it. A lone `id` is a"
+    " heartbeat."
 )
 
 

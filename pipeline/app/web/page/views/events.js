@@ -113,7 +113,7 @@ export function show(main, { name }) {
     more.hidden = !cursor || shown.length >= MOST;
     const names = (live.snapshot?.streams ?? []).map((one) => one.stream);
     options(streams, ["", ...names]);
-    fill(suggestions, [...new Set(shown.map((one) => one.label))].sort().map((one) => h("option", { value: one })));
+    fill(suggestions, [...new Set(shown.map((one) => one.label))].sort().map((one) => h("option", { value: one, translate: "no" })));
   }
 
   function options(select, names) {
