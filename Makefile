@@ -10,7 +10,7 @@ TORCH  := torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0
 .PHONY: demo test lint types check audit bench fuzz soak clean
 .DEFAULT_GOAL := demo
 
-demo: $(STAMPS)/run ## see it work on shipped data: people are boxed, counted and turned into events
+demo: $(STAMPS)/run ## see it work on shipped data: people are boxed, counted and turned into events; with a page to look at
 	$(VENV)/bin/thresher demo
 
 test: $(STAMPS)/dev ## everything that must hold: system packages, style, types, imports, tests (a skip is a failure)
@@ -56,7 +56,7 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/run: $(STAMPS)/venv pyproject.toml
-	$(PY) -m pip install --quiet --disable-pip-version-check -e .
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[web]'
 	@touch $@
 
 # nudenet is there for its ONNX file; what it depends on would bring a second OpenCV.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import sqlite3
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pipeline.app.config.document import Document
+from pipeline.app.config.settings import WebSettings
+from pipeline.app.web.browser import somebody_sits_in_front
 from pipeline.core.errors import InputError
 
 CLIP = Path(__file__).with_name("people.mp4")
@@ -32,6 +37,19 @@ def document(results: Path, as_json: bool) -> Document:
     watched = sys.stdout.isatty() and not as_json
     data = {"sources": {"people": {"kind": "file", "path": str(CLIP), "realtime": watched}}, "sinks": sinks}
     return Document({**data, "cascade": "people"}, Path.cwd(), "demo")
+
+
+def page() -> dict[str, Any] | None:
+    """The section `web` where a person sits in front and can be shown the page; None elsewhere. Its usual port, so that
+    the page finds the second half of the demo by itself; another one where that is taken."""
+    if not somebody_sits_in_front() or any(find_spec(part) is None for part in ("fastapi", "uvicorn", "aiortc")):
+        return None
+    usual = WebSettings()
+    try:
+        socket.create_server(usual.address).close()
+    except OSError:
+        return {"listen": "127.0.0.1:0"}
+    return {"listen": usual.listen}
 
 
 def missing_for_video() -> str | None:

@@ -11,7 +11,6 @@ Whoever streams gets the connection's own transport, to let go of it with all th
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from typing import Any
 
@@ -163,13 +162,3 @@ class HttpConnection(_Reading, HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._turn_away(b"400 Bad Request", "this is no request that can be read")
-
-
-def _worth_saying(record: logging.LogRecord) -> bool:
-    """What a client does wrong is the client's to know: uvicorn calls a WebSocket that is refused with an answer an
-    unfinished handshake, and shows a traceback for text that is none."""
-    said = record.getMessage()
-    return not said.startswith(("ASGI callable returned without completing handshake", "Invalid UTF-8 sequence"))
-
-
-logging.getLogger("uvicorn.error").addFilter(_worth_saying)

@@ -58,7 +58,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), fullscreen=(self),"
-    " geolocation=(), payment=(), usb=(), serial=(), bluetooth=()",
+    " geolocation=(), payment=(), usb=(), serial=()",
 }
 
 
@@ -161,7 +161,7 @@ class Guard:
 
 
 _HSTS = b"strict-transport-security"
-_too_large = f"the body is larger than {_LARGEST_BODY >> 10} KiB"
+_too_large = f"at most {_LARGEST_BODY} bytes are read"
 
 
 def _names(settings: WebSettings) -> frozenset[str]:
