@@ -22,6 +22,7 @@ BENCHES = Catalogue(
         "sound": "pipeline.app.bench.sound:bench",
         "show": "pipeline.app.bench.show:bench",
         "durable": "pipeline.app.bench.durable:bench",
+        "web": "pipeline.app.bench.web:bench",
         "web-feed": "pipeline.app.bench.web_feed:bench",
         "start": "pipeline.app.bench.processes:start_bench",
         "memory": "pipeline.app.bench.processes:memory_bench",
