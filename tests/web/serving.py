@@ -46,10 +46,15 @@ def bearer(token: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def serving(
-    web: Mapping[str, Any] | None = None, *, target: str = "tests/data/bikes.mp4", start: bool = False
+    web: Mapping[str, Any] | None = None,
+    *,
+    target: str = "tests/data/bikes.mp4",
+    start: bool = False,
+    sinks: bool = True,
 ) -> Iterator[Served]:
-    """`web` is the config's section; it listens at any free port of the loopback."""
-    document = assemble([target], assignments=["sinks={log: {kind: jsonl, path: /dev/null}}"], web=True)
+    """`web` is the config's section; it listens at any free port of the loopback. With `sinks`, results go nowhere."""
+    nowhere = ["sinks={log: {kind: jsonl, path: /dev/null}}"] if sinks else []
+    document = assemble([target], assignments=nowhere, web=True)
     document.data["web"] = {"listen": "127.0.0.1:0", "changes_per_s": 10_000, **(web or {})}
     plan, generations = prepare(document)
     assert plan.web is not None

@@ -14,11 +14,10 @@ from websockets.sync.client import connect
 
 from pipeline.app.web import static
 from pipeline.app.web.allowance import Allowance, neighbour
+from pipeline.app.web.interface import OPEN
 from pipeline.app.web.sessions import Sessions
 from tests.web.serving import GUARDED, OPERATOR, VIEWER, Served, bearer, serving
 
-OPEN = {"/api/health", "/api/ready", "/api/session"}
-"""Nobody has to say who they are there: supervisors have no token, and the page has to know whether to ask for one."""
 PAGE = {route.path for route in static.routes(Path(static.__file__).with_name("page"), "/page/")}
 """The page's own files are the same for everybody."""
 

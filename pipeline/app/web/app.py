@@ -11,6 +11,7 @@ from pipeline.app.about import VERSION
 from pipeline.app.web import static
 from pipeline.app.web.access import viewer
 from pipeline.app.web.guards import Guard
+from pipeline.app.web.interface import document
 from pipeline.app.web.problems import anywhere, handle_problems
 from pipeline.app.web.routes import (
     config,
@@ -53,8 +54,8 @@ def application(site: Site) -> FastAPI:
         app.include_router(subject.router(site))
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=[viewer])
-    def document() -> dict[str, Any]:
-        return app.openapi()
+    def openapi() -> dict[str, Any]:
+        return document(app)
 
     app.router.routes.extend(static.routes(_PAGE, "/page/"))
     handle_problems(app)

@@ -14,16 +14,16 @@ from pipeline.app.web.site import Site
 def router(site: Site) -> APIRouter:
     routes = APIRouter(prefix="/api", tags=["health"])
 
-    @routes.get("/health", responses={503: {"description": "best started anew"}})
-    def health(response: Response) -> dict[str, str]:
+    @routes.get("/health", responses=_not("best started anew"))
+    async def health(response: Response) -> dict[str, str]:
         """Whether its threads turn and no stage hangs. Asks for no token: a supervisor has none."""
         if not site.running.healthy:
             response.status_code = 503
             return {"status": "unwell"}
         return {"status": "ok"}
 
-    @routes.get("/ready", responses={503: {"description": "models are still being warmed"}})
-    def ready(response: Response) -> dict[str, str]:
+    @routes.get("/ready", responses=_not("models are still being warmed"))
+    async def ready(response: Response) -> dict[str, str]:
         """Whether every model is warm and every source was started."""
         if not site.running.ready:
             response.status_code = 503
@@ -36,3 +36,9 @@ def router(site: Site) -> APIRouter:
         return snapshot_document(site.running.snapshot())
 
     return routes
+
+
+def _not(description: str) -> dict[int | str, dict[str, Any]]:
+    """A 503 whose body is as that of a 200."""
+    schema = {"type": "object", "additionalProperties": {"type": "string"}}
+    return {503: {"description": description, "content": {"application/json": {"schema": schema}}}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
 
 from fastapi import APIRouter, HTTPException, Path, Response
@@ -163,5 +163,5 @@ def _views(control: Control) -> Iterator[Any]:
             track_of=of if track else None,
             whip=f"/whip/{name}" if source.published and not track else None,
             settings=settings or {},
-            **without_buckets(asdict(one)),
+            **without_buckets(one),
         )
