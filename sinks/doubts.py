@@ -11,7 +11,9 @@ from pydantic import Field, NonNegativeFloat, model_validator
 from pipeline.core.contracts import Delivery, Picture, Sink, Writer
 from pipeline.core.errors import InputError, SinkRefused
 from pipeline.core.records import Outcome, Result
+from pipeline.core.text import Text
 from sinks.coco import ANNOTATIONS, CocoFolder
+from sinks.messages import MessageFile
 from sinks.paths import check_folder, expanded
 from sinks.stills import encode, file_name, pixels_of
 
@@ -44,6 +46,9 @@ class Doubts(Sink):
     )
     keep: int = Field(default=1000, ge=1, le=20_000, description="at most this many pictures; the oldest go")
     every_s: NonNegativeFloat = Field(default=1.0, description="at most one picture of a reason in so many seconds")
+    text: bool = Field(
+        default=False, description="of streams of text, keep what was said, word for word, in `messages.jsonl`"
+    )
 
     @model_validator(mode="after")
     def _is_a_band(self) -> Self:
@@ -80,8 +85,10 @@ class _Writer:
         self._last_ns: dict[Reason, int] = {}
         self._gone = 0
         self._set = CocoFolder(expanded(plan.path), plan.keep)
+        self._messages = MessageFile(expanded(plan.path), plan.keep)
         try:
             self._set.open()
+            self._messages.open()
         except OSError as error:
             raise InputError(f"cannot be used: {error.strerror}", plan.path) from error
 
@@ -95,7 +102,9 @@ class _Writer:
                     changed = self._add(item, reason) or changed
             if changed or self._set.waits:
                 self._set.save()
+            self._messages.save()
         except OSError as error:
+            self._messages.forget()
             self._set.forget()  # what is on the disk is what counts
             raise SinkRefused(f"{self._plan.path}: {error.strerror}") from error
         except InputError as error:
@@ -110,13 +119,17 @@ class _Writer:
         return last_ns is None or not last_ns - self._every_ns < now_ns < last_ns + self._every_ns
 
     def _add(self, picture: Picture, reason: Reason) -> bool:
+        window, audit = picture.outcome.window, picture.audit
+        missed = audit.detections if audit is not None and audit.missed else ()
+        if isinstance(picture.payload, Text):
+            if self._plan.text:
+                self._messages.add(picture.payload.raw, picture.outcome, reason, missed=missed)
+                self._last_ns[reason] = window.mono_ns
+            return False
         pixels = pixels_of(picture)
         if pixels is None:
             self._gone += 1
             return False
-        window = picture.outcome.window
-        audit = picture.audit
-        missed = audit.detections if audit is not None and audit.missed else ()
         name, data = file_name(window, "png"), encode(pixels, "png")
         self._set.add(name, data, pixels.shape, picture.outcome, reason, missed=missed)
         self._last_ns[reason] = window.mono_ns

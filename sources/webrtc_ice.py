@@ -1,4 +1,5 @@
-"""The ICE candidates that the other side of a connection names: a few, and those that can be tried."""
+"""How the other side of a connection is reached: the ICE candidates that it names, a few of them and those that can be
+tried, and who begins to encrypt."""
 
 from __future__ import annotations
 
@@ -6,10 +7,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sources.webrtc_offers import MOST_CANDIDATES, Refused
+from sources.webrtc_offers import MOST_CANDIDATES, Offer, Refused
 
 if TYPE_CHECKING:
     from aiortc import RTCIceCandidate, RTCPeerConnection
+
+
+def await_encryption(connection: RTCPeerConnection, offer: Offer) -> None:
+    """Have the other side begin, where its offer leaves that open: as the one who begins, aiortc speaks to nobody with
+    an RSA certificate, which GStreamer has."""
+    if offer.lets_choose:
+        connection.getTransceivers()[0].receiver.transport._set_role("server")
 
 
 class Candidates:

@@ -39,12 +39,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """`sdp` without its candidates; `kinds` in the order of their transports; `profiles` are the profiles of H.264 that
-    were offered, by payload type, where none of them is the one aiortc knows."""
+    """`sdp` without its candidates; `kinds` in the order of their transports; `lets_choose` leaves it to us
+    who begins to encrypt. `profiles` are the profiles of H.264 that were offered, by payload type, where none of them
+    is the one aiortc knows."""
 
     sdp: str
     kinds: tuple[str, ...]
     ufrag: str
+    lets_choose: bool
     candidates: tuple[RTCIceCandidate, ...]
     profiles: dict[str, str]
 
@@ -79,7 +81,8 @@ def read_offer(body: bytes, *, watches: bool = False) -> Offer:
     else:
         _check_media(described)
     ufrags = [_check_transport(media) for media in described.media]
-    return Offer(sdp, _in_order(described), ufrags[0], tuple(candidates), profiles)
+    lets_choose = all(media.dtls is not None and media.dtls.role == "auto" for media in described.media)
+    return Offer(sdp, _in_order(described), ufrags[0], lets_choose, tuple(candidates), profiles)
 
 
 def read_fragment(body: bytes) -> tuple[str | None, list[RTCIceCandidate], bool]:

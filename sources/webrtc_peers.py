@@ -28,7 +28,7 @@ from aiortc.codecs import get_capabilities
 from pipeline.core.errors import SourceAway
 from sources.mailbox import Mailbox
 from sources.network_loop import network_loop
-from sources.webrtc_ice import Candidates
+from sources.webrtc_ice import Candidates, await_encryption
 from sources.webrtc_offers import Offer, Refused
 from sources.webrtc_rtp import Arrived, Assembly
 
@@ -113,6 +113,7 @@ class Peer:
                 ]
             )
         await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        await_encryption(connection, offer)
         self._candidates = Candidates(connection, offer.ufrag)
         for kind, track in tracks.items():
             if track.direction == "recvonly":
@@ -214,6 +215,11 @@ class Endpoint:
         """Whether the stream's reader is there, or will be in a moment."""
         return self._readers > 0 or time.monotonic() - self._read_s < _UNREAD_S
 
+    @property
+    def published(self) -> bool:
+        """Whether packets come from somebody."""
+        return self._peer is not None
+
     # The reader's side, in its thread.
 
     def take(self, plan: WebRtc, most_s: float) -> Peer | None:
@@ -284,6 +290,12 @@ def opened(name: str, plan: WebRtc) -> Endpoint:
         if name not in _endpoints:
             _endpoints[name] = Endpoint(name, plan)
         return _endpoints[name]
+
+
+def publishing() -> dict[str, bool]:
+    """The streams that can be published, and whether somebody does."""
+    with _lock:
+        return {name: one.published for name, one in _endpoints.items() if one.is_read}
 
 
 def endpoint(name: str) -> Endpoint | None:

@@ -116,7 +116,7 @@ class Assembly:
         self._broken = self._kind == "video"
         self._ssrc = packet.ssrc
         self._begin(number)
-        self._zero = now * self._rate // 1_000_000_000  # its own time stamps begin anywhere
+        self._zero = -(-now * self._rate // 1_000_000_000)  # its own time stamps begin anywhere
         return number
 
     def _deliver(self) -> None:

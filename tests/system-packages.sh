@@ -8,8 +8,10 @@ packages="
     espeak-ng
     ffmpeg
     fonts-wqy-microhei
+    gir1.2-gst-plugins-bad-1.0
     gir1.2-gst-rtsp-server-1.0
     gstreamer1.0-libav
+    gstreamer1.0-nice
     gstreamer1.0-plugins-bad
     gstreamer1.0-plugins-base
     gstreamer1.0-plugins-good

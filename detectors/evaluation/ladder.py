@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
 from pipeline.core.contracts import Rule
 from pipeline.core.errors import InputError
-from pipeline.core.records import Array, Findings
+from pipeline.core.records import Array, Detection, Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,9 @@ def ladder(
     not kept."""
     path = path_for(subject.rule, match_iou)
     steps = [step.rule for step in path.steps]
-    own = _counted(path, subject, units, play(subject, units), truth=truth, delta=delta)
+    flagged = [path.flagged(_whole(unit).findings) for unit in units]  # no step changes what the heavy stage flags
+    counted = partial(_counted, path, units=units, flagged=flagged, truth=truth, delta=delta)
+    own = counted(subject, played=play(subject, units))
     columns: list[list[Played]] = []
     for unit in units:
         columns.append(list(_each(subject, unit, [(step.threshold, step.rule) for step in path.steps])))
@@ -76,7 +79,7 @@ def ladder(
     rungs = []
     for index, step in enumerate(path.steps):
         played = [column[index] for column in columns]
-        rung = _counted(path, replace(subject, rule=steps[index]), units, played, truth=truth, delta=delta)
+        rung = counted(replace(subject, rule=steps[index]), played=played)
         rungs.append(replace(rung, threshold=step.threshold))
         breathe()
     return own, rungs
@@ -103,9 +106,15 @@ def _weighed(rule: Rule, cheap: Findings) -> Array:
 
 
 def _counted(
-    path: Path, subject: Subject, units: Sequence[Judged], played: Sequence[Played], *, truth: bool, delta: float
+    path: Path,
+    subject: Subject,
+    *,
+    units: Sequence[Judged],
+    flagged: Sequence[Sequence[Detection]],
+    played: Sequence[Played],
+    truth: bool,
+    delta: float,
 ) -> Rung:
-    flagged = [path.flagged(_whole(unit).findings) for unit in units]
     positives = sum(map(bool, flagged))
     missed = sum(
         bool(found) and not path.reports(found, one.verdict) for found, one in zip(flagged, played, strict=True)

@@ -25,13 +25,16 @@ def assemble(  # each argument is one option of `thresher run`
     state: Path | None = None,
     web: bool = False,
     as_json: bool = False,
+    config: Document | None = None,
+    sinks: dict[str, Any] | None = None,
 ) -> Document:
-    """`targets` are at most one config and any number of sources that are added to it. What an option says wins over
-    the config, and `--set` over all. Raises `InputError`."""
+    """`targets` are at most one config and any number of sources that are added to it, or to `config`. What an option
+    says wins over the config, and `--set` over all. `sinks` is what a config gets that names none, in place of a table
+    and files of results. Raises `InputError`."""
     configs = [target for target in targets if is_config(target)]
-    if len(configs) > 1:
-        raise InputError("one config at a time; its sources section takes as many streams as you like", configs[1])
-    document = read(Path(configs[0])) if configs else Document({}, Path.cwd())
+    if len(configs) + (config is not None) > 1:
+        raise InputError("one config at a time; its sources section takes as many streams as you like", configs[-1])
+    document = config or (read(Path(configs[0])) if configs else Document({}, Path.cwd()))
     added = add_targets(document, [target for target in targets if target not in configs])
     data = document.data
     if detect is not None:
@@ -47,7 +50,9 @@ def assemble(  # each argument is one option of `thresher run`
         document.names[("state",)] = "--state"
     if results is not None and results.exists() and not results.is_dir():
         raise InputError(f"{results} is no folder", "--out")
-    if data.get("sinks") is None:
+    if data.get("sinks") is None and sinks is not None:
+        data["sinks"] = sinks
+    elif data.get("sinks") is None:
         name = Path(document.origin).stem if configs else added[0] if len(added) == 1 else "run"
         lines_in = STDIN in targets and not as_json and results is None
         data["sinks"] = filter_sinks() if lines_in else default_sinks(results or RESULTS, name)

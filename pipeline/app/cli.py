@@ -13,13 +13,14 @@ import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import click
 
+from pipeline.app import logs
 from pipeline.core.catalogue import nearest
 from pipeline.core.errors import InputError, InputErrors, ThresherError
-from pipeline.core.secrets import RedactingFormatter, redact
+from pipeline.core.secrets import redact
 
 COMMANDS = {
     "run": "pipeline.app.commands.run:run",
@@ -68,7 +69,14 @@ class _Commands(click.Group):
 @click.version_option(package_name="thresher", prog_name="thresher")
 @click.option("-v", "--verbose", is_flag=True, help="Say more about what goes on.")
 @click.option("--debug", is_flag=True, help="Say everything, and show the full trace of an unexpected error.")
-def thresher(verbose: bool, debug: bool) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMS),
+    default="text",
+    envvar="THRESHER_LOG",
+    help="What is said on standard error: text, or a JSON object a line (also THRESHER_LOG=json).",
+)
+def thresher(verbose: bool, debug: bool, log_format: logs.Form) -> None:
     """Watch live streams: a cheap model settles the easy windows, a heavy one judges the rest.
 
     \b
@@ -76,7 +84,7 @@ def thresher(verbose: bool, debug: bool) -> None:
     thresher run clip.mp4               find people in a file (or rtsp://…, 0 for a webcam, a folder)
     thresher run configs/people.yaml    the same from a config
     """
-    _log_to_stderr(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
+    logs.set_up(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING, log_format)
 
 
 def program() -> NoReturn:
@@ -104,33 +112,37 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  # a r
         click.echo(error.format_message(), err=True)
         return WRONG_INPUT
     except click.ClickException as error:
-        _say(_usage(error))
+        _complain(_usage(error))
         return WRONG_INPUT
     except InputErrors as error:
         for one in error.errors:
-            _say(str(one))
+            _complain(str(one))
         return WRONG_INPUT
     except InputError as error:
-        _say(str(error))
+        _complain(str(error))
         return WRONG_INPUT
     except ThresherError as error:
-        _say(str(error))
+        _complain(str(error))
         return FAILED
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
+        _complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
         if error.filename is None or error.errno not in _USERS:
-            _say(_unexpected(error, shown="--debug" in argv))
+            _complain(_unexpected(error, shown="--debug" in argv))
             return FAILED
-        _say(f"{error.filename}: {error.strerror}")
+        _complain(f"{error.filename}: {error.strerror}")
         return WRONG_INPUT
     except Exception as error:  # noqa: BLE001  # the last net: a person gets a line, and the trace where it helps
-        _say(_unexpected(error, shown="--debug" in argv))
+        _complain(_unexpected(error, shown="--debug" in argv))
         return FAILED
+
+
+def _complain(message: str) -> None:
+    logs.say(message, logging.ERROR)
 
 
 def _usage(error: click.ClickException) -> str:
@@ -159,44 +171,6 @@ def _unexpected(error: Exception, shown: bool) -> str:
     except OSError:
         return f"{line} (thresher --debug … shows the full trace)"
 
-
-def _say(message: str) -> None:
-    for line in redact(message).splitlines() or [""]:
-        click.echo(f"thresher: {line}", err=True)
-
-
-class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to whatever is standard error at that moment: a live table swaps it for its own while it runs."""
-
-    @property
-    def stream(self) -> TextIO:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, value: TextIO) -> None:
-        """Always standard error."""
-
-
-class _Plain(RedactingFormatter):
-    """What went wrong carries the program's name, as its other complaints do; how it gets on does not."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        return f"thresher: {line}" if record.levelno >= logging.WARNING else line
-
-
-def _log_to_stderr(level: int) -> None:
-    handler = _Stderr()
-    handler.setFormatter(RedactingFormatter(_VERBOSE) if level == logging.DEBUG else _Plain())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(max(level, logging.INFO) if level == logging.DEBUG else level)
-    for ours in ("pipeline", "sources", "sinks"):
-        logging.getLogger(ours).setLevel(level)
-    logging.getLogger("detectors").setLevel(min(level, logging.INFO))  # says why a first start takes longer
-
-
-_VERBOSE = "thresher: %(asctime)s %(levelname)s %(name)s: %(message)s"
 
 if __name__ == "__main__":
     program()

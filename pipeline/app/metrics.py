@@ -15,10 +15,12 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar, Timestamp
 
 from pipeline.app.about import VERSION
+from pipeline.app.tracing import BUCKETS_EVERY, Example, Tracing
 from pipeline.core.errors import InputError
-from pipeline.core.records import ACTIONS, SourceState, Verdict
+from pipeline.core.records import ACTIONS, ShedReason, SourceState, Verdict
 from pipeline.core.snapshot import (
     AuditSnapshot,
     Latency,
@@ -29,15 +31,15 @@ from pipeline.core.snapshot import (
     StreamSnapshot,
 )
 
-_EVERY = 3  # the engine keeps 12 buckets to a decade; 4 are enough on a chart
+_LONGEST_EXEMPLAR = 128  # signs, says the format
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class PipelineCollector(Collector):
     """Turns a snapshot into metrics named `thresher_<thing>_<unit>[_total]`."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
-        self._snapshot = snapshot
+    def __init__(self, snapshot: Callable[[], Snapshot], traces: Tracing | None = None) -> None:
+        self._snapshot, self._traces = snapshot, traces
 
     def describe(self) -> list[Metric]:
         return []  # known only once something runs
@@ -49,18 +51,20 @@ class PipelineCollector(Collector):
         yield info
         yield GaugeMetricFamily("thresher_ready", "1 once every model is warm and every source was started.", now.ready)
         yield GaugeMetricFamily("thresher_healthy", "1 while its threads turn and no stage hangs.", now.healthy)
-        yield from _stream_metrics(now.streams)
+        yield from _stream_metrics(now.streams, self._traces)
         yield from _stage_metrics(now.stages)
         yield from _sink_metrics(now)
         yield from _audit_metrics(now.audits)
         yield from _policy_metrics(now.policy)
+        yield from _process_metrics(now)
+        yield from _trace_metrics(self._traces)
 
 
 def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:
     return CounterMetricFamily(f"thresher_{name}", text, labels=labels)
 
 
-def _stream_metrics(streams: tuple[StreamSnapshot, ...]) -> Iterator[Metric]:
+def _stream_metrics(streams: tuple[StreamSnapshot, ...], traces: Tracing | None) -> Iterator[Metric]:
     received = _counter("received_frames", "Frames that arrived, by what became of them.", ["stream", "fate"])
     windows = _counter("windows", "Windows admitted for judging.", ["stream"])
     results = _counter("result_windows", "Windows with a verdict, by the stage or gate that settled it.", _STREAM_STAGE)
@@ -90,8 +94,8 @@ def _stream_metrics(streams: tuple[StreamSnapshot, ...]) -> Iterator[Metric]:
             results.add_metric([name, stage], count)
         for verdict in get_args(Verdict):
             verdicts.add_metric([name, verdict], one.verdicts.get(verdict, 0))
-        for reason, count in one.shed.items():
-            shed.add_metric([name, reason], count)
+        for reason in ShedReason:  # also what has not happened yet: a rate needs something to rise from
+            shed.add_metric([name, reason.value], one.shed.get(reason, 0))
         windows.add_metric([name], one.windows)
         flagged.add_metric([name], one.flagged)
         failed.add_metric([name], one.failed)
@@ -101,7 +105,8 @@ def _stream_metrics(streams: tuple[StreamSnapshot, ...]) -> Iterator[Metric]:
         in_flight.add_metric([name], one.in_flight)
         for known in SourceState:
             state.add_metric([name, known.value], float(known is one.state))
-        latency.add_metric([name], *_histogram(one.latency))
+        examples = {} if traces is None else traces.exemplars(name)
+        latency.add_metric([name], *_histogram(one.latency, examples))
     yield from (received, windows, results, flagged, shed, failed, verdicts, connects, outages, outage_s)
     yield from (in_flight, state, latency)
 
@@ -225,9 +230,42 @@ def _policy_metrics(policy: PolicySnapshot | None) -> Iterator[Metric]:
     yield from (actions, going, late, dropped, anew, latency)
 
 
-def _histogram(latency: Latency) -> tuple[list[tuple[str, float]], float]:
-    buckets = [(f"{bound:.4g}", float(count)) for bound, count in latency.buckets[::_EVERY]]
-    return [*buckets, ("+Inf", float(latency.count))], latency.sum_s
+def _process_metrics(now: Snapshot) -> Iterator[Metric]:
+    yield GaugeMetricFamily("thresher_elapsed_seconds", "How long it has been running.", now.elapsed_s)
+    yield GaugeMetricFamily(
+        "thresher_cpu_ratio", "Processors in use; 1 is one of them, all the time.", now.cpu_percent / 100
+    )
+
+
+def _trace_metrics(traces: Tracing | None) -> Iterator[Metric]:
+    if traces is None:
+        return
+    said = traces.counts()
+    fates = _counter("traces", "Windows that were traced, by what became of their traces.", ["fate"])
+    for fate in ("exported", "dropped", "failed"):
+        fates.add_metric([fate], getattr(said, fate))
+    yield fates
+    yield GaugeMetricFamily("thresher_traces_waiting", "Traces that are to be sent.", said.waiting)
+
+
+def _histogram(
+    latency: Latency, examples: Mapping[int, Example] | None = None
+) -> tuple[list[tuple[str, float] | tuple[str, float, Exemplar]], float]:
+    """`examples` are by the index of their bucket."""
+    bounds = [*(f"{bound:.4g}" for bound, _ in latency.buckets[::BUCKETS_EVERY]), "+Inf"]
+    counts = [*(count for _, count in latency.buckets[::BUCKETS_EVERY]), latency.count]
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+    for index, (bound, count) in enumerate(zip(bounds, counts, strict=True)):
+        example = (examples or {}).get(index)
+        buckets.append((bound, float(count)) if example is None else (bound, float(count), _exemplar(example)))
+    return buckets, latency.sum_s
+
+
+def _exemplar(example: Example) -> Exemplar:
+    labels = {"trace_id": example.trace, "window_id": example.window}
+    if sum(len(name) + len(value) for name, value in labels.items()) > _LONGEST_EXEMPLAR:
+        del labels["window_id"]
+    return Exemplar(labels, example.latency_s, Timestamp(*divmod(example.left_wall_ns, 1_000_000_000)))
 
 
 def _batch_histogram(sizes: Mapping[int, int]) -> tuple[list[tuple[str, float]], float]:
@@ -235,10 +273,14 @@ def _batch_histogram(sizes: Mapping[int, int]) -> tuple[list[tuple[str, float]],
     return [*buckets, ("+Inf", float(sum(sizes.values())))], float(sum(size * n for size, n in sizes.items()))
 
 
-def registry(snapshot: Callable[[], Snapshot]) -> CollectorRegistry:
-    """The pipeline's metrics and the process' own (processor time, memory, open files)."""
+def registry(
+    snapshot: Callable[[], Snapshot], traces: Tracing | None = None, others: Sequence[Collector] = ()
+) -> CollectorRegistry:
+    """The pipeline's metrics, those of `others` and the process' own (processor time, memory, open files)."""
     out = CollectorRegistry()
-    out.register(PipelineCollector(snapshot))
+    out.register(PipelineCollector(snapshot, traces))
+    for one in others:
+        out.register(one)
     ProcessCollector(registry=out)
     return out
 
@@ -246,10 +288,16 @@ def registry(snapshot: Callable[[], Snapshot]) -> CollectorRegistry:
 class Endpoint:
     """Answers `GET /metrics` until it is closed. Raises `InputError` where it cannot listen."""
 
-    def __init__(self, address: tuple[str, int], snapshot: Callable[[], Snapshot], place: str) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        snapshot: Callable[[], Snapshot],
+        place: str,
+        traces: Tracing | None = None,
+    ) -> None:
         host, port = address
         try:
-            self._server, self._thread = start_http_server(port, addr=host, registry=registry(snapshot))
+            self._server, self._thread = start_http_server(port, addr=host, registry=registry(snapshot, traces))
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or "this is no address"
             raise InputError(f"cannot listen on {host}:{port}: {reason}", place) from error

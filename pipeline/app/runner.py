@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.app import summary
+from pipeline.app import logs, summary
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.notify import Notifier
+from pipeline.app.tracing import tracing
 from pipeline.app.web.browser import show, somebody_sits_in_front
 from pipeline.app.wiring import pipeline
 from pipeline.core.contracts import Generation
@@ -25,6 +27,9 @@ from pipeline.core.interrupts import asked_to_end
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import Snapshot
 from pipeline.engine.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from pipeline.app.web.server import WebServer
 
 DRAIN_S = 10.0
 _LOOK_S = 0.2  # how late a signal or the end of `--for` may be noticed
@@ -51,38 +56,28 @@ class Report:
         """Print the summary, unless there is nothing to sum up."""
         if self.status and not self.document["ledgers"]["frames"]["received"]:
             return
-        if sys.stdout.isatty():
-            click.echo(err=self.aside)
+        tell = logs.say if self.aside else click.echo
+        if sys.stdout.isatty() and not self.aside:
+            click.echo()
         for line in summary.lines(self.document):
-            click.echo(line, err=self.aside)
+            tell(line)
         if self.results:
-            click.echo(f"{'results:':<12} {', '.join(self.results)}", err=self.aside)
+            tell(f"{'results:':<12} {', '.join(self.results)}")
 
 
 def execute(plan: Plan, generations: Mapping[str, Generation], document: Document, options: RunOptions) -> Report:
     """Run to the end. Prints what went wrong on standard error; the summary is the caller's to print."""
-    site = None
-    if plan.web is not None:
-        from pipeline.app.web.site import Site
-
-        site = Site(plan.web, plan, generations, document)
-        plan = site.plan
-    running = pipeline(plan, generations)
     for line in announce(plan, generations):
-        click.echo(redact(line), err=True)
+        logs.say(line)
     with asked_to_end(_leave_at_once) as stopping, contextlib.ExitStack() as closing:
-        closing.callback(running.stop, drain_s=DRAIN_S)
-        if plan.metrics is not None:
-            from pipeline.app.metrics import Endpoint
-
-            place = document.place(("metrics", "listen"))
-            closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place))
-        if site is not None:
-            from pipeline.app.web.server import WebServer
-
-            server = closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
+        server, running = closing.enter_context(served(plan, generations, document))
+        site = None if server is None else server.site
+        if server is not None:
             click.echo(redact(server.announcement), err=True)
-            if site.settings.open and somebody_sits_in_front():
+            for name, source in plan.sources.items():
+                if source.published:
+                    click.echo(f"{name}: publish by WHIP to {server.url}/whip/{name}", err=True)
+            if server.site.settings.open and somebody_sits_in_front():
                 show(server.url)
         running.start()
         notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
@@ -96,12 +91,42 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
     problems = [str(error) for error in running.problems]  # each was said when it came up
     failures = absent + list(_failures(final, plan))
     for line in failures:
-        click.echo(f"thresher: {redact(line)}", err=True)
+        logs.say(line, logging.ERROR)
     status = 2 if problems else 1 if failures else 0
     lines = [name for name, source in plan.sources.items() if source.parts]
     document_of_it = summary.document(final, generations.values(), problems + failures, lines)
     aside = any(str(getattr(sink, "path", "")) == "-" for sink in plan.sinks.values())
     return Report(status, document_of_it, _written(plan), aside)
+
+
+@contextlib.contextmanager
+def served(
+    plan: Plan, generations: Mapping[str, Generation], document: Document, drain_s: float = DRAIN_S
+) -> Iterator[tuple[WebServer | None, Pipeline]]:
+    """A pipeline that can be started, and beside it what the plan asks for: traces, metrics, the page. All of it is
+    stopped at the end."""
+    with contextlib.ExitStack() as closing:
+        site = server = None
+        if plan.web is not None:
+            from pipeline.app.web.site import Site
+
+            site = Site(plan.web, plan, generations, document)
+        traces = None if plan.trace is None else tracing(plan.trace, document.place(("trace",)))
+        running = pipeline(plan if site is None else site.plan, generations, traces)
+        if traces is not None:
+            closing.enter_context(traces)
+        closing.callback(running.stop, drain_s=drain_s)
+        if plan.metrics is not None:
+            from pipeline.app.metrics import Endpoint
+
+            place = document.place(("metrics", "listen"))
+            closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place, traces))
+        if site is not None:
+            from pipeline.app.web.server import WebServer
+
+            site.traces = traces
+            server = closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
+        yield server, running
 
 
 def _written(plan: Plan) -> tuple[str, ...]:
@@ -143,7 +168,7 @@ class Stays:
         stays = sys.stdout.isatty() if self._settings.stay is None else self._settings.stay
         if stays and not self._told:
             self._told = True
-            click.echo("all sources have ended; the page stays until Ctrl-C", err=True)
+            logs.say("all sources have ended; the page stays until Ctrl-C")
         return stays
 
 
@@ -164,7 +189,7 @@ def _watch(
         age = time.monotonic() - began
         notifier.look(lambda: _status(running))
         if stopping():
-            click.echo("finishing what has begun; once more leaves at once", err=True)
+            logs.say("finishing what has begun; once more leaves at once")
             break
         if running.unwanted or (options.seconds is not None and age >= options.seconds):
             break

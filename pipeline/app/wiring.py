@@ -28,6 +28,7 @@ from pipeline.core.media import Spec
 from pipeline.core.payloads import tile_of
 from pipeline.core.sound import SoundSpec
 from pipeline.core.text import TextSpec
+from pipeline.core.traces import Tracer
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 
 _REPORTED_FROM = 0.5
@@ -137,9 +138,9 @@ def stream_plan(plan: Plan, generations: Mapping[str, Generation], name: str) ->
     return stream(name, tuple(stream(full) for full, (of, _) in plan.tracks.items() if of == name))
 
 
-def pipeline(plan: Plan, generations: Mapping[str, Generation]) -> Pipeline:
+def pipeline(plan: Plan, generations: Mapping[str, Generation], tracer: Tracer | None = None) -> Pipeline:
     streams = [stream_plan(plan, generations, name) for name in plan.sources]
-    return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy, state=plan.state)
+    return Pipeline(streams, plan.sinks, events=plan.events, policy=plan.policy, state=plan.state, tracer=tracer)
 
 
 class _Builder:

@@ -9,7 +9,7 @@ Boxes are `(x1, y1, x2, y2)` in source pixels, half-open.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from supervision import Detections
 
     from pipeline.core.media import Payload
 
@@ -221,6 +223,21 @@ class Result(Outcome):
         if self.flagged:
             return "reject"
         return "accept" if self.trusted else "unknown"
+
+    def to_supervision(self, labels: Sequence[str] = ()) -> Detections:
+        """What has a box, as the package `supervision` wants it (see `pipeline.core.supervision`)."""
+        from pipeline.core.supervision import to_supervision
+
+        return to_supervision(self.detections, labels)
+
+    def with_supervision(self, kept: Detections, labels: Sequence[str] = ()) -> Result:
+        """The same with those boxes instead: what a filter or a zone of `supervision` left. Nobody has certified that,
+        and with nothing left it is not flagged."""
+        from pipeline.core.supervision import from_supervision
+
+        nowhere = tuple(one for one in self.detections if one.box is None)
+        detections = (*nowhere, *from_supervision(kept, labels))
+        return replace(self, detections=detections, flagged=self.flagged and bool(detections), certified=False)
 
 
 @dataclass(frozen=True, slots=True)

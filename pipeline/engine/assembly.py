@@ -14,6 +14,7 @@ from pipeline.core.places import Place
 from pipeline.core.records import Audit, Outcome
 from pipeline.core.settings import StreamSettings
 from pipeline.core.tapes import Recording
+from pipeline.core.traces import Tracer
 from pipeline.engine.attendance import Attendance
 from pipeline.engine.cascades import Cascades
 from pipeline.engine.checkpoints import Checkpoints
@@ -65,11 +66,13 @@ class Assembly:
         checkpoints: Checkpoints | None,
         ready: threading.Event,
         ending: Callable[[], bool],
+        tracer: Tracer | None = None,
     ) -> None:
         self.cascades = Cascades(self._deliver_audit)
         self.show: Show | None = None
         self._sinks, self._events, self._checkpoints = sinks, events, checkpoints
         self._ready, self._ending = ready, ending
+        self._tracer = tracer
         self._picture_sinks = sum("pictures" in sink.takes for sink in sinks)
         self._tape_sinks = [sink for sink in sinks if "tapes" in sink.takes]
 
@@ -123,6 +126,7 @@ class Assembly:
             linger_ns=WAITING_LINGER_NS if waits and not settings.latency_budget_ms else LIVE_LINGER_NS,
             audit=runner.audit,
             mark=None if show is None else show.mark,
+            tracer=self._tracer,
         )
         intake = Intake(
             stream,

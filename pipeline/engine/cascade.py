@@ -20,6 +20,7 @@ from pipeline.core.media import View
 from pipeline.core.records import Array, Failed, Findings, Result
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import StageSnapshot
+from pipeline.core.traces import Trace
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.stage_queue import StageQueue
 from pipeline.engine.ticket import Job, Ticket
@@ -257,11 +258,17 @@ class _StageRunner:
             if given_up:  # its windows have failed, and somebody else does its work
                 return
             self.queue.served(time.monotonic() - began, len(jobs), errors)
-            self._hand_on(jobs, answers)
+            self._hand_on(jobs, answers, int(began * 1e9), worker)
 
-    def _hand_on(self, jobs: Sequence[Job], answers: Sequence[Answer]) -> None:
+    def _hand_on(self, jobs: Sequence[Job], answers: Sequence[Answer], began_ns: int, worker: int) -> None:
         following: list[Job] = []
         for job, answer in zip(jobs, answers, strict=True):
+            ticket = job.ticket
+            tracer = ticket.stream.tracer
+            if tracer is not None and ticket.trace is None and ticket.outcome is None and isinstance(answer, str):
+                ticket.trace = tracer.failed(ticket.window)
+            if ticket.trace is not None:
+                self._note(ticket.trace, job, began_ns, f"{self.stage.name}-{worker}-{began_ns}", len(jobs))
             if isinstance(answer, str):
                 _fail(job.ticket, answer)  # one region unseen is a window not judged
                 continue
@@ -272,6 +279,11 @@ class _StageRunner:
                 _fail(job.ticket, f"rule: {redact(error)}")
         if following and self.following is not None:
             self.following.put(following)
+
+    def _note(self, trace: Trace, job: Job, began_ns: int, batch: str, size: int) -> None:
+        name = self.stage.name
+        trace.note("queue", job.since_ns, max(began_ns, job.since_ns), name)
+        trace.note("stage", began_ns, time.monotonic_ns(), name, batch=batch, batch_size=size, region=job.index)
 
     def _judge(self, jobs: Sequence[Job]) -> list[Answer]:
         views: list[View] = []

@@ -28,6 +28,7 @@ from pipeline.core.rulings import Ruling
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import SinkSnapshot, Snapshot
 from pipeline.core.tapes import Recording
+from pipeline.core.traces import Trace
 from pipeline.engine.checkpoints import Barrier, Noted
 from pipeline.engine.dispatch import Dispatch
 from pipeline.engine.ticket import Lease
@@ -46,6 +47,7 @@ class _Item:
     can_wait: bool  # its stream is held while this sink is behind, so it need not go for want of room
     number: int  # among all that was ever put
     after: Noted | None = None  # nobody hears of it before that
+    trace: Trace | None = None
 
     @property
     def lasts(self) -> bool:
@@ -99,12 +101,21 @@ class SinkRunner:
             raise InputError(str(error), f"sinks.{self.name}") from error
         self._thread.start()
 
-    def put(self, delivery: Delivery, lease: Lease | None, can_wait: bool, after: Noted | None = None) -> None:
-        """Never blocks. It is written `after` that was waited for, by the sink's thread."""
+    def put(
+        self,
+        delivery: Delivery,
+        lease: Lease | None,
+        can_wait: bool,
+        after: Noted | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        """Never blocks. It is written `after` that was waited for, by the sink's thread. `trace` is told of it."""
+        if trace is not None:
+            trace.handed(self.name)
         can_wait = can_wait and not self._fleeting
         with self._changed:
             self._put += 1
-            item = _Item(delivery, lease, can_wait, self._put, after)
+            item = _Item(delivery, lease, can_wait, self._put, after, trace)
             if self._give_up:
                 self._abandon(item)
                 return
@@ -227,6 +238,8 @@ class SinkRunner:
         self._dropped += 1
         if item.lease is not None:
             item.lease.drop()
+        if item.trace is not None:
+            item.trace.written(self.name, 0, "dropped")
 
     def _run(self) -> None:
         observed = 0.0
@@ -272,14 +285,12 @@ class SinkRunner:
             return batch
 
     def _deliver(self, batch: Sequence[_Item]) -> None:
-        written = refused = 0
+        began_ns = time.monotonic_ns()
         if waits := [item.after for item in batch if item.after is not None]:
             waits[-1]()  # what is on the disk up to the last is there for all
-        for part in self._offer(batch):
-            if part is None:
-                refused += 1
-            else:
-                written += part
+        fates = [fate for part in self._offer(batch) for fate in (["refused"] if part is None else ["written"] * part)]
+        refused = fates.count("refused")
+        written = len(fates) - refused
         with self._changed:
             self._written += written
             self._refused += refused
@@ -289,9 +300,11 @@ class SinkRunner:
             self._writing = 0
             if written:
                 self._state, self._detail = "ok", ""
-        for item in batch:
+        for index, item in enumerate(batch):
             if item.lease is not None:
                 item.lease.drop()
+            if item.trace is not None:  # behind the last that was offered, there was no time left
+                item.trace.written(self.name, began_ns, fates[index] if index < len(fates) else "dropped")
 
     def _pass_barriers(self) -> None:
         """Those that nothing is before any more. Called with nothing in hand."""

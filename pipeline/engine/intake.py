@@ -134,8 +134,8 @@ class Intake:
         takes = self._sampler.takes(pts_ns)
         place = None
         if self._places:
-            position, due_ns = chunk.position, self._sampler.due_ns
-            place = Place(chunk.epoch, chunk.seq, chunk.pts_ns, time.time_ns(), position, due_ns)
+            here = chunk.epoch, chunk.seq, chunk.pts_ns, time.time_ns(), chunk.position
+            place = Place(*here, self._sampler.due_ns)
             self._gaps = self._known_gaps = 0
         if not takes:
             payload.release()
@@ -153,11 +153,16 @@ class Intake:
             chunk.file,
             payload.by_end,
         )
+        trace = None if self._stream.tracer is None else self._stream.tracer.begin(window)
+        if trace is not None:
+            trace.reach("source")
         if self._feed is None:
             self._stream.state = SourceState.LIVE
         toss = None if self._audit is None else self._audit.toss(window.id)  # before anything has a say in it
         if self._stream.block:
             self._wait(toss)
+        if trace is not None:
+            trace.reach("room")
         cache = None if self._runner.opened_ns else self._runner.cache
         key = None
         try:
@@ -165,27 +170,37 @@ class Intake:
             carried = None if sample is None else self._carried(window, payload, sample)
             if cache is not None and carried is None and (key := payload.key()) is not None:
                 carried = cache.recall(key, window, time.monotonic_ns(), alone=payload.alone)
+            if trace is not None:
+                trace.reach("gate", "" if self._gate is None else self._gate.name, passed=carried is None)
             view = payload.view(self._runner.generation.cheap.spec) if carried is None else None
         except Exception as error:  # noqa: BLE001 a frame that cannot be looked at fails by itself, not its stream
             payload.release()
-            reason = f"it could not be looked at: {redact(error)}"
-            failed = Failed(window, time.monotonic_ns(), reason)
-            self._stream.admit(window, outcome=failed, toss=toss, answer=chunk.answer, place=place)
+            failed = Failed(window, time.monotonic_ns(), f"it could not be looked at: {redact(error)}")
+            self._stream.admit(window, outcome=failed, toss=toss, answer=chunk.answer, place=place, trace=trace)
             self.place = place
             return
         keeps = toss is not None or (self._keeps if carried is None else self._holders > 1)
         holders = self._holders + (toss is not None)
         lease = Lease(payload, holders) if keeps else None
+        if trace is not None and view is not None:
+            trace.reach("view")
         size = (payload.width, payload.height) if isinstance(payload, Image) else None
         ticket = self._stream.admit(
-            window, lease, sample, outcome=carried, toss=toss, answer=chunk.answer, place=place, size=size
+            window,
+            lease,
+            sample,
+            outcome=carried,
+            toss=toss,
+            answer=chunk.answer,
+            place=place,
+            size=size,
+            trace=trace,
         )
         self.place = place
         if not keeps:
             payload.release()
         if view is not None and ticket.outcome is None:
-            ticket.key = key
-            ticket.alone = payload.alone
+            ticket.key, ticket.alone = key, payload.alone
             self._runner.submit(ticket, view)
 
     def _correction(self, chunk: Chunk) -> int:

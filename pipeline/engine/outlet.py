@@ -48,9 +48,10 @@ class Outlet:
             if "pictures" in sink.takes:
                 lease = ticket.lease
                 payload = None if lease is None else lease.payload
-                sink.put(Picture(outcome, payload, events=tuple(events)), lease, self._can_wait)
+                picture = Picture(outcome, payload, events=tuple(events))
+                sink.put(picture, lease, self._can_wait, trace=ticket.trace)
             elif "outcomes" in sink.takes:
-                sink.put(outcome, None, self._can_wait)
+                sink.put(outcome, None, self._can_wait, trace=ticket.trace)
         if counts:
             begins = self.progress is not None and any(event.kind == "new" for event in events)
             self.tell(events, self.progress.began() if self.progress is not None and begins else None)
@@ -66,7 +67,8 @@ class Outlet:
             return list(self.tracker.see(outcome, size))
         except Exception as error:
             if not self._stumbled:
-                log.error("%s: events could not be told: %s", self.name, redact(error), exc_info=True)
+                about = {"stream": self.name}
+                log.error("%s: events could not be told: %s", self.name, redact(error), exc_info=True, extra=about)
             self._stumbled = True
             return []
 

@@ -19,6 +19,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.records import SourceState
 from pipeline.core.rulings import Ruling
 from pipeline.core.snapshot import Snapshot
+from pipeline.core.traces import Tracer
 from pipeline.engine.assembly import Assembly
 from pipeline.engine.checkpoints import Checkpoints, Noted
 from pipeline.engine.delivery import SinkRunner
@@ -62,6 +63,7 @@ class Pipeline:
         events: EventSettings | None = None,
         policy: PolicySettings | None = None,
         state: Path | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """With a folder for `state`, replayable streams go on where an earlier run was when all sinks had what came
         before. A file that a sink has written survives the death of this program; where the sink does not wait for the
@@ -83,6 +85,7 @@ class Pipeline:
             checkpoints=self._checkpoints,
             ready=self._ready,
             ending=self._stopping.is_set,
+            tracer=tracer,
         )
         self._cascades = self._assembly.cascades
         self._going: GoingActions | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pipeline.core.errors import InputError
 from pipeline.core.places import Place
@@ -128,7 +128,7 @@ class Roster:
                 self._leaving.discard(plan.name)
             raise
         try:
-            self._end(running, drain_s)
+            self._end(running, drain_s, {one.name for one in plan.all})
             with self._lock:
                 self._leaving.discard(plan.name)
                 self._names.difference_update(old.keys() - {one.name for one in plan.all})
@@ -208,8 +208,8 @@ class Roster:
             self._leaving.add(name)
             return running
 
-    def _end(self, running: Running, drain_s: float) -> None:
-        """Drain it and take it away. Its names stay taken."""
+    def _end(self, running: Running, drain_s: float, stay: Collection[str] = ()) -> None:
+        """Drain it and take it away. Its names stay taken; those that `stay` are of streams that come back at once."""
         began = time.monotonic()
         _drain([running], began, drain_s)
         with self._lock:
@@ -222,7 +222,8 @@ class Roster:
         self._give_back(running.generations, began + drain_s)
         for sink in self._sinks:
             for stream in running.streams:
-                sink.forget(stream.name)
+                if stream.name not in stay:
+                    sink.forget(stream.name)
 
     def _part(self, plan: StreamPlan) -> None:
         if self._show is not None:

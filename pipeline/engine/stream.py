@@ -17,8 +17,9 @@ from dataclasses import replace
 from pipeline.core.contracts import Generation
 from pipeline.core.outages import Outage
 from pipeline.core.places import Place
-from pipeline.core.records import Array, Gap, Outcome, Result, Shed, ShedReason, SourceState, Window
+from pipeline.core.records import Array, Failed, Gap, Outcome, Result, Shed, ShedReason, SourceState, Window
 from pipeline.core.snapshot import StreamSnapshot
+from pipeline.core.traces import Trace, Tracer
 from pipeline.engine.audit import AuditRunner
 from pipeline.engine.telemetry import Histogram, Rate
 from pipeline.engine.ticket import Lease, Ticket
@@ -53,6 +54,7 @@ class Stream:
         linger_ns: int,
         audit: AuditRunner | None = None,
         mark: Mark | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """`mark` has a last look at each outcome: what it makes of it is what leaves, and what is answered."""
         self.name = name
@@ -66,6 +68,7 @@ class Stream:
         self._emit = emit
         self._mark = mark
         self.audit = audit
+        self.tracer = tracer
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._line: deque[Ticket] = deque()  # every window that was admitted and has not left, in order
@@ -137,6 +140,7 @@ class Stream:
         answer: Callable[[Outcome], None] | None = None,
         place: Place | None = None,
         size: tuple[int, int] | None = None,
+        trace: Trace | None = None,
     ) -> Ticket:
         """A received frame becomes a window: one that is to be judged, or one that has its `outcome` already.
 
@@ -151,6 +155,7 @@ class Stream:
         ticket.answer = answer
         ticket.place = place
         ticket.size = size
+        ticket.trace = trace
         ticket.linger_ns = self._linger_ns if self._windows else 0  # the very first verdict is waited for
         if self.budget_ns is not None:
             ticket.deadline_ns = window.mono_ns + self.budget_ns
@@ -233,12 +238,19 @@ class Stream:
         now = time.monotonic_ns()
         while line and (outcome := line[0].outcome) is not None:
             ticket = line.popleft()
+            trace = ticket.trace
+            if trace is None and self.tracer is not None and isinstance(outcome, Failed):
+                trace = ticket.trace = self.tracer.failed(ticket.window)
             if now - outcome.done_ns > _NOTEWORTHY_NS:  # it waited for an older one: that, too, is latency
+                if trace is not None:
+                    trace.note("order", outcome.done_ns, now)
                 outcome = replace(outcome, done_ns=now)
             if self._mark is not None:
                 outcome = self._mark(outcome)
             self._count(outcome)
             self._emit(ticket, outcome)
+            if trace is not None:
+                trace.left(outcome, now)
             if ticket.answer is not None:
                 ticket.answer(outcome)
             if self.audit is not None:

@@ -208,7 +208,8 @@ class SourceRunner:
             if now_ns - attempt.sign_ns > silence_ns:
                 self._stuck = [a for a in self._stuck if a.thread.is_alive()]
                 if len(self._stuck) < _MOST_STUCK:
-                    log.warning("%s: the source hangs; opening it again", self.stream.name)
+                    name = self.stream.name
+                    log.warning("%s: the source hangs; opening it again", name, extra={"stream": name})
                     self._stuck.append(attempt)
                     attempt.left = True
                     self._broke()

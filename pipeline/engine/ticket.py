@@ -11,6 +11,7 @@ from pipeline.core.records import Array, Findings, Outcome, Region, Window
 
 if TYPE_CHECKING:
     from pipeline.core.places import Place
+    from pipeline.core.traces import Trace
     from pipeline.engine.stream import Stream
 
 
@@ -61,6 +62,7 @@ class Ticket:
         "stream",
         "then",
         "toss",
+        "trace",
         "view",
         "window",
     )  # fmt: skip
@@ -77,6 +79,7 @@ class Ticket:
         self.answer: Callable[[Outcome], None] | None = None  # who waits for its outcome
         self.place: Place | None = None  # where its source goes on behind it
         self.key: Key | None = None  # what its verdict is remembered by
+        self.trace: Trace | None = None  # what is noted of its way, where somebody asked for that
         self.toss: float | None = None  # its toss of the audit's coin, where that may pick it
 
         self.outcome: Outcome | None = None
@@ -105,11 +108,12 @@ class Ticket:
 class Job:
     """One view that waits for a stage: of the window, or of the region with this index that a rule asked for."""
 
-    __slots__ = ("can_wait", "index", "launch_ns", "ticket", "urgency_ns")
+    __slots__ = ("can_wait", "index", "launch_ns", "since_ns", "ticket", "urgency_ns")
 
     def __init__(self, ticket: Ticket, index: int, now_ns: int) -> None:
         self.ticket = ticket
         self.index = index
+        self.since_ns = now_ns
         # Where the stream has no place left, no other window of it can come to fill the batch: then why linger?
         self.launch_ns = now_ns if ticket.stream.full else now_ns + ticket.linger_ns
         # A deadline is when a window is given up; what is live is wanted long before. What can wait gets what is left,

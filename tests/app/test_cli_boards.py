@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from calling import Thresher
 
+from detectors.evaluation.judged import Subject
+from detectors.evaluation.ladder import ladder
+from detectors.evaluation.scores import load_scores
 from pipeline.app.demo.parts import BOARDS
+from pipeline.app.evaluation.rules import rule_with
 
 pytestmark = pytest.mark.slow
 DATA = str(BOARDS)
@@ -25,12 +29,27 @@ def test_it_is_proved_on_the_parts_of_a_labelled_data_set(thresher: Thresher, tm
     assert proof["positives"] > 30
     assert proof["truth"]["positives"] > 30
     assert (tmp_path / "mine.curve.png").stat().st_size > 1000
+    assert document["files"]["scores"] == "mine.scores.jsonl.gz"
+    header, units = load_scores(tmp_path / "mine.scores.jsonl.gz")
+    assert (header.ladder_only, header.truth, len(units)) == (True, True, document["data"]["units"])
+    rule = rule_with(dict(header.rule), (), header.cheap, header.heavy)
+    subject = Subject(rule, header.cheap, header.heavy, header.labels, header.tile)
+    _, rungs = ladder(subject, units, truth=True, delta=0.05, match_iou=0.33)
+    for row, rung in zip(document["curve"], rungs, strict=True):  # the slider says what calibration counted
+        said = rung.threshold, rung.missed_units, rung.truly_missed_units, rung.missed_at_most
+        assert said == (row["threshold"], row["misses"], row["true_misses"], row["provable"])
+        assert rung.escalated == pytest.approx(row["heavy_units"])
+        assert rung.heavy_time == pytest.approx(row["heavy_time"])
+    refused = thresher("replay", "mine.scores.jsonl.gz")
+    assert refused.returncode == 2
+    assert "without the labels of its data" in refused.stderr
 
 
-def test_too_few_bad_parts_are_counted(thresher: Thresher) -> None:
+def test_too_few_bad_parts_are_counted(thresher: Thresher, tmp_path: Path) -> None:
     ran = thresher("calibrate", "pcb", "--data", DATA, "--max-miss", "0.001")
     assert ran.returncode == 2
     assert "more positives are missing" in ran.stderr
+    assert list(tmp_path.iterdir()) == [], "nobody may look at a miss"
 
 
 def test_the_heavy_stage_is_measured_by_the_protocol(thresher: Thresher) -> None:

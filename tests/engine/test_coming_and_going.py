@@ -133,19 +133,19 @@ def test_streams_of_a_generation_share_its_runner_and_the_last_one_stops_it() ->
     pipeline.add(plan("c", camera(), two))
     assert {stage.generation for stage in pipeline.snapshot().stages} == {one.id, two.id}
     assert [stage.warmed for stage in (*one.stages, *two.stages)] == [1, 1, 1, 1]  # type: ignore[attr-defined]
-    until(lambda: of(pipeline, "b").results > 0 and of(pipeline, "c").results > 0)
+    assert until(lambda: of(pipeline, "b").results > 0 and of(pipeline, "c").results > 0)
     pipeline.remove("c")
     assert {stage.generation for stage in pipeline.snapshot().stages} == {one.id}
     pipeline.remove("a")
     results = of(pipeline, "b").results
-    until(lambda: of(pipeline, "b").results > results + 5)
+    assert until(lambda: of(pipeline, "b").results > results + 5)
     with pytest.raises(InputError, match="two generations have the id"):
         pipeline.add(plan("d", camera(), Generation(one.id, Brightness(), None, Levels(high=0.3))))
     pipeline.remove("b")
     assert not pipeline.snapshot().stages
-    until(lambda: not [t for t in threading.enumerate() if t.name.startswith(("cheap-", "heavy-", "source-"))])
+    assert until(lambda: not [t for t in threading.enumerate() if t.name.startswith(("cheap-", "heavy-", "source-"))])
     pipeline.add(plan("a", camera(), one))  # what was let go can be taken again
-    until(lambda: of(pipeline, "a").results > 0)
+    assert until(lambda: of(pipeline, "a").results > 0)
     pipeline.stop()
 
 
@@ -167,12 +167,12 @@ def test_a_model_is_warmed_before_its_stream_begins_and_nobody_waits_for_it() ->
     with pytest.raises(InputError, match="same name"):  # it is on its way
         pipeline.add(plan("b", camera(), generation()))
     results = of(pipeline, "a").results
-    until(lambda: of(pipeline, "a").results > results + 5)
+    assert until(lambda: of(pipeline, "a").results > results + 5)
     pipeline.pause("a")
     pipeline.resume("a")
     stage.go.set()
     adding.join(10)
-    until(lambda: of(pipeline, "b").results > 0)
+    assert until(lambda: of(pipeline, "b").results > 0)
     pipeline.stop()
 
 
@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_warmed_leaves_all_as_it_was() -> None:
     with pytest.raises(InputError, match="no memory"):
         pipeline.change(plan("a", camera(), generation(Broken())))
     results = of(pipeline, "a").results
-    until(lambda: of(pipeline, "a").results > results + 5)
+    assert until(lambda: of(pipeline, "a").results > results + 5)
     pipeline.remove("a")
     pipeline.stop()
 
@@ -209,14 +209,14 @@ def test_what_is_open_ends_with_a_stream_that_is_removed_and_goes_on_over_a_paus
     def told(stream: str) -> list[str]:
         return [one.kind for one in sink.collector.events if one.stream == stream]
 
-    until(lambda: told("film") and told("door"))
+    assert until(lambda: told("film") and told("door"))
     pipeline.pause("film")
     pipeline.pause("door")
-    until(lambda: told("door")[-1] == "end")  # nobody knows what happens meanwhile
+    assert until(lambda: told("door")[-1] == "end")  # nobody knows what happens meanwhile
     assert "end" not in told("film")  # its time stands still
     assert told("door").count("new") == 1
     pipeline.remove("film")
-    until(lambda: told("film")[-1] == "end")
+    assert until(lambda: told("film")[-1] == "end")
     assert told("film").count("end") == 1
     pipeline.stop()
     assert Counter(told("door")) == Counter(new=1, end=1)
@@ -227,14 +227,14 @@ def test_what_cannot_finish_in_time_is_shed_and_counted() -> None:
     sink = MemorySink()
     pipeline = Pipeline([plan("s", camera(), generation(Brightness(hang=hang)))], {"m": sink})
     pipeline.start()
-    until(lambda: of(pipeline, "s").in_flight > 2)
+    assert until(lambda: of(pipeline, "s").in_flight > 2)
     pipeline.remove("s", 0.2)
     removed = pipeline.snapshot().removed
     assert removed is not None
     assert removed.shed["shutdown"] > 0
     assert removed.in_flight == 0
     check(removed)
-    until(lambda: len(sink.collector.outcomes) == removed.windows)
+    assert until(lambda: len(sink.collector.outcomes) == removed.windows)
     assert [type(one) for one in sink.collector.outcomes][-1] is Shed
     hang.set()
     pipeline.stop()
@@ -263,18 +263,18 @@ def test_a_live_stream_begins_anew_when_it_is_resumed_and_the_pause_is_told_of()
     sink = MemorySink()
     pipeline = Pipeline([plan("door", camera(), both())], {"m": sink})
     pipeline.start()
-    until(lambda: of(pipeline, "door").results > 3)
+    assert until(lambda: of(pipeline, "door").results > 3)
     pipeline.pause("door")
     paused = of(pipeline, "door")
     assert paused.state is SourceState.PAUSED
-    until(lambda: of(pipeline, "door").in_flight == 0)
+    assert until(lambda: of(pipeline, "door").in_flight == 0)
     settled = of(pipeline, "door").windows
     time.sleep(0.2)
     assert of(pipeline, "door").windows == settled
     assert not pipeline.finished
     pipeline.pause("door")  # twice is once
     pipeline.resume("door")
-    until(lambda: of(pipeline, "door").windows > settled)
+    assert until(lambda: of(pipeline, "door").windows > settled)
     assert of(pipeline, "door").outages == 1
     assert len({one.window.epoch for one in sink.collector.outcomes}) == 2
     pipeline.stop()
@@ -307,12 +307,12 @@ def test_a_film_that_is_changed_goes_on_and_is_judged_anew_by_another_generation
         undisturbed.stop()
     pipeline = Pipeline([plan("film", film, gen)], {"m": sink})
     pipeline.start()
-    until(lambda: of(pipeline, "film").results > 20)
+    assert until(lambda: of(pipeline, "film").results > 20)
     pipeline.change(plan("film", Memory(script=FILM, repeat=400, in_flight=7), gen))
     assert pipeline.wait(30)
     assert said(sink.collector, "film") == said(alone.collector, "film")
     pipeline.resume("film")
-    until(lambda: of(pipeline, "film").windows > 0)
+    assert until(lambda: of(pipeline, "film").windows > 0)
     pipeline.change(plan("film", film, other))
     assert pipeline.wait(30)
     anew = [one for one in sink.collector.results if one.generation == other.id]
@@ -329,7 +329,7 @@ def test_a_stream_that_is_paused_stays_so_when_it_is_changed() -> None:
     pipeline.change(plan("door", camera(max_fps=5), gen))
     assert pipeline.states == {"door": SourceState.PAUSED}
     pipeline.change(plan("door", camera(), gen), paused=False)
-    until(lambda: of(pipeline, "door").results > 0)
+    assert until(lambda: of(pipeline, "door").results > 0)
     pipeline.stop()
 
 
@@ -340,7 +340,7 @@ def test_the_deadlines_of_the_first_live_stream_are_kept_when_it_comes_late() ->
     assert pipeline.wait(10)
     stuck = generation(Brightness(hang=hang))
     pipeline.add(plan("door", camera(latency_budget_ms=30), stuck))
-    until(lambda: of(pipeline, "door").shed.get("deadline", 0) > 0)
+    assert until(lambda: of(pipeline, "door").shed.get("deadline", 0) > 0)
     hang.set()
     pipeline.stop()
 
@@ -350,19 +350,19 @@ def test_the_state_forgets_what_is_removed_and_keeps_what_is_paused(tmp_path: Pa
     film = Memory(script=FILM, repeat=400, in_flight=2)
     pipeline = Pipeline([plan("film", film, gen)], {"m": sink}, state=tmp_path)
     pipeline.start()
-    until(lambda: of(pipeline, "film").results > 20)
+    assert until(lambda: of(pipeline, "film").results > 20)
     pipeline.pause("film")
     known = tmp_path / "streams" / "film.json"
-    until(known.exists)
+    assert until(known.exists)
     pipeline.remove("film")
     assert not known.exists()
     pipeline.add(plan("film", film, gen))
-    until(lambda: of(pipeline, "film").results > 0)
+    assert until(lambda: of(pipeline, "film").results > 0)
     first = min(one.window.seq for one in sink.collector.results[-of(pipeline, "film").results :])
     assert first == 0  # from the beginning: somebody had it taken away
-    until(lambda: of(pipeline, "film").results > 20)
+    assert until(lambda: of(pipeline, "film").results > 20)
     pipeline.pause("film")
-    until(lambda: of(pipeline, "film").in_flight == 0)
+    assert until(lambda: of(pipeline, "film").in_flight == 0)
     seen = len(sink.collector.outcomes)
     pipeline.stop()
     again = MemorySink()
@@ -386,15 +386,15 @@ def test_a_stream_that_joins_a_show_is_judged_by_its_rules_and_nobody_misses_it_
     dark = LiveMemory(script=[grey(20)], repeat=100_000, fps=100, realtime=True)
     pipeline = Pipeline([plan("dark", dark, gen)], {"m": sink}, policy=SHOW)
     pipeline.start()
-    until(lambda: of(pipeline, "dark").results > 3)
+    assert until(lambda: of(pipeline, "dark").results > 3)
     with pytest.raises(InputError, match="the show has begun"):
         pipeline.add(plan("film", Memory(script=FILM), gen))
     assert list(pipeline.states) == ["dark"]
     bright = LiveMemory(script=[grey(220)], repeat=100_000, fps=100, realtime=True)
     pipeline.add(plan("door", bright, gen))
-    until(lambda: any(one.kind == "new" and one.targets == ("door",) for one in sink.collector.rulings))
+    assert until(lambda: any(one.kind == "new" and one.targets == ("door",) for one in sink.collector.rulings))
     pipeline.remove("door")
-    until(lambda: sink.collector.rulings[-1].kind == "end")
+    assert until(lambda: sink.collector.rulings[-1].kind == "end")
     assert all("door" not in one.missing for one in sink.collector.rulings if one.kind == "end")
     assert all(one.action == "flag" for one in sink.collector.results if one.window.stream == "door")
     pipeline.stop()
@@ -421,12 +421,12 @@ def test_a_hundred_that_come_and_go_leave_nothing_behind() -> None:
     def once(number: int) -> None:
         gen = both()
         pipeline.add(plan(f"s{number}", Pattern(width=64, height=64, fps=200), gen))
-        until(lambda: of(pipeline, f"s{number}").results > 3)
+        assert until(lambda: of(pipeline, f"s{number}").results > 3)
         pipeline.remove(f"s{number}")
 
     def held() -> tuple[int, int, int]:
         gc.collect()
-        until(lambda: not [one for one in threading.enumerate() if one.name.startswith("source-s1")])
+        assert until(lambda: not [one for one in threading.enumerate() if one.name.startswith("source-s1")])
         return threading.active_count(), len(os.listdir("/proc/self/fd")), process.memory_info().rss
 
     for number in range(20):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,3 +74,16 @@ def stalled(url: str, path: str = "/api/feed", headers: str = "") -> socket.sock
     connection.connect((host, int(port)))
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{headers}\r\n".encode())
     return connection
+
+
+def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
+
+
+def take(told: Iterator[Message], count: int) -> list[Message]:
+    """The next `count` that are no heartbeat and no snapshot."""
+    wanted = (one for one in told if one.kind not in {"", "snapshot"})
+    return [next(wanted) for _ in range(count)]

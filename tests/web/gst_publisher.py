@@ -51,8 +51,9 @@ class Publisher:
         self.peer.emit("create-offer", None, Gst.Promise.new_with_change_func(self.offered))
 
     def offered(self, promise: "Gst.Promise") -> None:
-        offer = promise.get_reply().get_value("offer")
-        text = offer.sdp.as_text()  # first: what is emitted takes it along
+        reply = promise.get_reply()  # held: the offer lives in it
+        offer = reply.get_value("offer")
+        text = offer.sdp.as_text()
         self.peer.emit("set-local-description", offer, Gst.Promise.new())
         threading.Thread(target=self.publish, args=(text,), daemon=True).start()
 

@@ -13,8 +13,10 @@ import httpx
 from audit_parts import ALONE, ASKED, NOTHING, audited
 from parts import grey
 
+from detectors.calibration.live import AuditSettings
+from detectors.choice import ModelChoice
 from pipeline.app.config.document import Document
-from pipeline.app.config.plan import Plan
+from pipeline.app.config.plan import CascadePlan, Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.web.server import WebServer
 from pipeline.app.web.site import Site
@@ -79,7 +81,9 @@ def played(folder: Path, sources: dict[str, Source], judged_by: Generation, **mo
     """The same of any sources."""
     jsonl = folder / "log.jsonl"
     sinks: dict[str, Sink] = {"log": Jsonl(path=str(jsonl)), "db": Sqlite(path=str(folder / "run.sqlite")), **more}
-    plan = Plan(sinks=sinks, events=EVENTS, policy=POLICY)
+    audit = AuditSettings.model_validate({"share": 1.0, "key": "a key for tests", "state": str(folder / "audit.json")})
+    cascade = CascadePlan("known", ModelChoice(model="people-ssdlite"), audit=audit)  # where the audit's file is
+    plan = Plan(sinks=sinks, events=EVENTS, policy=POLICY, cascades={"known": cascade})
     site = Site(WebSettings(listen="127.0.0.1:0"), plan, {"known": judged_by}, Document({}, folder))
     streams = [StreamPlan(name, source, "known", judged_by) for name, source in sources.items()]
     running = Pipeline(streams, site.plan.sinks, events=EVENTS, policy=POLICY)

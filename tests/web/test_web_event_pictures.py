@@ -59,7 +59,7 @@ def test_each_event_has_the_picture_in_which_it_was_told_first(real: Ran) -> Non
     "name", ["x.jpg", "0123456789abcdef.jpg", "..%2f..%2frun.sqlite", "0123456789abcdef.jpg%00", "0123456789ABCDEF.jpg"]
 )
 def test_what_is_no_picture_of_ours_is_not_served(real: Ran, name: str) -> None:
-    assert httpx.get(f"{real.url}/api/event-pictures/{name}").status_code == 404
+    assert httpx.get(f"{real.url}/api/event-pictures/{name}").status_code in {400, 404}
 
 
 def picture(seq: int, *found: Detection, events: tuple[Event, ...] = (), level: int = 100, width: int = 96) -> Picture:
@@ -189,13 +189,13 @@ def test_an_event_leads_to_its_clip_which_takes_ranges(tmp_path: Path) -> None:
         assert whole.content == film.read_bytes()
         part = httpx.get(f"{run.url}{one['clip']}", headers={"Range": "bytes=100-199"})
         assert (part.status_code, part.content) == (206, film.read_bytes()[100:200])
-        for ask, status in (("bytes=999999999-", 416), ("bytes=x", 400)):
+        for ask, status in (("bytes=999999999-", 416), ("bytes=x", 200), ("bytes=9-2", 200), ("bytes=1-2,4-5", 200)):
             assert httpx.get(f"{run.url}{one['clip']}", headers={"Range": ask}).status_code == status
         secret = tmp_path / "clips" / "bikes" / film.name.replace("bright", "secret")
         secret.symlink_to(tmp_path / "run.sqlite")
         for name in (f"{film.name}.json", "..%2fbikes%2f" + film.name, secret.name, "x.mp4", "%00"):
-            assert httpx.get(f"{run.url}/api/clips/bikes/{name}").status_code == 404, name
-        assert httpx.get(f"{run.url}/api/clips/%2e%2e/{film.name}").status_code in {404, 422}
+            assert httpx.get(f"{run.url}/api/clips/bikes/{name}").status_code in {400, 404}, name
+        assert httpx.get(f"{run.url}/api/clips/%2e%2e/{film.name}").status_code in {400, 404, 422}
         assert isinstance(run.site.generations["known"].rule, Levels)
         record = run.get(f"/api/events/{one['event']}")
         assert record["event"] == one

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -22,39 +20,19 @@ from websockets.sync.client import connect
 from pipeline.app.web import broadcast as broadcasting
 from pipeline.app.web import site as site_module
 from pipeline.app.web.feed import KINDS, Feed, Told
-from pipeline.app.web.routes import feed as feed_routes
 from pipeline.app.web.site import Site
 from pipeline.core.outages import Outage
 from pipeline.core.records import Detection, outcome_document
 from tests.contracts.sink_suite import event, person, result, ruling, shed
-from tests.web.feed_parts import Message, listening, messages, serving, stalled
+from tests.web.feed_parts import Message, listening, messages, serving, take, until
 
 Served = tuple[Site, str]
-
-
-UPGRADE = (
-    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n"
-)
 
 
 @pytest.fixture
 def served() -> Iterator[Served]:
     with serving() as one:
         yield one
-
-
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
-
-
-def take(told: Iterator[Message], count: int) -> list[Message]:
-    """The next `count` that are no heartbeat and no snapshot."""
-    wanted = (one for one in told if one.kind not in {"", "snapshot"})
-    return [next(wanted) for _ in range(count)]
 
 
 def test_a_result_is_told_as_the_sinks_write_it(served: Served) -> None:
@@ -276,87 +254,6 @@ def test_nothing_is_written_out_while_nobody_listens(served: Served) -> None:
     assert all(before is told.text for before, told in zip(texts, site.feed._results, strict=True))  # made once
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sse", "websocket"])
-def test_who_reads_nothing_is_cut_off_and_nobody_else_is_harmed(
-    served: Served, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    monkeypatch.setattr(feed_routes, "STALL_S", 0.5)
-    site, url = served
-    path, headers = ("/api/feed", "") if kind == "sse" else ("/api/feed/ws", UPGRADE)
-    with closing(stalled(url, path, headers)) as silent, listening(url, kinds="result") as told:
-        until(lambda: site.broadcast.listening == 2)
-        sent, read = 0, 0
-        end = time.monotonic() + 60
-        while site.broadcast.listening == 2:  # the system's own buffers take some megabytes first
-            assert time.monotonic() < end, "it was not cut off"
-            site.feed.tell([result(sent + n, person()) for n in range(500)])
-            sent += 500
-            read += len(take(told, 500))
-        assert read == sent  # whoever reads got all of it
-        until(lambda: connections_of(url) == 1)
-        silent.settimeout(10)
-        with suppress(ConnectionResetError):  # what the system has taken may still be read; then it is over
-            while silent.recv(1 << 20):
-                pass
-    until(lambda: site.broadcast.listening == 0)
-
-
-def connections_of(url: str) -> int:
-    """Of this process, on the server's side."""
-    port = int(url.rpartition(":")[2])
-    mine = psutil.Process().net_connections("tcp")
-    return sum(one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED for one in mine)
-
-
-@pytest.mark.slow
-def test_more_than_may_listen_are_refused_politely(served: Served) -> None:
-    site, url = served
-    with ExitStack() as stack:
-        crowd = [stack.enter_context(closing(stalled(url))) for _ in range(1_000)]
-        answers = []
-        for one in crowd:
-            one.settimeout(20)
-            answers.append(one.recv(400))
-        refused = [answer for answer in answers if b" 503 " in answer]
-        assert len(refused) == 1_000 - broadcasting.MOST
-        assert all(b"retry-after: " in answer for answer in refused)
-        assert site.broadcast.listening == broadcasting.MOST
-        with pytest.raises(InvalidStatus, match="503"):
-            connect(url.replace("http", "ws") + "/api/feed/ws").__enter__()
-        assert httpx.get(f"{url}/api/health").status_code == 200
-    until(lambda: site.broadcast.listening == 0)
-    with listening(url, "0", kinds="result") as told:
-        site.feed.tell([result(0)])
-        assert len(take(told, 1)) == 1
-
-
-FRAMES = {
-    "no mask": b"\x81\x02hi",
-    "reserved bits": b"\xf1\x80\x00\x00\x00\x00",
-    "an unknown opcode": b"\x8b\x80\x00\x00\x00\x00",
-    "a fragmented ping": b"\x09\x80\x00\x00\x00\x00",
-    "more than may be said": b"\x81\xff" + (10**9).to_bytes(8, "big") + b"\x00" * 4,
-    "no UTF-8": b"\x81\x82\x00\x00\x00\x00\xff\xfe",
-    "noise": bytes(random.Random(1).randbytes(300)),
-}
-
-
-@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES.keys())
-def test_bad_frames_end_that_web_socket_alone(served: Served, frame: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    site, url = served
-    with listening(url, kinds="result") as told:
-        next(told)
-        with connect(url.replace("http", "ws") + "/api/feed/ws?kinds=result") as talk:
-            talk.recv(timeout=5)
-            talk.socket.sendall(frame)
-            talk.socket.sendall(frame)
-            until(lambda: site.broadcast.listening == 1)
-        site.feed.tell([result(0)])
-        assert len(take(told, 1)) == 1
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-
 def test_what_a_client_says_over_a_web_socket_changes_nothing(served: Served) -> None:
     site, url = served
     with connect(url.replace("http", "ws") + "/api/feed/ws?kinds=result") as talk:
@@ -387,19 +284,6 @@ def test_the_end_of_the_program_is_an_end_and_what_there_was_has_come() -> None:
         site.broadcast.close()
         assert [one.data["seq"] for one in told] == list(range(50))  # and the response is whole
         assert len([said for said in talk if json.loads(said)["kind"] == "result"]) == 50
-
-
-def test_nobody_who_stalls_or_breaks_off_delays_the_end_or_leaves_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    with serving() as (site, url), ExitStack() as stack:
-        for path, headers in (("/api/feed", ""), ("/api/feed/ws", UPGRADE)):
-            stack.enter_context(closing(stalled(url, path, headers)))
-        broken = [stalled(url, path, headers) for path, headers in (("/api/feed", ""), ("/api/feed/ws", UPGRADE))]
-        until(lambda: site.broadcast.listening == 4)
-        site.feed.tell([result(seq, person()) for seq in range(10_000)])
-        for one in broken:  # with what came unread: the system says so at once, and sharply
-            one.close()
-        until(lambda: site.broadcast.listening == 2)
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_record_that_utf_8_cannot_hold_is_told_all_the_same(served: Served) -> None:

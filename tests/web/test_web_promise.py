@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from reviewed_line import config, one_film, served
+from ruamel.yaml import YAML
 
+from detectors.calibration.certificate import rule_settings
 from detectors.choice import ZOO
 from pipeline.app.web import history, promise
+from pipeline.app.wiring import prepare
 
 pytestmark = pytest.mark.slow
 AUDIT = {"share": 0.5, "key": "a key of this test", "alpha": 0.1}
@@ -62,6 +65,7 @@ def test_an_uncertified_one_says_what_to_do() -> None:
         assert "web: {scores: {people: FILE}}" in replay.json()["detail"]
         for name in ("nobody", "..%2f..%2fetc%2fpasswd", "a" * 101):
             assert client.get(f"/api/promise/{name}/replay").status_code in {400, 404, 422}
+        assert client.get("/api/review").json()["datasets"] == []  # without files of results, nothing is gathered
 
 
 def test_without_an_audit_the_recall_is_what_the_certificate_and_the_ledger_say(tmp_path: Path) -> None:
@@ -94,7 +98,11 @@ def test_the_slider_of_the_shipped_cascade_says_what_its_certificate_says(tmp_pa
     assert escalated == sorted(escalated, reverse=True)
     assert points[1.0]["truly_missed_units"] > 100
     assert points[0.0]["missed_units"] <= points[0.5]["missed_units"]
-    assert "suspicious: 0.5" in points[0.5]["config"]
+    document = config(tmp_path)
+    document.data["cascade"] = {"base": "pcb", **YAML(typ="safe").load(points[0.5]["config"])}
+    generation = prepare(document)[1]["cascade"]
+    assert rule_settings(generation.rule)["escalate"] == {"suspicious": 0.5}
+    assert not generation.certified
 
 
 def test_scores_that_are_not_of_what_runs_are_refused(tmp_path: Path) -> None:

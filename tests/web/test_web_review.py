@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from reviewed_line import config, one_film, served
+from reviewed_line import config, served
 
 from detectors.datasets import read_dataset
 from detectors.training.project import read_parts
@@ -178,7 +178,7 @@ def test_what_is_not_in_doubt_is_not_found(client: httpx.Client, item: str) -> N
 )
 def test_a_path_is_no_item(client: httpx.Client, trick: str) -> None:
     for answer in (client.get(f"/api/review/{trick}/picture"), put(client, trick, decision="confirm")):
-        assert answer.status_code in {404, 405, 422}
+        assert answer.status_code in {400, 404, 405, 422}
         assert "root" not in answer.text
 
 
@@ -239,6 +239,43 @@ def test_the_page_brings_a_sink_along_beside_the_results(tmp_path: Path) -> None
         assert "kind: doubts" in said["advice"]
 
 
-def test_without_files_nothing_is_gathered() -> None:
-    with served(one_film()) as (client, _):
+MESSAGES = [
+    "have a nice day",
+    "you are a stupid ugly cow",
+    "bitch please",
+    "that game was trash lol",
+    "see you at nine",
+]
+
+
+def chat(folder: Path, **web: Any) -> Any:
+    (folder / "said.txt").write_text("\n".join(MESSAGES * 4))
+    sources = {"talk": {"kind": "lines", "path": str(folder / "said.txt")}}
+    audit = {"share": 1.0, "key": "a key of this test", "alpha": 0.02, "state": str(folder / "audit.json")}
+    return config(folder, sources=sources, cascade={"base": "chat", "audit": audit, "cache": 0}, web=web)
+
+
+def test_messages_are_reviewed_only_where_they_may_be_kept(tmp_path: Path) -> None:
+    with served(chat(tmp_path)) as (client, running):
+        assert running.wait(60)
         assert listed(client)["datasets"] == []
+    assert not list(tmp_path.glob("*.doubts"))
+    with served(chat(tmp_path, review_text=True)) as (client, running):
+        assert running.wait(60)
+        deadline = time.monotonic() + 20
+        while not (items := listed(client)["items"]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        item = items[0]
+        assert item["text"] in MESSAGES
+        assert (item["picture"], item["labels"]) == (None, ["hate", "offensive", "neither"])
+        assert client.get(f"/api/review/{item['id']}/picture").status_code == 404
+        box = [{"label": "hate", "box": [0, 0, 9, 9]}]
+        assert put(client, item["id"], decision="correct", detections=box).status_code == 422
+        both = [{"label": "hate"}, {"label": "offensive"}]
+        assert put(client, item["id"], decision="correct", detections=both).status_code == 422
+        put(client, item["id"], decision="correct", detections=[{"label": "offensive"}]).raise_for_status()
+        data = read_dataset(Path(listed(client)["dataset"]))
+        assert [(one.text, data.labels[one.classes[0]]) for one in data.samples] == [(item["text"], "offensive")]
+        put(client, item["id"], decision="correct", detections=[]).raise_for_status()
+        data = read_dataset(Path(listed(client)["dataset"]))
+        assert [(one.text, data.labels[one.classes[0]]) for one in data.samples] == [(item["text"], "neither")]

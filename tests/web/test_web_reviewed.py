@@ -250,13 +250,13 @@ def test_a_large_set_is_not_written_with_every_decision(tmp_path: Path, monkeypa
 
 def test_messages_become_a_table(tmp_path: Path) -> None:
     one = Reviewed(tmp_path)
-    for number, (text, label) in enumerate([('say "hi",\nthere', "neither"), ("awful – ½", "hate")]):
+    for number, (text, label) in enumerate([('say "hi",\nthere', "neither"), ("awful\r– ½", "hate")]):
         said = decision(number, file=None, text=text, detections=({"label": label},))
         one.decide(replace(said, detections=({"label": label},)), None)
     one.close()
     data = read_dataset(tmp_path)
     assert [(sample.text, data.labels[sample.classes[0]]) for sample in data.samples] == [
-        ('say "hi",\nthere', "neither"), ("awful – ½", "hate"),
+        ('say "hi",\nthere', "neither"), ("awful\r– ½", "hate"),
     ]  # fmt: skip
 
 

@@ -310,3 +310,47 @@ def test_a_session_is_a_resource(url: str, site: Site) -> None:
             assert await until(lambda: not site.whep.encoders)
 
     asyncio.run(watch())
+
+
+def test_a_film_may_be_looked_at_with_a_viewers_token_and_by_nobody_else() -> None:
+    tokens = {"operator": "o" * 20, "viewer": "v" * 20}
+    with served({"door": camera(count=4)}, **tokens) as (url, _):
+        offer = asyncio.run(offered())
+        for token, status in (("", 401), ("x" * 20, 401), (tokens["viewer"], 201), (tokens["operator"], 201)):
+            headers = SDP | ({"Authorization": f"Bearer {token}"} if token else {})
+            assert httpx.post(f"{url}/whep/door", content=offer, headers=headers).status_code == status
+            picture = httpx.get(f"{url}/api/streams/door/picture.jpg", headers=headers)
+            assert picture.status_code == (200 if status == 201 else 401)
+
+
+@pytest.mark.slow
+def test_a_watcher_on_a_bad_line_loses_pictures_and_holds_nobody(url: str, site: Site) -> None:
+    """What it misses is not kept for it; when the line is back, it goes on with a whole picture."""
+
+    async def watch() -> None:
+        async with watching(url, "/whep/door") as bad, watching(url, "/whep/door") as good:
+            await bad.frame(), await good.frame()
+            number = bad.location.rpartition("/")[2]
+            watcher = site.whep.watcher("door", number)
+            assert watcher is not None
+            sender, passing = watcher._track._sender, threading.Event()
+            assert sender is not None
+            send = sender.transport._send_rtp
+
+            async def held(data: bytes) -> None:
+                while not passing.is_set():
+                    await asyncio.sleep(0.02)
+                await send(data)
+
+            sender.transport._send_rtp = held  # type: ignore[method-assign]
+            for _ in range(30):
+                assert number_of(rgb(await good.frame())) is not None
+            assert len(watcher._track._queue) <= whep._QUEUED
+            passing.set()
+            before = site.whep.encoded
+            assert await until(lambda: site.whep.encoded > before + 10)
+            while bad._transceiver.receiver.track._queue.qsize():  # what had come before
+                await bad.frame()
+            assert number_of(rgb(await bad.frame())) is not None
+
+    asyncio.run(watch())

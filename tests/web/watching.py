@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from av.video.frame import VideoFrame
 
-from pipeline.app.assemble import assemble
 from pipeline.app.bench.numbered import numbered, reading
-from pipeline.app.config.plan import Plan
-from pipeline.app.config.settings import WebSettings
-from pipeline.app.web.server import WebServer
+from pipeline.app.bench.web_site import serving
 from pipeline.app.web.site import Site
-from pipeline.app.wiring import pipeline
 from pipeline.core.contracts import Source
 from sources.memory import Memory
 
@@ -37,20 +33,9 @@ def camera(
     return Memory.model_validate({"script": frames, "repeat": repeat, "fps": fps, "realtime": realtime})
 
 
-@contextmanager
-def served(sources: Mapping[str, Source]) -> Iterator[tuple[str, Site]]:
+def served(sources: Mapping[str, Source], **settings: str) -> AbstractContextManager[tuple[str, Site]]:
     """The page's server beside a pipeline of these streams: its URL."""
-    web = WebSettings.model_validate({"listen": "127.0.0.1:0", "changes_per_s": 1000})
-    plan = Plan(sources=sources, watches=dict.fromkeys(sources, "reading"), web=web)
-    generations = {"reading": reading()}
-    site = Site(web, plan, generations, assemble(["tests/data/bikes.mp4"], assignments=[], web=True))
-    running = pipeline(site.plan, generations)
-    with WebServer(site, running, "web.listen") as server:
-        running.start()
-        try:
-            yield server.url, site
-        finally:
-            running.stop(2.0)
+    return serving(sources, reading(), **settings)
 
 
 class Watching:

@@ -143,6 +143,12 @@ class Publisher:
         self.close()
 
 
+def publish_for_ever(url: str) -> None:
+    """What a process does that is to be killed."""
+    Publisher(url, tone=Tone())
+    threading.Event().wait()
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("url")

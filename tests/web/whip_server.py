@@ -13,9 +13,8 @@ import httpx
 from pydantic import PrivateAttr
 
 from pipeline.app.assemble import assemble
-from pipeline.app.web.server import WebServer
-from pipeline.app.web.site import Site
-from pipeline.app.wiring import pipeline, prepare
+from pipeline.app.runner import served
+from pipeline.app.wiring import prepare
 from pipeline.core.contracts import Delivery, Picture, Sink
 from pipeline.core.records import Result
 from pipeline.core.snapshot import StreamSnapshot
@@ -83,16 +82,12 @@ def serving(folder: Path, config: str) -> Iterator[Served]:
     path.write_text(config + "\nsinks: {log: {kind: jsonl, path: /dev/null}}\n")
     document = assemble([str(path)], assignments=["web.listen=127.0.0.1:0"])
     plan, generations = prepare(document)
-    assert plan.web is not None
-    site = Site(plan.web, plan, generations, document)
     looking = Looking()
-    running = pipeline(replace(site.plan, sinks={**site.plan.sinks, "looking": looking}), generations)
-    with WebServer(site, running, "web.listen") as server, httpx.Client(timeout=15) as http:
+    plan = replace(plan, sinks={**plan.sinks, "looking": looking})
+    with served(plan, generations, document, drain_s=2) as (server, running), httpx.Client(timeout=15) as http:
+        assert server is not None
         running.start()
-        try:
-            yield Served(server.url, running, looking, http)
-        finally:
-            running.stop(2.0)
+        yield Served(server.url, running, looking, http)
 
 
 def soon(what: Callable[[], Any], seconds: float = 20) -> Any:

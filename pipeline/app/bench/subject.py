@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pydantic import ConfigDict, Field
 
 from detectors.rules.scores import Scores
+from pipeline.app.bench.measure import core_seconds
 from pipeline.core.contracts import Delivery, Gate, Generation, Sink, Source, Stage, Writer
 from pipeline.core.errors import ThresherError
 from pipeline.core.records import Outcome, Result
+from pipeline.core.traces import Tracer
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 
 LONGEST_S = 600.0
@@ -77,10 +79,17 @@ def latencies(source: Source, judged_by: Generation) -> list[float]:
     return [outcome.latency_ns / 1e9 for outcome in sink.tally.outcomes]
 
 
-def run_through(source: Source, judged_by: Generation, gate: Gate | None = None) -> int:
+def cost_of(source: Source, judged_by: Generation, tracer: Tracer | None = None) -> float:
+    """Seconds of processor time of this process for each result of `source`, read to its end."""
+    return core_seconds(lambda: run_through(source, judged_by, tracer=tracer))
+
+
+def run_through(
+    source: Source, judged_by: Generation, gate: Gate | None = None, *, tracer: Tracer | None = None
+) -> int:
     """Run `source` to its end; how many results came. Raises `ThresherError` if any window got none."""
     sink = Counting()
-    pipeline = Pipeline([plan("bench", source, judged_by, gate)], {"count": sink})
+    pipeline = Pipeline([plan("bench", source, judged_by, gate)], {"count": sink}, tracer=tracer)
     try:
         pipeline.start()
         finished = pipeline.wait(LONGEST_S)

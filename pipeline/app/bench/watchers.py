@@ -43,7 +43,6 @@ async def _watch(client: httpx.AsyncClient, url: str) -> RTCPeerConnection:
 
 
 async def _run(count: int, url: str) -> None:
-    rtcrtpreceiver.get_decoder = lambda codec: _Counting()  # type: ignore[attr-defined]
     async with httpx.AsyncClient(timeout=_PATIENCE_S) as client:
         peers = await asyncio.gather(*(_watch(client, url) for _ in range(count)))
     while _Counting.pictures < count:
@@ -87,4 +86,5 @@ def watchers(count: int, url: str) -> Iterator[Crowd]:
 
 
 if __name__ == "__main__":
+    rtcrtpreceiver.get_decoder = lambda codec: _Counting()  # type: ignore[attr-defined]
     asyncio.run(_run(int(sys.argv[1]), sys.argv[2]))

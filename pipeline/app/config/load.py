@@ -18,6 +18,7 @@ from pipeline.app.config.plan import Plan
 from pipeline.app.config.policy import check_streams
 from pipeline.app.config.settings import SECTIONS, MetricsSettings, WebSettings
 from pipeline.app.config.tls import server_context
+from pipeline.app.config.trace import TraceSettings
 from pipeline.core import reach
 from pipeline.core.catalogue import Catalogue
 from pipeline.core.contracts import GatePlan, Generation, Sink, Source
@@ -75,19 +76,15 @@ class _Loader:
         }
         named = data.get("sources")
         nothing = not named or (isinstance(named, dict) and all(section is None for section in named.values()))
-        if nothing and data.get("web") is None:  # else the page may add some
+        if nothing and data.get("web") is None and self._standing is None:  # else the page may add some
             self._mistakes.add("nothing to watch: name a source, or give a target on the command line", ("sources",))
         if data.get("cascade") is not None:
             cascades.choose(None, ("cascade",))  # looked at even where every source names its own
         policy = data.get("policy")
         sinks = self._sinks() if self._standing is None else dict(self._standing.plan.sinks)
         self._check_tapes(sources, sinks)
-        metrics = None
-        if data.get("metrics") is not None:
-            metrics = self._mistakes.model(MetricsSettings, data["metrics"], ("metrics",))
-        web = self._web(data.get("web"))
-        if web is None and any(source.published for source in sources.values()):
-            web = WebSettings(open=False)
+        metrics, web = self._endpoints(sources)
+        trace = self._trace(data.get("trace"))
         self._check_ports(sources, metrics, web)
         return Plan(
             sources,
@@ -101,7 +98,24 @@ class _Loader:
             None if policy is None else self._policy(policy, sources),
             self._state(),
             web,
+            trace,
         )
+
+    def _trace(self, section: object) -> TraceSettings | None:
+        if self._standing is not None:
+            return self._standing.plan.trace
+        return None if section is None else self._mistakes.model(TraceSettings, section, ("trace",))
+
+    def _endpoints(self, sources: Mapping[str, Source]) -> tuple[MetricsSettings | None, WebSettings | None]:
+        if self._standing is not None:
+            return self._standing.plan.metrics, self._standing.plan.web
+        metrics, section = None, self._document.data.get("metrics")
+        if section is not None:
+            metrics = self._mistakes.model(MetricsSettings, section, ("metrics",))
+        web = self._web(self._document.data.get("web"))
+        if web is None and any(source.published for source in sources.values()):
+            web = WebSettings(open=False)
+        return metrics, web
 
     def _state(self) -> Path | None:
         folder = self._document.data.get("state")

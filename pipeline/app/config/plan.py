@@ -13,6 +13,7 @@ from detectors.calibration.live import AuditSettings
 from detectors.choice import ModelChoice
 from pipeline.app.config.document import Key
 from pipeline.app.config.settings import MetricsSettings, WebSettings
+from pipeline.app.config.trace import TraceSettings
 from pipeline.core.contracts import GatePlan, Rule, Sink, Source
 from pipeline.core.settings import StreamSettings
 from pipeline.engine.event_settings import EventSettings
@@ -81,6 +82,7 @@ class Plan:
     policy: PolicySettings | None = None
     state: Path | None = None
     web: WebSettings | None = None
+    trace: TraceSettings | None = None
 
     def key(self, stream: str) -> Key:
         """Where a stream stands in the document."""

@@ -220,6 +220,9 @@ class ConfigSections(BaseModel):
         default=None,
         description="the page and its interface for programs; off unless it is named, or asked for by --web",
     )
+    trace: dict[str, Any] | None = Field(
+        default=None, description="OpenTelemetry traces of a share of the windows; off unless it is named"
+    )
     state: str | None = Field(default=None, min_length=1, description=STATE)
     network: dict[str, Any] | None = Field(default=None, description="where this program may connect to")
 

@@ -15,6 +15,8 @@ _SECRET = re.compile(
     r"(?i)passw|passphrase|secret|token|credential|authoriz|cookie|jaas|api.?key|access.?key|private.?key"
     r"|\.key$|^(operator|viewer|say)$"
 )
+_BY_REFERENCE = re.compile(r"(?<=://)(?:[^\s:/@${}]*:)?\$\{[^}]*\}@")
+_PLACE = "\ue000"
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
 
 
@@ -31,7 +33,21 @@ def shown(value: Any, *, secret: bool = False) -> Any:
         return [shown(one, secret=secret) for one in value]
     if secret and value not in (None, "", True, False) and not (isinstance(value, str) and _REFERENCE.fullmatch(value)):
         return HIDDEN
-    return redact(value) if isinstance(value, str) else value
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(value: str) -> str:
+    """A password by reference shows as it was written; any other goes with its user."""
+    kept: list[str] = []
+
+    def keep(found: re.Match[str]) -> str:
+        kept.append(found[0])
+        return _PLACE
+
+    text = redact(_BY_REFERENCE.sub(keep, value.replace(_PLACE, "")))
+    for one in kept:
+        text = text.replace(_PLACE, one, 1)
+    return text
 
 
 def holds_secret(value: Any, *, secret: bool) -> bool:

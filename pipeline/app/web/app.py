@@ -18,6 +18,7 @@ from pipeline.app.web.routes import (
     events,
     feed,
     health,
+    metrics,
     pictures,
     promise,
     results,
@@ -31,7 +32,7 @@ from pipeline.app.web.sdp import refused
 from pipeline.app.web.site import Site
 from sources.webrtc_offers import Refused
 
-ROUTES = (health, session, streams, config, feed, results, events, whip, whep, pictures, promise, review)
+ROUTES = (health, metrics, session, streams, config, feed, results, events, whip, whep, pictures, promise, review)
 _PAGE = Path(__file__).with_name("page")
 
 

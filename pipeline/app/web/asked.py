@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +15,7 @@ from pipeline.app.web.store import Cursor, Store, StoreBusy, stored_time
 if TYPE_CHECKING:
     from pipeline.app.web.site import Site
 
+T = TypeVar("T")
 Stream: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 """A stream's name, or that of a further track of it: `door`, `door.sound`."""
 Label: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -41,16 +41,12 @@ def cursor_asked(after: str | None) -> Cursor | None:
         raise not_valid(str(error), "query", "after") from None
 
 
-def store_of(site: Site) -> Store:
-    if site.store is None:
+async def ask(site: Site, question: Callable[[Store], T]) -> T:
+    """What the store answers: 404 where there is none, 503 where it has no time."""
+    if (store := site.store) is None:
         raise missing("results are not kept: add a sink to the config, like `sinks: {db: {kind: sqlite}}`")
-    return site.store
-
-
-@contextmanager
-def told_when_busy() -> Iterator[None]:
     try:
-        yield
+        return await store.ask(lambda: question(store))
     except StoreBusy as error:
         raise HTTPException(503, str(error), {"Retry-After": "2"}) from None
 

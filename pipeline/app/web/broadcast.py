@@ -77,6 +77,8 @@ class Broadcast:
         self.closing = False
         self.closed = asyncio.Event()
         """The same, for who waits for it on the loop."""
+        self.cut_off = 0
+        """How many were, because they did not read."""
 
     @property
     def listening(self) -> int:

@@ -86,6 +86,7 @@ def _decision(
         "label": event["label"],
         "score": round(score, 4),
         "threshold": None,
+        "found_by": None,
         "rule": best.get("rule"),
         "action": best.get("action"),
         "certified": best["certified"],
@@ -96,24 +97,25 @@ def _decision(
     if generation is None:  # of an earlier run: its models and thresholds are not at hand
         return document
     document["promise"] = generation.promise or None
-    document["threshold"] = threshold(generation, event["label"], stage, score)
+    document["threshold"], document["found_by"] = threshold(generation, event["label"], stage, score)
     document["thresholds"] = rule_document(generation)
     described = [one.describe() for one in generation.stages if one.name == stage]
     return document | ({"model": described[0].get("model", stage)} if described else {})
 
 
-def threshold(generation: Generation, label: str, stage: str, score: float) -> float | None:
-    """The least score that makes `stage` report `label` under the generation's rule. Where the heavy stage had the last
-    word, something that the cheap one reported by itself may stand beside it."""
+def threshold(generation: Generation, label: str, stage: str, score: float) -> tuple[float | None, str | None]:
+    """The least score from which `label` is reported where `stage` decides, and the stage whose word that is: beside
+    what the heavy one confirms stands what the cheap one reports by itself."""
     rule: Any = generation.rule
     if not hasattr(rule, "least"):
-        return None
+        return None, None
     heavy = generation.heavy is not None and stage == generation.heavy.name
-    asked = (
-        [rule.least(label, heavy=True), rule.least(label, heavy=False)] if heavy else [rule.least(label, heavy=False)]
-    )
-    passed = [one for one in asked if one is not None and score >= one - 1e-6]
-    return passed[0] if passed else None
+    asked = reversed(generation.stages) if heavy else (generation.cheap,)
+    for one in asked:
+        least = rule.least(label, heavy=one is generation.heavy)
+        if least is not None and score >= least - _ROUNDING:
+            return least, one.name
+    return None, None
 
 
 def rule_document(generation: Generation) -> Document | None:

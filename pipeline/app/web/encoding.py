@@ -66,7 +66,7 @@ class Encoding:
         self._listeners: list[Listener] = []
         self._changed = threading.Condition()
         self._waiting: list[Shot] = []
-        self._key_wanted = True
+        self._key_wanted_s: float | None = None  # since when
         self._run: object | None = None  # whose thread it is that encodes
         self._leave_gallery: Callable[[], None] | None = None
         self.encoded = 0
@@ -97,7 +97,7 @@ class Encoding:
 
     def want_key(self) -> None:
         with self._changed:
-            self._key_wanted = True
+            self._key_wanted_s = self._key_wanted_s or time.monotonic()
             self._changed.notify()
 
     def _end(self) -> None:
@@ -126,17 +126,19 @@ class Encoding:
         keyed_s = -_KEY_S
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._run is not run, self._patience_s(shot, keyed_s))
+                again = False
+                while self._run is run and not self._waiting and not again:
+                    patience_s = self._patience_s(shot, keyed_s)
+                    again = patience_s is not None and patience_s <= 0
+                    if not again:
+                        self._changed.wait(patience_s)
                 if self._run is not run:
                     return
-                again = not self._waiting
-                if again and (shot is None or self._patience_s(shot, keyed_s) is None):
-                    continue
                 shot = shot if again else self._waiting.pop(0)
                 assert shot is not None
-                key = self._key_wanted and time.monotonic() - keyed_s >= _KEY_S
+                key = self._key_wanted_s is not None and time.monotonic() - keyed_s >= _KEY_S
                 if key:
-                    self._key_wanted = False
+                    self._key_wanted_s = None
             try:
                 pieces = pen.encode(shot, key=key, again=again)
             except (FFmpegError, ValueError) as error:
@@ -150,10 +152,10 @@ class Encoding:
                 self._loop.call_soon_threadsafe(self._hand, run, pieces)
 
     def _patience_s(self, shot: Shot | None, keyed_s: float) -> float | None:
-        """How long to wait for another picture before the last one is told again to a newcomer."""
-        if shot is None or not self._key_wanted:
+        """How long to wait for another picture before a newcomer is told the last one again."""
+        if shot is None or self._key_wanted_s is None:
             return None
-        return max(_STILL_S, keyed_s + _KEY_S - time.monotonic())
+        return max(self._key_wanted_s + _STILL_S, keyed_s + _KEY_S) - time.monotonic()
 
     def _hand(self, run: object, pieces: list[Encoded]) -> None:
         if self._run is run:

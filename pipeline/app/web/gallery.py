@@ -2,7 +2,8 @@
 
 Written by the thread of one sink. With nobody there it keeps a reference to the decoder's own last frame and does
 nothing more: nothing is converted, nothing fetched from a process of its own. Watchers are shown at most `MOST_FPS`
-pictures a second of real time: a film that is read as fast as it goes would else cost more to look at than to judge.
+pictures a second of real time, and `HURRIED_FPS` of a film that is read as fast as it goes: nobody can follow that, and
+to look at it would take the time that judging it needs.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from pipeline.core.payloads import Image
 from pipeline.core.records import Outcome
 
 MOST_FPS: Final = 30
+HURRIED_FPS: Final = 10
 TICKS_PER_S: Final = 90_000
 """Of the clock of RTP for pictures."""
 _ADRIFT_NS: Final = 500_000_000
-_LEAST_STEP: Final = TICKS_PER_S // 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,15 @@ class Gallery:
             wall = self._walls.setdefault(outcome.window.stream, _Wall())
             looks = tuple(wall.looks)
         now_ns = time.monotonic_ns()
-        due = bool(looks) and wall.pace.due(now_ns)
+        ticks = wall.clock.ticks(outcome.window.start_ns, now_ns)
+        due = bool(looks) and wall.pace.due(now_ns, HURRIED_FPS if wall.clock.hurries else MOST_FPS)
         if not due and not image.at_hand:
             return
         try:
             frame = image.frame()
         except FrameGone:
             return
-        wall.latest = shot = Shot(outcome, frame, wall.clock.ticks(outcome.window.start_ns, now_ns))
+        wall.latest = shot = Shot(outcome, frame, ticks)
         if due:
             for look in looks:
                 look(shot)
@@ -110,18 +112,17 @@ class _Wall:
 
 
 class _Pace:
-    """Says which pictures are shown, so that no more than `MOST_FPS` a second are. Those of a camera with as many come
-    a little early as often as late, and all of them stay."""
-
-    _PERIOD_NS: Final = 1_000_000_000 // MOST_FPS
+    """Says which pictures are shown, so that no more than so many a second are. Those of a camera with as many come a
+    little early as often as late, and all of them stay."""
 
     def __init__(self) -> None:
         self._due_ns = 0
 
-    def due(self, now_ns: int) -> bool:
-        if now_ns < self._due_ns - self._PERIOD_NS // 2:
+    def due(self, now_ns: int, most_fps: int) -> bool:
+        period_ns = 1_000_000_000 // most_fps
+        if now_ns < self._due_ns - period_ns // 2:
             return False
-        self._due_ns = max(self._due_ns, now_ns - self._PERIOD_NS) + self._PERIOD_NS
+        self._due_ns = max(self._due_ns, now_ns - period_ns) + period_ns
         return True
 
 
@@ -132,7 +133,8 @@ class _Clock:
     def __init__(self) -> None:
         self._zero_ns: int | None = None
         self._offset_ns = 0
-        self._last = -_LEAST_STEP
+        self._last = -1
+        self.hurries = False  # media time goes faster than that on the wall
 
     def ticks(self, pts_ns: int, now_ns: int) -> int:
         if self._zero_ns is None:
@@ -141,7 +143,8 @@ class _Clock:
         shown_ns = pts_ns + self._offset_ns
         kept_ns = max(elapsed_ns - _ADRIFT_NS, min(shown_ns, elapsed_ns + _ADRIFT_NS))
         self._offset_ns += kept_ns - shown_ns
-        self._last = max(self._last + _LEAST_STEP, kept_ns * TICKS_PER_S // 1_000_000_000)
+        self.hurries = kept_ns < shown_ns
+        self._last = max(self._last + 1, kept_ns * TICKS_PER_S // 1_000_000_000)
         return self._last
 
 
@@ -169,6 +172,9 @@ class _Writer:
 
     def write(self, items: Sequence[Delivery]) -> None:
         self._gallery.show(items)
+
+    def forget(self, stream: str) -> None:
+        self._gallery.forget(stream)
 
     def close(self) -> None:
         pass

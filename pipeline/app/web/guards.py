@@ -58,7 +58,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), fullscreen=(self),"
-    " geolocation=(), payment=(), usb=(), serial=(), bluetooth=()",
+    " geolocation=(), payment=(), usb=(), serial=()",
 }
 
 

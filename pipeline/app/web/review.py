@@ -13,16 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detectors.datasets.base import says_good
 from detectors.rules.regions import Regions
 from detectors.rules.scores import Scores
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.targets import safe_name
 from pipeline.app.web.review_labels import Tells, Wrong, as_said, checked, detection
-from pipeline.app.web.reviewed import Decision, Doubt, Label, Reviewed, Word
+from pipeline.app.web.reviewed import GOOD, Decision, Doubt, Label, Reviewed, Word
 from pipeline.core.contracts import Generation, Sink
 from pipeline.core.errors import InputError
 from sinks.coco import CocoFolder
 from sinks.doubts import Doubts
+from sinks.messages import MessageFile
 from sinks.paths import expanded
 
 if TYPE_CHECKING:
@@ -46,21 +48,23 @@ class Gone(Exception):
 
 
 def gathering(plan: Plan, generations: Mapping[str, Generation]) -> dict[str, Sink]:
-    """A sink for doubts beside the other results, where pictures are judged, results are written to files and the
-    config names no such sink."""
+    """A sink for doubts beside the other results, where pictures are judged (or messages, if those may be kept),
+    results are written to files and the config names no such sink."""
     if plan.web is None or not plan.web.review or any(isinstance(sink, Doubts) for sink in plan.sinks.values()):
         return {}
-    judging = [one for name, one in generations.items() if name in plan.watches.values()]
-    pictures = [one for one in judging if one.cheap.spec.medium == "picture"]
+    media = {"picture", "text"} if plan.web.review_text else {"picture"}
+    watched = [one for name, one in generations.items() if name in plan.watches.values()]
+    judging = [one for one in watched if one.cheap.spec.medium in media]
     paths = (getattr(sink, "path", None) for sink in plan.sinks.values())
     beside = next((Path(path) for path in paths if path and Path(path).suffix in {".jsonl", ".sqlite"}), None)
-    if beside is None or not pictures:
+    if beside is None or not judging:
         return {}
     sink = Doubts(
         path=str(beside.with_suffix(".doubts")),
-        cleared_by=tuple({one.heavy.name for one in pictures if one.heavy is not None}),
+        cleared_by=tuple({one.heavy.name for one in judging if one.heavy is not None}),
         keep=_KEPT,
         every_s=_EVERY_S,
+        text=plan.web.review_text,
     )
     try:
         sink.check()
@@ -78,53 +82,73 @@ class _Set:
         self._labels = labels
         self.folder = expanded(sink.path)
         self._coco = CocoFolder(self.folder, sink.keep)
+        self._messages = MessageFile(self.folder, sink.keep)
         self._lock = threading.Lock()
-        self._doubts: dict[str, Doubt] = {}
+        self._pictured: dict[str, Doubt] = {}
+        self._worded: dict[str, Doubt] = {}
         self.reviewed = Reviewed(self.folder / REVIEWED)
 
     def doubts(self) -> dict[str, Doubt]:
         with self._lock:
-            document = self._coco.look()
-            if document is not None:
-                self._doubts = {doubt.id: doubt for doubt in self._read(document)}
-            return dict(self._doubts)
+            if (document := self._coco.look()) is not None:
+                self._pictured = {doubt.id: doubt for doubt in self._pictures(document)}
+            if (said := self._messages.look()) is not None:
+                self._worded = {doubt.id: doubt for doubt in self._texts(said)}
+            return self._pictured | self._worded
 
-    def _read(self, document: dict[str, Any]) -> Iterator[Doubt]:
+    def _pictures(self, document: dict[str, Any]) -> Iterator[Doubt]:
         names = {one["id"]: one.get("name") for one in document["categories"]}
         found: dict[int, list[Label]] = {}
         for one in document["annotations"]:
             found.setdefault(one.get("image_id"), []).append(one)
         for image in document["images"]:
             try:
-                yield self._doubt(image, found.get(image["id"], []), names)
+                labels = [detection(one, names[one["category_id"]]) for one in found.get(image["id"], [])]
+                place = {
+                    "file": Path(str(image["file_name"])).name,
+                    "width": int(image["width"]),
+                    "height": int(image["height"]),
+                }
+                time = image.get("date_captured", "")
+                yield self._doubt({**image, "time": time}, labels, tuple(names.values()), place)
             except (KeyError, TypeError, ValueError):
                 continue  # somebody else put it there
 
-    def _doubt(self, image: Mapping[str, Any], annotations: Sequence[Label], names: Mapping[int, Any]) -> Doubt:
-        window = str(image["window"])
+    def _texts(self, said: Sequence[Mapping[str, Any]]) -> Iterator[Doubt]:
+        for one in said:
+            try:
+                found = [{"label": str(label["label"]), "score": float(label["score"])} for label in one["detections"]]
+                text = str(one["text"]).encode("utf-8", "replace").decode()  # half a character cannot be told
+                yield self._doubt(one, found, (), {"text": text})
+            except (KeyError, TypeError, ValueError):
+                continue
+
+    def _doubt(
+        self, said: Mapping[str, Any], found: list[Label], names: tuple[Any, ...], place: Mapping[str, Any]
+    ) -> Doubt:
+        """Raises `KeyError`, `TypeError` or `ValueError` for what is none."""
+        window = str(said["window"])
         stream = window.partition("/")[0]
-        detections = [detection(one, names[one["category_id"]]) for one in annotations]
         return Doubt.of(
             {
                 "id": hashlib.blake2s(f"{self.folder.name}\n{window}".encode(), digest_size=8).hexdigest(),
                 "window": window,
                 "stream": stream,
-                "time": str(image.get("date_captured", "")),
-                "reason": str(image.get("reason", "")),
-                "verdict": str(image.get("verdict", "")),
-                "decided_by": str(image.get("decided_by", "")),
-                "missed": image.get("missed") is True,
-                "labels": self._labels.of(stream) or tuple(names.values()),
-                "detections": detections,
-                "file": Path(str(image["file_name"])).name,
-                "width": int(image["width"]),
-                "height": int(image["height"]),
+                "time": str(said.get("time", "")),
+                "reason": str(said.get("reason", "")),
+                "verdict": str(said.get("verdict", "")),
+                "decided_by": str(said.get("decided_by", "")),
+                "missed": said.get("missed") is True,
+                "labels": self._labels.of(stream) or names,
+                "detections": found,
+                **place,
             }
         )
 
     def picture(self, doubt: Doubt) -> Path:
         """Raises `Gone`."""
-        assert doubt.file is not None
+        if doubt.file is None:
+            raise NoSuchItem(doubt.id)
         gathered = self.folder / "images" / doubt.file
         for path in (gathered, self.reviewed.picture(doubt)):
             if path.is_file() and not path.is_symlink():
@@ -147,7 +171,10 @@ class _Labels:
         if generation is None:
             return ()
         reports = getattr(generation.rule, "reports", None)
-        return tuple(reports()) if callable(reports) else generation.cheap.labels
+        labels = tuple(reports()) if callable(reports) else generation.cheap.labels
+        if generation.cheap.spec.medium != "text":
+            return labels
+        return (*labels, next((one for one in generation.cheap.labels if says_good(one)), GOOD))
 
 
 class Reviews:
@@ -194,7 +221,8 @@ class Reviews:
             one.reviewed.tidy()
             rows = sum(done.word in {"confirm", "correct"} for done in one.reviewed.decisions().values())
             path = str(one.reviewed.folder)
-            train = f"thresher train {shlex.quote(path)} --name {safe_name(one.folder.stem) or 'doubts'}-reviewed"
+            called = safe_name(one.folder.stem) or "doubts"
+            train = f"thresher train {shlex.quote(path)} --name {called}-reviewed"
             told.append({"sink": one.name, "path": path, "rows": rows, "train": train})
         return told
 
@@ -217,6 +245,8 @@ class Reviews:
             there = as_said(doubt)
         elif detections is not None:
             there = checked(doubt, detections, self._tells(doubt))
+        if doubt.text is not None and word != "unsure" and not there:  # every message has a class
+            there = [{"label": next((one for one in doubt.labels if says_good(one)), GOOD)}]
         if before is not None and before.word == word and list(before.detections) == there:
             return _item(doubt, before, partial=self._partial(doubt))
         return self._keep(one, doubt, word, there, by)

@@ -256,7 +256,7 @@ def _coco(decided: Sequence[Decision]) -> bytes:
 
 def _table(decided: Sequence[Decision]) -> bytes:
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
     table.writerow(("class", "text"))
     for one in decided:
         table.writerow((one.detections[0]["label"] if one.detections else GOOD, one.doubt.text))

@@ -33,7 +33,7 @@ class WebServer:
             from pipeline.app.web.connections import Door, HttpConnection, WebSocketConnection
         except ImportError as error:
             raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
-        self._site, settings = site, site.settings
+        self.site, settings = site, site.settings
         host, port = settings.address
         self._socket = Door(_listening(host, port, place))
         site.shows(running)
@@ -73,7 +73,7 @@ class WebServer:
     @property
     def announcement(self) -> str:
         """Where it is, for whoever started it."""
-        settings = self._site.settings
+        settings = self.site.settings
         words = f"page: {self.url}" + (", which asks for a token" if settings.guarded else "")
         if not settings.local and settings.certificate is None and not settings.hosts:
             words += "; without `web.certificate` its tokens can be read on the way, and a browser lends it no camera"
@@ -81,9 +81,9 @@ class WebServer:
 
     def close(self) -> None:
         """Connections get a second to end. Safe twice."""
-        self._site.broadcast.close()
+        self.site.broadcast.close()
         with suppress(TimeoutError):
-            on_the_network(self._site.whep.close(), _CLOSING_S)
+            on_the_network(self.site.whep.close(), _CLOSING_S)
         self._server.should_exit = True
         try:
             self._serving.result(_CLOSING_S)
@@ -92,7 +92,7 @@ class WebServer:
             log.warning("the page's server did not end in time")
         finally:
             self._socket.close()
-            self._site.close()
+            self.site.close()
 
 
 def _listening(host: str, port: int, place: str) -> socket.socket:

@@ -10,6 +10,7 @@ from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.control import Control
+from pipeline.app.tracing import Tracing
 from pipeline.app.web.access import Access
 from pipeline.app.web.broadcast import Broadcast
 from pipeline.app.web.documents import snapshot_document
@@ -61,6 +62,7 @@ class Site:
         self._control: Control | None = None
         self.reviews = Reviews(self)
         self.promises = Promises(self)
+        self.traces: Tracing | None = None
         self._running: Pipeline | None = None
         self._whep: Whep | None = None
 
@@ -93,8 +95,8 @@ class Site:
         from pipeline.app.web.whep import Whep  # aiortc may not be there
 
         self._running = running
-        self._control = Control(self.document, self._plan, self._generations, running)
         self._whep = Whep(self.gallery, lambda stream: stream in running.states)
+        self._control = Control(self.document, self._plan, self._generations, running)
         self.promises.start()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@ changes nothing; it says what to write into the config."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import asdict
@@ -16,7 +17,6 @@ from detectors.evaluation.scores import Header, load_scores
 from pipeline.app.evaluation.rules import rule_document
 from pipeline.core.contracts import Generation
 from pipeline.core.errors import InputError
-from pipeline.core.yaml_text import yaml_text
 
 _LARGEST_BYTES = 64 << 20
 _MOST_UNITS = 20_000
@@ -71,9 +71,9 @@ def _answer(path: Path, generation: Generation, certificate: Certificate | None)
         },
         "delta": delta,
         "certified_up_to": proved,
-        "now": _point(own, None, covered=certificate is not None) | {"rule": rule_document(generation.rule)},
+        "now": _point(own, certificate, covered=certificate is not None) | {"rule": rule_document(generation.rule)},
         "points": [
-            _point(one, _written(generation, one), covered=proved is not None and one.threshold <= proved)
+            _point(one, certificate, covered=proved is not None and one.threshold <= proved)
             for one in rungs
             if one.threshold is not None
         ],
@@ -118,13 +118,10 @@ def _proved(generation: Generation, certificate: Certificate) -> float | None:
     return value if isinstance(value, float) else None
 
 
-def _written(generation: Generation, rung: Rung) -> dict[str, Any]:
-    return {"rule": {**rule_document(generation.rule), **rung.settings}}
-
-
-def _point(rung: Rung, config: dict[str, Any] | None, *, covered: bool) -> dict[str, Any]:
-    said = {**asdict(rung), "covered": covered}
-    return said if config is None else said | {"config": yaml_text(config)}
+def _point(rung: Rung, certificate: Certificate | None, *, covered: bool) -> dict[str, Any]:
+    """`config` is what to write under the cascade (JSON is YAML, too)."""
+    without = "" if certificate is None else "certificate: null\n"
+    return {**asdict(rung), "covered": covered, "config": f"{without}rule: {json.dumps(rung.settings)}\n"}
 
 
 def _remarks(certificate: Certificate | None, header: Header, units: list[Judged]) -> list[str]:

@@ -6,23 +6,26 @@ its file. Few questions at a time, and each has an end.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from pipeline.app.web import rows
 from sinks import sqlite_schema as schema
 
 Found: TypeAlias = dict[str, Any]
+T = TypeVar("T")
 
 _AT_ONCE = 4
 _LONGEST_S = 3.0
@@ -98,11 +101,24 @@ class Cursor:
 
 
 class Store:
-    """Thread-safe. Whatever is asked may raise `StoreBusy`."""
+    """Thread-safe. Whatever is asked takes a thread for a while, and may raise `StoreBusy`; on the loop, `ask`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._places = threading.BoundedSemaphore(_AT_ONCE)
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(self, work: Callable[[], T]) -> T:
+        """What `work` says, which asks something here, in a thread: few at a time, so that questions to the store take
+        no thread from anything else."""
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await self._places.acquire()
+        except TimeoutError:
+            raise StoreBusy("the store has questions enough: ask again in a moment") from None
+        try:
+            return await to_thread.run_sync(work, limiter=CapacityLimiter(1))
+        finally:
+            self._places.release()
 
     def results(self, query: ResultQuery, after: Cursor | None, limit: int) -> Page:
         with self.reading() as connection:
@@ -161,8 +177,6 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One state of the database, for as long as a question may take. Raises `StoreBusy`."""
-        if not self._places.acquire(timeout=_WAIT_S):
-            raise StoreBusy("the store has questions enough: ask again in a moment")
         end_s = time.monotonic() + _LONGEST_S
         try:
             with closing(self._connect()) as connection:
@@ -176,8 +190,6 @@ class Store:
                     f"this takes longer than {_LONGEST_S:g} s: narrow it down by time (from, to) or stream"
                 ) from None
             raise StoreBusy(f"the store cannot be read now: {error}") from None
-        finally:
-            self._places.release()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

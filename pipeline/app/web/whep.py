@@ -35,7 +35,7 @@ from pipeline.app.web.drawing import View
 from pipeline.app.web.encoding import Codec, Encoded, Encoding
 from pipeline.app.web.gallery import Gallery
 from pipeline.core.records import Result, detection_document
-from sources.webrtc_ice import Candidates
+from sources.webrtc_ice import Candidates, await_encryption
 from sources.webrtc_offers import Offer, Refused
 
 log = logging.getLogger(__name__)
@@ -166,6 +166,7 @@ class Watcher:
             elif kind == "audio":
                 peer.addTransceiver("audio", "inactive")
         await peer.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        await_encryption(peer, offer)
         self._candidates = Candidates(peer, offer.ufrag)
         await self._candidates.add(offer.candidates)
         await peer.setLocalDescription(await peer.createAnswer())

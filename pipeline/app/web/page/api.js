@@ -10,7 +10,7 @@ export class Refused extends Error {
 
   /** Not there at all: no such part in this configuration. */
   get absent() {
-    return [404, 405, 409, 501, 503].includes(this.status);
+    return [404, 405, 501].includes(this.status);
   }
 }
 
@@ -22,7 +22,7 @@ export function onSignedOut(heard) {
 }
 
 export async function ask(method, path, body, { signal } = {}) {
-  const request = { method, signal, headers: { Accept: "application/json" }, credentials: "same-origin" };
+  const request = { method, signal, keepalive: method === "DELETE", headers: { Accept: "application/json" }, credentials: "same-origin" };
   if (body !== undefined) {
     request.headers["Content-Type"] = "application/json";
     request.body = JSON.stringify(body);

@@ -46,39 +46,58 @@ export function askForCamera() {
 async function publish(name) {
   if (!navigator.mediaDevices) throw new Error(t("camera.insecure"));
   await publishing.stop();
-  let media;
+  const undo = [];
   try {
-    media = await navigator.mediaDevices.getUserMedia({ video: PICTURE, audio: false });
-  } catch (error) {
-    throw new Error(t(error.name === "NotAllowedError" ? "camera.refused" : "camera.none"));
-  }
-  const tracks = media.getTracks();
-  const peer = new RTCPeerConnection({ iceServers: [] });
-  const undo = [() => peer.close(), () => tracks.forEach((one) => one.stop())];
-  try {
-    await post("/api/streams", { name, type: "webrtc" });
-    undo.unshift(() => remove(`/api/streams/${path(name)}`).catch(() => {}));
-    for (const track of tracks) peer.addTransceiver(track, { direction: "sendonly", streams: [media] });
+    const both = await Promise.allSettled([camera(undo), make(name, undo)]);
+    for (const one of both) if (one.reason) throw one.reason;
+    const media = both[0].value;
+    const peer = new RTCPeerConnection({ iceServers: [] });
+    undo.unshift(() => peer.close());
+    for (const track of media.getTracks()) {
+      peer.addTransceiver(track, { direction: "sendonly", streams: [media] });
+      track.addEventListener("ended", () => publishing.stop());
+    }
+    peer.addEventListener("connectionstatechange", () => peer.connectionState === "failed" && publishing.stop());
     undo.unshift(await offer(peer, `/whip/${path(name)}`));
   } catch (error) {
     for (const one of undo) await one();
     throw error;
   }
-  const stop = async () => {
-    if (publishing.name !== name) return;
+  const stop = async ({ hurry = false } = {}) => {
+    if (publishing.name !== name) return; // twice
     publishing.name = "";
     publishing.stop = async () => {};
     publishing.changed();
+    if (hurry) return void undo.forEach((one) => one());
     for (const one of undo) await one();
     announce(t("camera.off", { name }));
     live.refreshStreams();
   };
-  tracks[0].addEventListener("ended", stop);
-  peer.addEventListener("connectionstatechange", () => peer.connectionState === "failed" && stop());
   Object.assign(publishing, { name, stop });
   publishing.changed();
   announce(t("camera.on", { name }));
   live.refreshStreams();
 }
 
-addEventListener("pagehide", () => publishing.stop());
+async function camera(undo) {
+  try {
+    const media = await navigator.mediaDevices.getUserMedia({ video: PICTURE, audio: false });
+    undo.push(() => media.getTracks().forEach((one) => one.stop()));
+    return media;
+  } catch (error) {
+    throw new Error(t(error.name === "NotAllowedError" ? "camera.refused" : "camera.none"));
+  }
+}
+
+/** A stream of that name to publish into. One that was there already stays when we leave. */
+async function make(name, undo) {
+  try {
+    await post("/api/streams", { name, type: "webrtc" });
+  } catch (error) {
+    if (error.status === 409 && live.streams?.some((one) => one.name === name && one.whip)) return;
+    throw error;
+  }
+  undo.push(() => remove(`/api/streams/${path(name)}`).catch(() => {}));
+}
+
+addEventListener("pagehide", () => publishing.stop({ hurry: true }));

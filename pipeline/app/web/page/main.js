@@ -67,7 +67,7 @@ function frame(view) {
       "div",
       { class: "tools" },
       pulse,
-      h("button", { class: "quiet", lang: other.code, on: { click: speakOther } }, other.name),
+      h("button", { class: "quiet", lang: other.code, translate: "no", on: { click: speakOther } }, other.name),
       h("button", { class: "quiet", "aria-label": t("frame.theme", { now: t(`theme.${theme()}`) }), title: t("frame.theme", { now: t(`theme.${theme()}`) }), on: { click: turnTheme } }, icon("theme")),
       session.needed && session.role && h("button", { class: "quiet", "aria-label": t("frame.leave"), title: t("frame.leave"), on: { click: leave } }, icon("leave")),
     ),

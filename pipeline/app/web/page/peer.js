@@ -4,7 +4,7 @@ import { refuse } from "/page/api.js";
 
 const GATHERING_MS = 500; // candidates of this machine are there at once; others would need a server that we do not have
 
-/** Offers what `peer` holds at `path`; returns what ends the session. Throws `Refused`. */
+/** Offers what `peer` holds at `path`; returns what ends the session (a promise of it). Throws `Refused`. */
 export async function offer(peer, path, signal) {
   await peer.setLocalDescription(await peer.createOffer());
   await gathered(peer);
@@ -18,7 +18,7 @@ export async function offer(peer, path, signal) {
   });
   if (answer.status !== 201) await refuse(answer, path);
   const place = answer.headers.get("Location");
-  const end = () => place && fetch(place, { method: "DELETE", keepalive: true, credentials: "same-origin" }).catch(() => {});
+  const end = async () => place && fetch(place, { method: "DELETE", keepalive: true, credentials: "same-origin" }).catch(() => {});
   try {
     await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
   } catch (error) {

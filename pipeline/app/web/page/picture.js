@@ -27,7 +27,8 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
 
   function first(how) {
     element.dataset.shows = how;
-    if (!performance.getEntriesByName("first-picture").length) performance.mark("first-picture");
+    once("first-picture");
+    if (how === "webrtc") once("first-motion");
     shown(how);
   }
 
@@ -96,27 +97,31 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
     const exact = "requestVideoFrameCallback" in HTMLVideoElement.prototype;
     const stop = new AbortController();
     const peer = new RTCPeerConnection({ iceServers: [] });
-    let leave = () => {};
+    let leave = null;
     const over = () => {
       stop.abort();
-      peer.close();
-      leave();
-      leave = () => {};
       video.srcObject = null;
+      const ended = ["failed", "closed", "disconnected"].includes(peer.connectionState);
+      const said = ended ? null : leave?.();
+      leave = null;
+      if (said) said.finally(() => peer.close()); // told first: what is closed already cannot be left
+      else peer.close();
     };
     ends.push(over);
-    peer.addTransceiver("video", { direction: "recvonly" });
-    const boxes = exact ? onFrames(peer.createDataChannel("detections"), here) : null;
+    const { receiver } = peer.addTransceiver("video", { direction: "recvonly" });
+    receiver.jitterBufferTarget = 0; // as it happens, rather than without a stutter
+    const boxes = exact ? onFrames(peer.createDataChannel("detections", { ordered: false, maxRetransmits: 0 }), here) : null;
     peer.addEventListener("track", ({ track }) => (video.srcObject = new MediaStream([track])));
     leave = await offer(peer, `/whep/${path(stream)}?view=${exact ? "raw" : "annotated"}`, stop.signal);
     if (!here()) return over();
     return new Promise((done) => {
-      const late = setTimeout(() => done("mjpeg"), WAIT_MS);
+      /* Where there is a picture by other means and none by this, this does not work here; else there is none yet. */
+      const late = setInterval(() => element.dataset.shows && done("mjpeg"), WAIT_MS);
       peer.addEventListener("connectionstatechange", () => {
         if (["failed", "closed", "disconnected"].includes(peer.connectionState)) done("mjpeg");
       });
       const moves = () => {
-        clearTimeout(late);
+        clearInterval(late);
         for (const one of ends.splice(0)) if (one !== over) one();
         ends.push(over);
         video.hidden = false;
@@ -126,6 +131,7 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
       };
       if (exact) boxes.begin(moves);
       else video.addEventListener("playing", moves, { once: true });
+      ends.push(() => clearInterval(late));
     }).finally(over);
   }
 
@@ -147,7 +153,7 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
     const frame = (moves) => (_, metadata) => {
       if (!here()) return;
       if (moves) moves();
-      now = metadata.rtpTimestamp ?? null;
+      now = stampOf(video) ?? metadata.rtpTimestamp ?? null;
       show(waiting.get(now) ?? null);
       waiting.delete(now);
       video.requestVideoFrameCallback(frame(null));
@@ -171,4 +177,22 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
   };
   element.frame = () => (video.hidden ? still : video);
   return element;
+}
+
+/** For who measures how soon one sees something. */
+function once(name) {
+  if (!performance.getEntriesByName(name).length) performance.mark(name);
+}
+
+/** The RTP time stamp of the frame that is shown at this moment: of a callback that comes late, it is a later one than
+    the callback is about. Undefined where the browser does not tell. */
+function stampOf(video) {
+  try {
+    const frame = new VideoFrame(video);
+    const { rtpTimestamp } = frame.metadata?.() ?? {};
+    frame.close();
+    return rtpTimestamp;
+  } catch {
+    return undefined;
+  }
 }

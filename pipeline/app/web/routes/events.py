@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from pipeline.app.web.access import viewer
-from pipeline.app.web.asked import Label, Stream, cursor_asked, missing, store_of, time_asked, told_when_busy
+from pipeline.app.web.asked import Label, Stream, ask, cursor_asked, missing, time_asked
 from pipeline.app.web.decisions import decision_record
 from pipeline.app.web.event_pictures import picture_name
+from pipeline.app.web.problems import answers
 from pipeline.app.web.site import Site
-from pipeline.app.web.store import EventQuery
+from pipeline.app.web.store import EventQuery, Store
 from sinks.clip import Clip
 from sinks.clip_folder import clip_name, is_clip
 from sinks.paths import expanded
 
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    404: {"description": "it is not there, or the config has no sqlite sink"},
-    503: {"description": "the store is busy, or the question takes too long"},
-}
-_JPEG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_JPEG = answers(404) | {
+    200: {"content": {"image/jpeg": _BYTES}},
     304: {"description": "it is as it was (`If-None-Match`)"},
-    404: {"description": "there is none"},
 }
-_FILM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"video/*": {"schema": {"type": "string", "format": "binary"}}}},
+_FILM = answers(404) | {
+    200: {"content": {"video/mp4": _BYTES, "video/quicktime": _BYTES, "video/x-matroska": _BYTES}},
     206: {"description": "the part that `Range` asks for"},
-    400: {"description": "a `Range` that is none"},
-    404: {"description": "there is none"},
-    416: {"description": "a `Range` beyond its end"},
+    416: {"description": "there is nothing of what `Range` asks for"},
 }
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?|bytes=-\d{1,18}")
 _KINDS = {"mp4": "video/mp4", "mov": "video/quicktime", "mkv": "video/x-matroska"}
 
 
@@ -57,8 +54,8 @@ def router(site: Site) -> APIRouter:
                     return f"/api/clips/{event['stream']}/{stem}.{suffix}"
         return None
 
-    @routes.get("/events", responses=_ANSWERS)
-    def events(
+    @routes.get("/events", responses=answers(404, 503))
+    async def events(
         *,
         stream: Stream | None = None,
         label: Label | None = None,
@@ -71,20 +68,27 @@ def router(site: Site) -> APIRouter:
         """Events of the store, those that began last first. `picture` is null where there is none: of sounds and
         messages nothing is kept but the verdict. `clip` is there once it is cut, where the config has a `clip` sink."""
         query = EventQuery(stream, label, time_asked(since, "from"), time_asked(to, "to"), open)
-        with told_when_busy():
-            page = store_of(site).events(query, cursor_asked(after), limit)
-        return {"events": [shown(one) for one in page.found], "next": page.next}
+        cursor = cursor_asked(after)
 
-    @routes.get("/events/{name:path}", responses=_ANSWERS)
-    def event(name: str) -> dict[str, Any]:
+        def found(store: Store) -> dict[str, Any]:
+            page = store.events(query, cursor, limit)
+            return {"events": [shown(one) for one in page.found], "next": page.next}
+
+        return await ask(site, found)
+
+    @routes.get("/events/{name:path}", responses=answers(404, 503))
+    async def event(name: str) -> dict[str, Any]:
         """One by its id, and its decision record: the window that shows it best, which stage decided on that and by
         which threshold; the first hundred windows that show it; what an audit said of one of them; the rulings that
         rest on one."""
-        with told_when_busy():
-            found = decision_record(store_of(site), name, site.generations.values())
-        if found is None:
+
+        def found(store: Store) -> dict[str, Any] | None:
+            record = decision_record(store, name, site.generations.values())
+            return None if record is None else record | {"event": shown(record["event"])}
+
+        if (record := await ask(site, found)) is None:
             raise missing("there is no event with this id in the store")
-        return found | {"event": shown(found["event"])}
+        return record
 
     @routes.get("/event-pictures/{name}", response_class=Response, responses=_JPEG)
     def picture(name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
@@ -99,8 +103,9 @@ def router(site: Site) -> APIRouter:
         return Response(data, media_type="image/jpeg", headers=headers)
 
     @routes.get("/clips/{stream}/{name}", response_class=Response, responses=_FILM)
-    def film(stream: Stream, name: str) -> Response:
-        """The clip of an event. Takes `Range`."""
+    def film(request: Request, stream: Stream, name: str) -> Response:
+        """The clip of an event. Takes a `Range`."""
+        _without_strange_ranges(request)
         for sink in clips:
             path = expanded(sink.path) / stream / name
             if "/" not in name and not path.parent.is_symlink() and is_clip(path):
@@ -109,3 +114,10 @@ def router(site: Site) -> APIRouter:
         raise missing("there is no such clip (any more)")
 
     return routes
+
+
+def _without_strange_ranges(request: Request) -> None:
+    """What is no range, or several, is passed over, as HTTP allows: all of it is the answer then."""
+    found = _RANGE.fullmatch(request.headers.get("range", ""))
+    if found is None or (found[2] is not None and int(found[1]) > int(found[2])):
+        request.scope["headers"] = [one for one in request.scope["headers"] if one[0] != b"range"]

@@ -17,6 +17,7 @@ from pipeline.app.web.asked import Label, Stream, not_valid
 from pipeline.app.web.broadcast import MOST, Broadcast, Form, Full, Listener, place_of
 from pipeline.app.web.connections import break_off, is_gone
 from pipeline.app.web.feed import KINDS, Filter
+from pipeline.app.web.problems import answers
 from pipeline.app.web.site import Site
 
 STALL_S = 10.0
@@ -28,7 +29,8 @@ _DESCRIPTION = (
     "`event: result`, `event`, `audit`, `ruling` and `outage` with the documents that the JSONL sink writes, `snapshot`"
     " once a second. An `id` names its place: reconnecting with it (`Last-Event-ID`, or `after`) goes on behind it,"
     " with nothing twice. `event: gap` with `gone` comes first where something behind it is no longer remembered (null:"
-    " nobody knows how much, for the id is of another run). A lone `id` is a heartbeat."
+    " nobody knows how much, for the id is of another run); `/api/results` and `/api/events` have it. A lone `id` is a"
+    " heartbeat."
 )
 
 
@@ -48,7 +50,7 @@ def router(site: Site) -> APIRouter:
         response_class=Response,
         responses={
             200: {"description": _DESCRIPTION, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
-            503: {"description": f"{MOST} listen already"},
+            **answers(503),
         },
     )
     async def events(wanted: Annotated[_Wanted, Depends()]) -> Response:
@@ -127,6 +129,7 @@ class _EventStream(Response):
             await send({"type": "http.response.body", "body": b""})
             return
         if end == "stalled":
+            self._broadcast.cut_off += 1
             break_off(connection)
         with suppress(TimeoutError):  # the server has to hear of it before this response may end unfinished
             async with asyncio.timeout(1):
@@ -146,6 +149,7 @@ async def _converse(broadcast: Broadcast, listener: Listener, websocket: WebSock
 
     end = await _until(broadcast, _tell_all(broadcast, listener, tell), leave())
     if end == "stalled":
+        broadcast.cut_off += 1
         break_off(websocket)
     elif end == "over":
         with suppress(WebSocketDisconnect):

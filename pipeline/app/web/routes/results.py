@@ -8,21 +8,17 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 
 from pipeline.app.web.access import viewer
-from pipeline.app.web.asked import Label, Stream, cursor_asked, missing, store_of, time_asked, told_when_busy
+from pipeline.app.web.asked import Label, Stream, ask, cursor_asked, missing, time_asked
+from pipeline.app.web.problems import answers
 from pipeline.app.web.site import Site
 from pipeline.app.web.store import ResultQuery
 
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    404: {"description": "it is not there, or the config has no sqlite sink"},
-    503: {"description": "the store is busy, or the question takes too long"},
-}
-
 
 def router(site: Site) -> APIRouter:
-    routes = APIRouter(prefix="/api/results", tags=["results"], dependencies=[viewer], responses=_ANSWERS)
+    routes = APIRouter(prefix="/api/results", tags=["results"], dependencies=[viewer], responses=answers(404, 503))
 
     @routes.get("")
-    def results(
+    async def results(
         *,
         stream: Stream | None = None,
         label: Label | None = None,
@@ -39,15 +35,14 @@ def router(site: Site) -> APIRouter:
         query = ResultQuery(
             stream, label, time_asked(since, "from"), time_asked(to, "to"), outcome, flagged, verdict, decided_by
         )
-        with told_when_busy():
-            page = store_of(site).results(query, cursor_asked(after), limit)
+        cursor = cursor_asked(after)
+        page = await ask(site, lambda store: store.results(query, cursor, limit))
         return {"results": page.found, "next": page.next}
 
     @routes.get("/{name:path}")
-    def result(name: str) -> dict[str, Any]:
+    async def result(name: str) -> dict[str, Any]:
         """One, by its id: `stream/epoch/seq`."""
-        with told_when_busy():
-            found = store_of(site).result(name)
+        found = await ask(site, lambda store: store.result(name))
         if found is None:
             raise missing("there is no result with this id in the store")
         return found

@@ -14,6 +14,7 @@ from pipeline.app.control import AlreadyThere, Busy, Control, InTheWay, NotThere
 from pipeline.app.web.access import operator, viewer
 from pipeline.app.web.admission import HttpAdmission
 from pipeline.app.web.documents import without_buckets
+from pipeline.app.web.problems import answers
 from pipeline.app.web.site import Site
 from pipeline.core import snapshot
 from pipeline.core.media import Medium
@@ -21,12 +22,6 @@ from pipeline.core.records import SourceState
 from pipeline.core.settings import Name
 from pipeline.core.snapshot import StreamSnapshot
 
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    404: {"description": "no such stream"},
-    409: {"description": "there is one of that name already, or something is in its way"},
-    422: {"description": "the settings do not validate: every mistake with its place; nothing was changed"},
-    503: {"description": "other changes take long: try again"},
-}
 StreamName = Annotated[str, Path(max_length=130, description="as it is listed")]
 
 
@@ -101,7 +96,7 @@ def router(site: Site) -> APIRouter:
         response_model=StreamView,
         status_code=201,
         dependencies=[operator],
-        responses={k: _ANSWERS[k] for k in (409, 422, 503)},
+        responses=answers(409, 503),
     )
     def add(new: NewStream, response: Response) -> Any:
         """Its models are loaded and warmed before it begins; the others notice nothing."""
@@ -110,24 +105,23 @@ def router(site: Site) -> APIRouter:
         response.headers["Location"] = f"/api/streams/{new.name}"
         return _view(site.control, new.name)
 
-    @routes.get("/{name}", response_model=StreamView, dependencies=[viewer], responses={404: _ANSWERS[404]})
+    @routes.get("/{name}", response_model=StreamView, dependencies=[viewer], responses=answers(404))
     def stream(name: StreamName) -> Any:
         return _view(site.control, name)
 
-    @routes.patch("/{name}", response_model=StreamView, dependencies=[operator], responses=_ANSWERS)
+    @routes.patch("/{name}", response_model=StreamView, dependencies=[operator], responses=answers(404, 409, 503))
     def change(name: StreamName, patch: Change) -> Any:
         """All of it is checked before anything is touched. A stream that goes on goes on with its ids."""
         with _answered():
             site.control.change(name, patch.section, paused=patch.paused, admission=admission)
         return _view(site.control, name)
 
-    @routes.delete(
-        "/{name}", status_code=204, dependencies=[operator], responses={k: _ANSWERS[k] for k in (404, 409, 503)}
-    )
+    @routes.delete("/{name}", status_code=204, dependencies=[operator], responses=answers(404, 409, 503))
     def remove(name: StreamName) -> None:
         """What is inside is finished or shed, and told of; its open events end."""
         with _answered():
             site.control.remove(name)
+        site.gallery.forget(name)
 
     return routes
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pipeline.app.web.access import entitled, unknown
 from pipeline.app.web.sdp import FRAGMENT, MATCHES, OFFER, REFUSALS, matches, said, takes
 from pipeline.app.web.site import Site
+from pipeline.core.records import SourceState
 from sources.webrtc import WebRtc
 from sources.webrtc_offers import read_fragment, read_offer
 from sources.webrtc_peers import Endpoint, Peer, endpoint
@@ -92,10 +93,12 @@ async def _there(site: Site, name: str, request: Request) -> Endpoint:
         known = sorted(one for one, source in site.plan.sources.items() if isinstance(source, WebRtc))
         told = f"; there is {', '.join(known)}" if known else ""
         raise HTTPException(404, f"no stream of this name is published into{told}")
+    if site.running.states.get(name) is SourceState.PAUSED:
+        raise HTTPException(503, "the stream is paused: resume it first", {"Retry-After": "10"})
     end_s = asyncio.get_running_loop().time() + _OPENING_S
     while (found := endpoint(name)) is None:
         if asyncio.get_running_loop().time() >= end_s:
-            raise HTTPException(503, "nobody reads this stream now: is it paused?", {"Retry-After": "5"})
+            raise HTTPException(503, "nobody reads this stream yet", {"Retry-After": "2"})
         await asyncio.sleep(_LOOK_S)
     return found
 
@@ -110,8 +113,7 @@ async def _session(site: Site, name: str, session: str, request: Request) -> Pee
 
 
 def _plan(site: Site, name: str) -> WebRtc | None:
-    running = endpoint(name)
-    source = site.plan.sources.get(name) if running is None else running.plan
+    source = site.plan.sources.get(name)
     return source if isinstance(source, WebRtc) else None
 
 

@@ -81,7 +81,7 @@ function stations(cascade, { sinks }) {
       hangs: one.state !== "ok",
       lines: [
         t("flow.settles", { share: percent(one.settled) }),
-        `P50 ${millis(one.service.p50_ms)} · P99 ${millis(one.service.p99_ms)}`,
+        `${t("figure.p50")} ${millis(one.service.p50_ms)} · ${t("figure.p99")} ${millis(one.service.p99_ms)}`,
         t("flow.queue", { n: number(one.waiting), batch: one.batches ? number(one.views / one.batches, 1) : "–" }),
       ],
     })),

@@ -107,8 +107,10 @@ function stages(now) {
     percent(settled.get(`${one.cascade}/${one.stage}`)),
     number(one.errors),
   ]);
-  return table(t("flow.stages"), [t("flow.stage"), t("flow.waiting"), t("flow.batch"), "P50", "P90", "P99", t("flow.busy"), t("flow.settled"), t("flow.errors")], rows);
+  return table(t("flow.stages"), [t("flow.stage"), t("flow.waiting"), t("flow.batch"), ...quantiles(), t("flow.busy"), t("flow.settled"), t("flow.errors")], rows);
 }
+
+const quantiles = () => ["p50", "p90", "p99"].map((one) => t(`figure.${one}`));
 
 /** The mean, and the largest that came. */
 function batches(stage) {
@@ -128,7 +130,7 @@ function streams({ streams: all }) {
     millis(one.latency.p99_ms),
     one.outages ? t("flow.outages", { n: one.outages, time: duration(one.outage_s) }) : "–",
   ]);
-  return table(t("flow.streams"), [t("one.stream"), t("record.state"), t("flow.in"), t("flow.out"), "P50", "P90", "P99", t("flow.outage")], rows);
+  return table(t("flow.streams"), [t("one.stream"), t("record.state"), t("flow.in"), t("flow.out"), ...quantiles(), t("flow.outage")], rows);
 }
 
 function sinks({ sinks: all }) {

@@ -26,7 +26,7 @@ export function showOne(main, { name, mayChange }) {
   const place = h("div", { class: "large" });
   const body = h("div", { class: "one" });
   let shown = null;
-  let paused = null;
+  let standing = "";
   fill(
     main,
     h(
@@ -71,6 +71,7 @@ export function showOne(main, { name, mayChange }) {
       shown = null;
       fill(body, absent(t("one.none", { name }), t("one.none_how")));
       fill(tools);
+      standing = "";
       return;
     }
     if (!shown) begin(stream);
@@ -81,8 +82,9 @@ export function showOne(main, { name, mayChange }) {
     say(detail, stream.detail ?? "");
     rate.update(live.history.map(({ at, snapshot }) => [at, snapshot.streams.find((one) => one.stream === name)?.outcomes_per_s ?? 0]));
     fill(counts, facts(ledger(stream)));
-    if (paused !== Boolean(stream.paused) || !tools.firstChild) {
-      paused = Boolean(stream.paused);
+    const now = `${stream.name} ${stream.paused}`;
+    if (now !== standing) {
+      standing = now;
       const had = [...tools.children].indexOf(document.activeElement);
       fill(
         tools,

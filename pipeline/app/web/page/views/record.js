@@ -19,7 +19,7 @@ export function record({ event, decision, results, audit, rulings }, close) {
       [t("record.when"), raw(`${moment(event.start)} – ${moment(event.end)}`)],
       [t("record.lasted"), raw(duration(seconds))],
       [t("record.state"), t(event.open ? "events.open" : "events.ended")],
-      [t("record.best"), raw(percent(event.best?.score))],
+      [t("record.best"), raw(percent(event.best?.score, 0))],
       [t("record.windows"), raw(number(event.windows))],
       [t("record.zone"), event.zone && raw(event.zone)],
       [t("record.track"), event.track && raw(event.track)],
@@ -75,7 +75,7 @@ function audited(audit) {
     "div",
     {},
     h("p", {}, t(audit.missed ? "record.audit_missed" : audit.heavy_flagged ? "record.audit_agrees" : "record.audit_clear")),
-    said.length > 0 && h("p", {}, said.map((one) => [label(one.label), " ", raw(percent(one.score)), " "])),
+    said.length > 0 && h("p", {}, said.map((one) => [label(one.label), " ", raw(percent(one.score, 0)), " "])),
     h("p", { class: "faint" }, t("record.audit_coin", { p: percent(audit.p) })),
   );
 }

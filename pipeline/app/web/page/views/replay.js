@@ -30,7 +30,7 @@ const COUNTS = { missed: ["missed_units", "positives"], truly_missed: ["truly_mi
 const is = (value) => value !== null && value !== undefined;
 
 function slider({ now, points, scores = {}, remarks = [] }, name) {
-  const start = Math.max(0, points.findIndex((one) => one.threshold === now.threshold));
+  const start = nearest(points, now);
   const given = FIGURES.filter((key) => points.some((one) => is(one[key])));
   const figures = given.map((key) => figure(t(`replay.${key}`)));
   const config = h("pre", { tabindex: 0, translate: "no" });
@@ -80,6 +80,14 @@ function slider({ now, points, scores = {}, remarks = [] }, name) {
     h("details", {}, h("summary", {}, t("replay.config")), h("div", { class: "panel-inner" }, config, h("ul", { class: "faint remarks", lang: "en", translate: "no" }, remarks.map((one) => h("li", {}, one))))),
     h("p", { class: "faint" }, t("replay.unchanged")),
   ];
+}
+
+/** The point that is what runs, or does most nearly what it does: the ladder need not have its very threshold. */
+function nearest(points, now) {
+  const same = points.findIndex((one) => JSON.stringify(one.settings) === JSON.stringify(now.settings));
+  if (same >= 0) return same;
+  const apart = (one) => Math.abs((one.escalated ?? 0) - (now.escalated ?? 0));
+  return points.reduce((best, one, index) => (apart(one) < apart(points[best]) ? index : best), 0);
 }
 
 function curve(points, point, now) {

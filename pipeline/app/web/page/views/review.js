@@ -91,7 +91,7 @@ export function show(main, { mayChange }) {
           facts([
             [t("one.stream"), raw(item.stream)],
             [t("record.when"), raw(moment(item.time))],
-            [t("review.said"), item.detections.length ? h("span", {}, item.detections.map((one) => [label(one.label), " ", raw(percent(one.score)), " "])) : t("wall.nothing")],
+            [t("review.said"), item.detections.length ? h("span", {}, item.detections.map((one) => [label(one.label), " ", raw(percent(one.score, 0)), " "])) : t("wall.nothing")],
           ]),
           h(
             "div",
@@ -120,8 +120,11 @@ export function show(main, { mayChange }) {
     if (!page || !mayChange) return;
     if (page.drawing) answer("correct");
     else {
-      page.draw(() => answer("correct"));
-      say(body.querySelectorAll(".answers button span")[1], t("review.save"));
+      page.draw();
+      const [yes, save] = body.querySelectorAll(".answers button");
+      yes.className = "";
+      save.className = "main";
+      say(save.querySelector("span"), t("review.save"));
       announce(t("review.drawing"));
     }
   }

@@ -178,8 +178,7 @@ export function sheet(item, mayChange) {
     get drawing() {
       return drawing;
     },
-    /** `save` is called by the button that ends it. */
-    draw(save) {
+    draw() {
       if (!mayChange) return;
       drawing = true;
       element.classList.add("drawing");
@@ -193,7 +192,6 @@ export function sheet(item, mayChange) {
         other,
         h("div", { class: "row" }, item.picture && button("add", t("review.add"), () => add()), button("add", t("review.add_whole"), () => add(null)), button("remove", t("review.delete"), () => remove())),
         item.picture && h("p", { class: "faint" }, t("review.draw_how")),
-        button("yes", t("review.save"), save, { class: "main" }),
       );
       render();
       (over.firstChild ?? choice).focus();

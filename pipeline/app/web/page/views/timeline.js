@@ -49,6 +49,7 @@ export function timeline(pick) {
             width: Math.max(right - left, LEAST),
             height: LANE - 10,
             rx: 2,
+            translate: "no",
             on: { click: () => pick(one.event) },
           },
           svg("title", {}, `${one.label} · ${moment(one.start)}`),
