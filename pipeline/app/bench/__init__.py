@@ -23,6 +23,7 @@ BENCHES = Catalogue(
         "show": "pipeline.app.bench.show:bench",
         "trace": "pipeline.app.bench.trace:bench",
         "durable": "pipeline.app.bench.durable:bench",
+        "web-api": "pipeline.app.bench.web_api:bench",
         "web": "pipeline.app.bench.web:bench",
         "web-feed": "pipeline.app.bench.web_feed:bench",
         "web-page": "pipeline.app.bench.web_page:bench",

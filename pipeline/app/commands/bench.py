@@ -16,7 +16,7 @@ from pipeline.app.commands.options import json_option, print_json
 @click.option("--quick", is_flag=True, help="Only to see that it works; the figures mean nothing.")
 @json_option
 def bench(name: str, minutes: float, quick: bool, as_json: bool) -> int:
-    """Measure NAME (engine, file, still, resnet, web, start, memory, rtsp, faults, or all) on this machine.
+    """Measure NAME (engine, file, still, resnet, web-api, start, memory, rtsp, faults, or all) on this machine.
 
     Each figure is taken in turns with its baseline, in the same run; ratios come with their 95 % interval.
     """

@@ -1,17 +1,16 @@
 """The interface under load: how soon it answers a client in a process of its own while the pipeline runs flat out on
-all cores, what that costs the pipeline, and how large the page is."""
+all cores, and what that costs the pipeline."""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
 import multiprocessing
-import re
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,15 +29,12 @@ from pipeline.engine.pipeline import Pipeline
 _PATHS = ("/api/health", "/api/snapshot", "/api/streams", "/api/results?limit=50", "/api/events?limit=50")
 _BARE = "/"
 _EVERY_S = 0.02
-_LARGEST_PAGE = 300_000
 _READY_S = 120.0
-_IMPORTED = re.compile(rb"""(?:from|import)\s*\(?\s*["']([^"']+\.js)["']|(?:href|src)="(/[^"]+)\"""")
 
 
 def bench(scale: Scale) -> Report:
     seconds = scale.of(20, 2)
     with tempfile.TemporaryDirectory() as folder, _flat_out(Path(folder)) as (url, running):
-        page = _first_load(url)
         alone = _rate(running, seconds)
         with _process(_serve_bare) as bare, _process(_ask, url, bare.recv()) as say:
             say.recv()  # it has asked for each once
@@ -50,13 +46,12 @@ def bench(scale: Scale) -> Report:
     everything = [one for many in waits.values() for one in many]
     note = f"{len(everything)} requests; {_quantiles(everything)}; baseline: a process with nothing to do beside it"
     rows = [
-        Row("web: answer under load, p99", _p99(everything), "ms", _p99(nothing), at_most=50, note=note),
+        Row("web-api: answer under load, p99", _p99(everything), "ms", _p99(nothing), at_most=50, note=note),
         *(
-            Row(f"web: {path.partition('?')[0]} under load, p99", _p99(many), "ms", note=_quantiles(many))
+            Row(f"web-api: {path.partition('?')[0]} under load, p99", _p99(many), "ms", note=_quantiles(many))
             for path, many in waits.items()
         ),
-        Row("web: results while the interface is asked", asked, "results/s", alone, asked / alone),
-        Row("web: the page, first load", page, "bytes", at_most=_LARGEST_PAGE, note="as they come, packed"),
+        Row("web-api: results while the interface is asked", asked, "results/s", alone, asked / alone),
     ]
     return Report(rows, {"streams": "2 × 640×360, as fast as they are judged", "stages": stages, "seconds": seconds})
 
@@ -120,8 +115,9 @@ def _serve_bare(say: Connection) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.readuntil(b"\r\n\r\n"):
-            writer.write(answer)
+        with suppress(asyncio.IncompleteReadError):  # the client leaves
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(answer)
 
     async def serve() -> None:
         server = await asyncio.start_server(talk, "127.0.0.1", 0)
@@ -149,30 +145,12 @@ def _ask(url: str, bare_url: str, say: Connection) -> None:
     say.send(dict(waits))
 
 
-def _get(client: http.client.HTTPConnection, path: str, packed: bool = False) -> tuple[bytes, str]:
-    client.request("GET", path, headers={"Accept-Encoding": "gzip"} if packed else {})
+def _get(client: http.client.HTTPConnection, path: str) -> None:
+    client.request("GET", path)
     answer = client.getresponse()
-    body = answer.read()
+    answer.read()
     if answer.status != 200:
         raise ThresherError(f"{path} was answered with {answer.status}")
-    return body, answer.headers.get("Content-Type", "")
-
-
-def _first_load(url: str) -> int:
-    """All that the page names, and what that names: scripts, styles, pictures, words. As many bytes as come."""
-    client = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-    size, todo, known = 0, ["/"], {"/"}
-    while todo:
-        path = todo.pop()
-        body, _ = _get(client, path)
-        size += len(_get(client, path, packed=True)[0])
-        for script, other in _IMPORTED.findall(body):
-            named = (script or other).decode()
-            found = named if named.startswith("/") else f"{path.rpartition('/')[0]}/{named.removeprefix('./')}"
-            if found not in known:
-                known.add(found)
-                todo.append(found)
-    return size
 
 
 def _p99(waits: Sequence[float]) -> float:
