@@ -73,10 +73,10 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
         server, running = closing.enter_context(served(plan, generations, document))
         site = None if server is None else server.site
         if server is not None:
-            click.echo(redact(server.announcement), err=True)
+            logs.say(server.announcement)
             for name, source in plan.sources.items():
                 if source.published:
-                    click.echo(f"{name}: publish by WHIP to {server.url}/whip/{name}", err=True)
+                    logs.say(f"{name}: publish by WHIP to {server.url}/whip/{name}")
             if server.site.settings.open and somebody_sits_in_front():
                 show(server.url)
         running.start()

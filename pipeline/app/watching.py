@@ -196,10 +196,10 @@ class Watch(Generic[T]):
             mail = (PictureMail if self._pictures else Mail).into(self._boxes)
             plan = replace(plan, sinks={**plan.sinks, _SINK: mail})
             with contextlib.ExitStack() as opening:
-                site, running = opening.enter_context(served(plan, generations, self._document, _DRAIN_S))
+                server, running = opening.enter_context(served(plan, generations, self._document, _DRAIN_S))
                 running.start()
                 own = Control(self._document, plan, generations, running)
-                self._control = own if site is None else site.control
+                self._control = own if server is None else server.site.control
                 keeper = threading.Thread(target=_end, args=(running,), name="watch-end", daemon=True)
                 opening.callback(keeper.join)
                 opening.callback(running.stop, drain_s=_DRAIN_S)

@@ -322,7 +322,7 @@ class Sink(Settings, ABC):
     backlog: ClassVar[int] = 4096
     """How many items may wait for this sink."""
     fleeting: ClassVar[bool] = False
-    """It shows the moment: for what it has no room the oldest goes, counted, and no stream is ever held for it."""
+    """It shows the moment: for want of room the oldest goes, which is no loss, and no stream is ever held for it."""
 
     @abstractmethod
     def open(self) -> Writer:

@@ -124,6 +124,7 @@ class SinkSnapshot:
     dropped: int  # no room: the oldest went
     refused: int  # the sink will never take them
     retries: int
+    passed_over: int = 0  # no room, of one that shows the moment: no loss
     outbox: OutboxSnapshot | None = None
 
 

@@ -84,7 +84,7 @@ class SinkRunner:
         self._put = 0
         self._barriers: deque[tuple[int, Barrier]] = deque()  # each with the number of the item before it
         self._abandoned: int | None = None  # the first item for which there was no time at the end
-        self._written = self._dropped = self._refused = self._retries = 0
+        self._written = self._dropped = self._passed_over = self._refused = self._retries = 0
         self._state, self._detail = "ok", ""
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._writer: Writer | None = None
@@ -213,6 +213,7 @@ class SinkRunner:
                 dropped=self._dropped,
                 refused=self._refused,
                 retries=self._retries,
+                passed_over=self._passed_over,
             )
         return self._with_outbox(said)
 
@@ -235,7 +236,10 @@ class SinkRunner:
         self._drop(item)
 
     def _drop(self, item: _Item) -> None:
-        self._dropped += 1
+        if self._fleeting:
+            self._passed_over += 1
+        else:
+            self._dropped += 1
         if item.lease is not None:
             item.lease.drop()
         if item.trace is not None:

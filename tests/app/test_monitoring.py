@@ -158,9 +158,11 @@ def test_every_query_of_the_dashboard_has_data_from_a_real_scrape(project: Path,
     with hook() as hooked, receiver() as traced:
         document = everything(tmp_path, hooked, traced.endpoint)
         plan, generations = prepare(document)
-        with served(plan, generations, document, 3.0) as (_, running):
+        with served(plan, generations, document, 3.0) as (server, running):
             running.start()
-            with prometheus(tmp_path / "prometheus", _page()) as url, httpx.Client(base_url=url, timeout=30) as client:
+            assert server is not None
+            target = server.url.removeprefix("http://")
+            with prometheus(tmp_path / "prometheus", target) as url, httpx.Client(base_url=url, timeout=30) as client:
                 missing = queries(project)
                 end_s = time.monotonic() + 150
                 while missing and time.monotonic() < end_s:
@@ -172,20 +174,6 @@ def test_every_query_of_the_dashboard_has_data_from_a_real_scrape(project: Path,
                 _check_exemplars(client)
                 rules = client.get("/api/v1/rules").json()["data"]["groups"][0]["rules"]
                 assert {rule["health"] for rule in rules} == {"ok"}
-
-
-def _page() -> str:
-    """Where this process' page answers."""
-    ports = {one.laddr.port for one in psutil.Process().net_connections() if one.status == "LISTEN"}
-    (found,) = [port for port in sorted(ports) if _is_page(port)]
-    return f"127.0.0.1:{found}"
-
-
-def _is_page(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=5).json() == {"status": "ok"}
-    except (httpx.HTTPError, ValueError):
-        return False
 
 
 def _check_ledgers(client: httpx.Client, project: Path) -> None:

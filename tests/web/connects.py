@@ -15,6 +15,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -78,20 +79,19 @@ def _at_rest(served: Served, connects: int) -> Left:
     return held(connects)
 
 
-def run(times: int, every: int, folder: Path) -> list[Left]:
+def run(times: int, every: int, folder: Path) -> Iterator[Left]:
     """What is held after a few publishers, after each `every`, and at the end."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.web.whip_publisher"])
     with serving(folder, CONFIG) as served:
         for number in range(_WARM):
             _come_and_go(served, number)
-        seen = [_at_rest(served, 0)]
+        yield _at_rest(served, 0)
         for number in range(1, times + 1):
             _come_and_go(served, number)
             refused = httpx.post(served.whip(), content="hello", headers={"Content-Type": "application/sdp"})
             assert refused.status_code == 400, refused.text
             if number % every == 0 or number == times:
-                seen.append(_at_rest(served, number))
-    return seen
+                yield _at_rest(served, number)
 
 
 if __name__ == "__main__":
@@ -101,4 +101,4 @@ if __name__ == "__main__":
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         for one in run(given.times, given.every, Path(made)):
-            print(json.dumps(asdict(one)))
+            print(json.dumps(asdict(one)), flush=True)

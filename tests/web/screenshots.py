@@ -69,7 +69,7 @@ def _settle(page: Page, url: str, view: str) -> None:
         page.locator(".card").nth(1).click()
         page.wait_for_selector(".record .shot img")
     elif view == "promise":
-        page.get_by_label("Threshold", exact=True).wait_for()
+        page.get_by_label("Threshold", exact=True).wait_for(timeout=5 * PATIENCE_MS)
         page.locator("section.cascade").last.scroll_into_view_if_needed()
         page.evaluate("document.querySelectorAll('section.cascade')[1].scrollIntoView()")
     elif view == "review":

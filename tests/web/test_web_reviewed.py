@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -73,6 +74,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(STEPS)
 def test_nothing_that_was_decided_is_lost_whatever_the_sink_forgets(steps: list[Step]) -> None:
@@ -291,3 +293,42 @@ def test_what_an_audit_shows_to_be_missed_is_labelled_by_the_heavy_model(tmp_pat
     assert items["1"]["missed"]
     assert items["1"]["detections"] == [{"label": "person", "score": 0.93, "box": [5.0, 6.0, 20.0, 30.0]}]
     assert (items["2"]["missed"], items["2"]["detections"]) == (False, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pictures", "messages"])
+def test_what_was_decided_trains_models(tmp_path: Path, kind: str) -> None:
+    """`thresher train`, as the page says it, with but a few steps."""
+    gather(tmp_path, *range(12))
+    reviews = _Site(tmp_path).reviews()
+    if kind == "pictures":
+        for number, item in numbers_of(reviews.items()[0]).items():
+            reviews.decide(item, "confirm" if number % 2 else "correct", None if number % 2 else [], "me")
+    else:
+        mine = Reviewed(tmp_path / "reviewed")
+        for number in range(24):
+            text, label = [("lovely", "neither"), ("awful", "hate")][number % 2]
+            said = decision(number, file=None, text=f"{text} number {number}", detections=())
+            mine.decide(replace(said, detections=({"label": label},)), None)
+        mine.close()
+    (told,) = reviews.datasets()
+    reviews.close()
+    few = [
+        f"{stage}.{said}"
+        for stage in ("heavy", "cheap")
+        for said in ("recipe.steps=2", "recipe.batch=4", "recipe.evaluate_every=2", "int8=false")
+    ]
+    words = [*shlex.split(told["train"])[1:], "--json", *(word for one in few for word in ("--set", one))]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipeline.app.cli", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert ran.returncode == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    assert document["left_out"] == {}
+    assert len(document["models"]) == 2
+    assert (tmp_path / document["config"]).is_file()

@@ -95,6 +95,7 @@ def places(said: httpx.Response) -> dict[str, str]:
     return {one["place"]: one["message"] for one in said.json()["errors"]}
 
 
+@pytest.mark.slow
 def test_a_stream_is_added_listed_paused_changed_and_removed(folder: Path) -> None:
     with serving(folder, sources={"gate": PATTERN}) as served:
         said = served.post(name="yard", type="pattern", width=64, height=64, fps=20)
@@ -174,6 +175,7 @@ def test_a_change_that_does_not_validate_leaves_it_running(folder: Path) -> None
         assert until(lambda: served.stream("gate")["results"] > before["results"])
 
 
+@pytest.mark.slow
 def test_models_are_shared_and_let_go(folder: Path) -> None:
     other = {**QUICK, "rule": {"kind": "boxes", "report": {"person": 0.9}}}
     with serving(folder, sources={"gate": PATTERN}, cascades={"quick": QUICK, "other": other}) as served:
@@ -229,6 +231,7 @@ def test_no_file_is_read_but_below_the_folders_that_the_config_names(folder: Pat
         assert list(missing) == ["sources.y"] or list(missing) == ["sources.y.path"]
 
 
+@pytest.mark.slow
 def test_no_secret_is_shown_and_none_can_be_sent_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMERA", "opensesame-7")
     monkeypatch.setenv("OTHER", "hushhush-8")
@@ -281,7 +284,8 @@ def test_what_a_rule_needs_cannot_be_removed(folder: Path) -> None:
         assert served.names() == ["gate"]
 
 
-def test_a_film_that_has_ended_is_started_again_and_a_track_is_changed_with_its_film(folder: Path) -> None:
+@pytest.mark.slow
+def test_a_film_that_has_ended_is_started_again(folder: Path) -> None:
     film = {"kind": "file", "path": str(CLIP), "max_fps": 2}
     with serving(folder, sources={"clip": film}) as served:
         assert until(lambda: served.running.finished, 60)

@@ -156,7 +156,7 @@ def test_what_is_behind_is_passed_over_and_counted(url: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"token": "short"}, "token"),
+        ({"token": "short"}, "16 are the least"),
         ({"isolation": "process"}, "lives? in this program's own server"),
         ({"media_timeout_s": 0}, "media_timeout_s"),
         ({"ice_servers": ["http://example.org"]}, "ice_servers"),

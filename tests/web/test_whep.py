@@ -354,3 +354,24 @@ def test_a_watcher_on_a_bad_line_loses_pictures_and_holds_nobody(url: str, site:
             assert number_of(rgb(await bad.frame())) is not None
 
     asyncio.run(watch())
+
+
+@pytest.mark.slow
+def test_watching_ends_with_the_stream() -> None:
+    async def watch(url: str, site: Site) -> None:
+        async with watching(url, "/whep/door") as watcher, httpx.AsyncClient(base_url=url, timeout=20) as client:
+            await watcher.frame()
+            async with client.stream("GET", "/api/streams/door/mjpeg") as moving:
+                pieces = moving.aiter_bytes()
+                await anext(pieces)
+                await asyncio.to_thread(site.running.remove, "door", 1.0)
+                last = b""
+                async for piece in pieces:
+                    last = piece
+                assert last.endswith(b"--thresher--\r\n")
+            assert await until(lambda: not site.whep.watchers)
+            assert (await client.get("/api/streams/door/picture.jpg")).status_code == 404
+            assert (await client.get("/api/streams/other/picture.jpg")).status_code == 200
+
+    with served({"door": camera(), "other": camera()}) as (url, site):
+        asyncio.run(watch(url, site))

@@ -40,7 +40,7 @@ from sources.webrtc_offers import Offer, Refused
 
 log = logging.getLogger(__name__)
 
-MOST_WATCHERS: Final = 64
+MOST_WATCHERS: Final = 32
 _PREFERRED: Final = ("video/H264", "video/VP8", "video/rtx")
 _NEGOTIATION_S: Final = 10.0
 _CONNECT_S: Final = 15.0

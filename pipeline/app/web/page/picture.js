@@ -141,7 +141,8 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
     const waiting = new Map();
     let now = null;
     const show = (said) => {
-      element.dataset.boxes = draw(canvas, said);
+      const boxes = draw(canvas, said);
+      if (boxes !== Number(element.dataset.boxes)) element.dataset.boxes = boxes;
       if (said) element.dataset.latency = said.latency_ms ?? "";
     };
     channel.addEventListener("message", ({ data }) => {

@@ -22,7 +22,7 @@ from pipeline.core.errors import MissingPart
 _PATIENCE_S: Final = 2.0
 _LOOK_S: Final = 1.0
 _STUCK_S: Final = 15.0
-_MOST_CLIENTS: Final = 64
+_MOST_CLIENTS: Final = 32
 _PART: Final = "thresher"
 _FRESH: Final = {"Cache-Control": "no-store"}
 

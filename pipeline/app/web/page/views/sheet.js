@@ -194,7 +194,7 @@ export function sheet(item, mayChange) {
         item.picture && h("p", { class: "faint" }, t("review.draw_how")),
       );
       render();
-      (over.firstChild ?? choice).focus();
+      (over.firstChild ?? tools.querySelector("button")).focus();
     },
     add: () => add(item.picture ? undefined : null),
     holds: (target) => drawing && over.contains(target),
