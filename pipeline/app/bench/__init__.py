@@ -24,7 +24,6 @@ BENCHES = Catalogue(
         "trace": "pipeline.app.bench.trace:bench",
         "durable": "pipeline.app.bench.durable:bench",
         "web-api": "pipeline.app.bench.web_api:bench",
-        "web-api": "pipeline.app.bench.web_api:bench",
         "web-feed": "pipeline.app.bench.web_feed:bench",
         "web-page": "pipeline.app.bench.web_page:bench",
         "web-rtc": "pipeline.app.bench.web_rtc:bench",
