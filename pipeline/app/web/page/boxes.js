@@ -32,9 +32,10 @@ export function draw(canvas, said) {
     const wide = pen.measureText(words).width + 8;
     const above = Math.max(y - 17, top);
     pen.fillStyle = colour;
-    pen.fillRect(x - 1, above, wide, 17);
+    const from = Math.max(Math.min(x - 1, canvas.clientWidth - wide), 0);
+    pen.fillRect(from, above, wide, 17);
     pen.fillStyle = "#0b0e12";
-    pen.fillText(words, x + 3, above + 9);
+    pen.fillText(words, from + 4, above + 9);
     drawn += 1;
   }
   pen.setTransform(1, 0, 0, 1, 0, 0);
