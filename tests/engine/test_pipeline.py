@@ -368,3 +368,13 @@ def test_a_tracker_that_stumbles_costs_events_and_nothing_else(
     check_ledgers(snapshot.streams[0], collector)
     assert len(collector.results) == 6 and not collector.events
     assert caplog.text.count("events could not be told") == 1
+
+
+def test_how_busy_it_is_does_not_depend_on_who_else_asks() -> None:
+    pipeline = Pipeline([], {})
+    end_s = time.process_time() + 0.6
+    while time.process_time() < end_s:
+        pass
+    said = pipeline.snapshot().cpu_percent
+    assert said > 0
+    assert [pipeline.snapshot().cpu_percent for _ in range(3)] == [said] * 3

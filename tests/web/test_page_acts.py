@@ -198,6 +198,8 @@ def test_streams_are_added_paused_resumed_and_removed(running: tuple[str, Path],
     url, _ = running
     opened(page, url, "wall")
     page.get_by_role("button", name="Add a stream").click()
+    page.get_by_label("Name", exact=True).fill("front door")
+    assert page.evaluate("document.querySelector('#adding-name').validity.patternMismatch")
     page.get_by_label("Name", exact=True).fill("bars")
     page.get_by_label("Kind").select_option("pattern")
     page.get_by_text("more settings").click()

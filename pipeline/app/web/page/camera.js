@@ -6,6 +6,7 @@ import { fill, h } from "/page/dom.js";
 import { live } from "/page/live.js";
 import { announce, trouble } from "/page/parts.js";
 import { offer } from "/page/peer.js";
+import { NAME } from "/page/views/adding.js";
 import { t } from "/page/words.js";
 
 const PICTURE = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 15, max: 15 } };
@@ -15,7 +16,7 @@ export const publishing = { name: "", stop: async () => {}, changed: () => {} };
 
 export function askForCamera() {
   const wrong = h("div");
-  const name = h("input", { id: "camera-name", name: "name", required: true, autocomplete: "off", maxlength: 60, value: "browser" });
+  const name = h("input", { id: "camera-name", name: "name", required: true, autocomplete: "off", maxlength: 60, pattern: NAME, title: t("adding.name_how"), value: "browser" });
   const go = h("button", { class: "main" }, t("camera.start"));
   const form = h(
     "form",

@@ -9,6 +9,7 @@ import { announce, trouble } from "/page/parts.js";
 import { t } from "/page/words.js";
 
 const USUAL = ["rtsp", "webcam", "webrtc", "microphone"]; // first in the list
+export const NAME = "[A-Za-z0-9][A-Za-z0-9_.\\-]*";
 const OURS = ["kind", "type", "name"]; // asked for by itself
 
 export async function askForStream() {
@@ -21,7 +22,7 @@ export async function askForStream() {
     fill(body, trouble(error));
     return;
   }
-  const name = h("input", { id: "adding-name", required: true, autocomplete: "off", spellcheck: "false", maxlength: 100 });
+  const name = h("input", { id: "adding-name", required: true, autocomplete: "off", spellcheck: "false", maxlength: 64, pattern: NAME, title: t("adding.name_how") });
   const kind = h("select", { id: "adding-kind" }, [...kinds.values()].map((one) => h("option", { value: one.kind, translate: "no", disabled: !one.allowed }, one.kind)));
   const place = h("div");
   const said = h("p", { class: "faint", lang: "en", translate: "no" });
