@@ -286,7 +286,7 @@ class Pipeline:
         if now_s - self._measured_s < _STRETCH_S:
             return self._used[0]
         self._measured_s = now_s
-        return self._process.cpu_percent()
+        return float(self._process.cpu_percent())
 
     def snapshot(self) -> Snapshot:
         now_s = time.monotonic()
