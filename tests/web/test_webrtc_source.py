@@ -174,6 +174,6 @@ def test_mistakes_are_found_before_anything_starts(settings: dict[str, object], 
 
 def test_streams_that_nobody_reads_any_more_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webrtc_peers, "_endpoints", {})
-    webrtc_peers.opened("gone", WebRtc())._read_s -= 60
-    there = webrtc_peers.opened("there", WebRtc())
+    webrtc_peers.opened("gone", WebRtc.model_validate({}))._read_s -= 60
+    there = webrtc_peers.opened("there", WebRtc.model_validate({}))
     assert webrtc_peers._endpoints == {"there": there}
