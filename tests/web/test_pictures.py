@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -167,6 +168,26 @@ def shown(gallery: Gallery, count: int = 1) -> list[FrameImage]:
         gallery.show([Picture(Shed(window, 0, reason=ShedReason.OVERLOAD), image)])
         image.release()
     return images
+
+
+def test_a_crowd_that_comes_at_once_is_no_larger_than_may_be(
+    server: tuple[str, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_MOST_CLIENTS", 3)
+    url, site = server
+
+    async def statuses() -> list[int]:
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client, contextlib.AsyncExitStack() as open_:
+            asked = [client.stream("GET", "/api/streams/silent/mjpeg") for _ in range(12)]
+            got = await asyncio.gather(*(open_.enter_async_context(one) for one in asked))
+            return [one.status_code for one in got]
+
+    for _ in range(2):  # who has left makes room
+        assert sorted(asyncio.run(statuses())) == [200] * 3 + [503] * 9
+        end = time.monotonic() + 15
+        while site.gallery.watchers("silent") and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not site.gallery.watchers("silent")
 
 
 def test_the_gallery_keeps_the_latest_picture_beyond_its_lease_and_no_other() -> None:
