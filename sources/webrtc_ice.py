@@ -1,8 +1,10 @@
 """How the other side of a connection is reached: the ICE candidates that it names, a few of them and those that can be
-tried, and who begins to encrypt."""
+tried, and who begins to encrypt; and how it is let go."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,6 +13,10 @@ from sources.webrtc_offers import MOST_CANDIDATES, Offer, Refused
 
 if TYPE_CHECKING:
     from aiortc import RTCIceCandidate, RTCPeerConnection
+
+log = logging.getLogger(__name__)
+
+_CLOSING_S = 5.0
 
 
 def await_encryption(connection: RTCPeerConnection, offer: Offer) -> None:
@@ -44,3 +50,13 @@ class Candidates:
         await self.add(candidates)
         if complete:
             await self._transport.addRemoteCandidate(None)
+
+
+async def let_go(connection: RTCPeerConnection, stream: str) -> None:
+    """Close it. Whatever the library says of a connection that ends anyway, and however long it takes over it, whoever
+    lets go of one has others to look after."""
+    try:
+        async with asyncio.timeout(_CLOSING_S):
+            await connection.close()
+    except Exception as error:  # noqa: BLE001
+        log.warning("%s: a connection did not close in order: %s", stream, type(error).__name__)

@@ -28,7 +28,7 @@ from aiortc.codecs import get_capabilities
 from pipeline.core.errors import SourceAway
 from sources.mailbox import Mailbox
 from sources.network_loop import network_loop
-from sources.webrtc_ice import Candidates, await_encryption
+from sources.webrtc_ice import Candidates, await_encryption, let_go
 from sources.webrtc_offers import Offer, Refused
 from sources.webrtc_rtp import Arrived, Assembly
 
@@ -43,7 +43,6 @@ _HELD = 128  # frames of picture and sound that wait: a second or two
 _NEGOTIATION_S = 10.0
 _FIRST_MEDIA_S = 15.0  # from the answer on: ICE over a relay takes a while
 _UNREAD_S = 5.0  # an endpoint that nobody has read for so long is none
-_CLOSING_S = 5.0
 _MOST_WAITING = 4  # offers to one endpoint at a time
 _PREFERRED = {"video": ("video/h264", "video/vp8"), "audio": ("audio/opus", "audio/g722", "audio/pcmu", "audio/pcma")}
 """In this order: decoding H.264 takes a third of what VP8 takes."""
@@ -181,11 +180,7 @@ class Peer:
         self.mailbox.fail(SourceAway(why))
         if why:
             log.info("%s: %s", self._endpoint.name, why)
-        try:
-            async with asyncio.timeout(_CLOSING_S):
-                await self._connection.close()
-        except Exception as error:  # noqa: BLE001  # whatever a library says of a connection that ends anyway
-            log.warning("%s: a connection did not close in order: %s", self._endpoint.name, type(error).__name__)
+        await let_go(self._connection, self._endpoint.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +283,8 @@ def opened(name: str, plan: WebRtc) -> Endpoint:
     """The endpoint of the stream of that name; from now on publishers are let in."""
     with _lock:
         if name not in _endpoints:
+            for other in [one.name for one in _endpoints.values() if not one.is_read]:
+                del _endpoints[other]
             _endpoints[name] = Endpoint(name, plan)
         return _endpoints[name]
 

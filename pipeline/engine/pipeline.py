@@ -43,6 +43,8 @@ _LONGEST_NAP_S = 0.1
 
 _WRITING_S = 1.0  # for the last of the state
 
+_USED_S = 0.2  # the system's answer is about the time since it was asked last, whoever asked
+
 
 class Pipeline:
     """Runs streams through their cascades into sinks.
@@ -79,6 +81,7 @@ class Pipeline:
         self._process = psutil.Process()
         self._process.cpu_percent()
         self._used = 0.0, 0
+        self._used_s = 0.0
         self._assembly = Assembly(
             self._sinks,
             events or EventSettings(),
@@ -283,7 +286,9 @@ class Pipeline:
         total = Histogram()
         streams, removed = self._roster.counted(total)
         with suppress(OSError, psutil.Error):  # asking takes a descriptor, and there may be none left
-            self._used = self._process.cpu_percent(), self._process.memory_info().rss
+            if now_s - self._used_s >= _USED_S:
+                self._used_s = now_s
+                self._used = self._process.cpu_percent(), self._process.memory_info().rss
         cpu_percent, rss_bytes = self._used
         return Snapshot(
             elapsed_s=now_s - self._began_s,

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -368,3 +369,20 @@ def test_a_tracker_that_stumbles_costs_events_and_nothing_else(
     check_ledgers(snapshot.streams[0], collector)
     assert len(collector.results) == 6 and not collector.events
     assert caplog.text.count("events could not be told") == 1
+
+
+def test_the_processors_in_use_are_the_same_to_all_who_look_at_about_the_same_time() -> None:
+    """A page, a scraper and a console may: asked again at once, the system knows of no time in which any was used."""
+    pipeline = Pipeline([], {})
+    asked = []
+
+    class Process:
+        def cpu_percent(self) -> float:
+            asked.append(1)
+            return 50.0 if len(asked) == 1 else 0.0
+
+        def memory_info(self) -> object:
+            return psutil.Process().memory_info()
+
+    pipeline._process = Process()  # type: ignore[assignment]
+    assert [pipeline.snapshot().cpu_percent for _ in range(3)] == [50.0] * 3

@@ -18,7 +18,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 
 from pipeline.app.bench.numbered import number_of
-from pipeline.app.web.gallery import MOST_FPS, Gallery, _Clock, _Pace
+from pipeline.app.web.gallery import MOST_FPS, Gallery, Shot, _Clock, _Pace
 from pipeline.app.web.routes import pictures
 from pipeline.app.web.site import Site
 from pipeline.core.contracts import Picture
@@ -179,6 +179,23 @@ def test_the_gallery_keeps_the_latest_picture_beyond_its_lease_and_no_other() ->
     assert latest.frame.to_ndarray(format="rgb24").shape == (16, 16, 3)
     gallery.forget("door")
     assert gallery.latest("door") is None
+
+
+def test_who_looks_at_a_stream_that_goes_and_comes_again_goes_on_seeing_it() -> None:
+    gallery = Gallery()
+    seen: list[Shot] = []
+    leave = gallery.watch("door", seen.append)
+    shown(gallery, 1)
+    gallery.forget("door")
+    assert gallery.latest("door") is None
+    shown(gallery, 1)
+    assert len(seen) == 2
+    assert seen[1].ticks > seen[0].ticks  # on one clock, as whoever plays them has but one
+    gallery.forget("door")
+    leave()
+    assert not gallery._walls  # nothing is kept of what is neither there nor looked at
+    gallery.watch("never there", seen.append)()
+    assert not gallery._walls
 
 
 def test_a_picture_in_another_process_is_fetched_for_watchers_only() -> None:
