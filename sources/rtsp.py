@@ -43,8 +43,8 @@ _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
 
 
 class Rtsp(FilmSource):
-    """A live stream by URL: rtsp, rtsps, rtmp, rtmps, http, https (HLS playlists included), udp. Nobody is followed
-    elsewhere: a server that redirects is said to.
+    """A live stream by URL: rtsp, rtsps, rtmp, rtmps, http, https (HLS playlists included), udp. Redirects are
+    not followed: a server that sends one is reported.
 
     An end is a disconnect: a film that a web server hands out is played again and again. Silence is one, too, after
     at most 0.8 × `silence_s`.

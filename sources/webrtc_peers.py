@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from aiortc.codecs import get_capabilities
 from pipeline.core.errors import SourceAway
 from sources.mailbox import Mailbox
 from sources.network_loop import network_loop
-from sources.webrtc_ice import Candidates, await_encryption, let_go
+from sources.webrtc_ice import Candidates, await_encryption, let_go, within_reach
 from sources.webrtc_offers import Offer, Refused
 from sources.webrtc_rtp import Arrived, Assembly
 
@@ -62,7 +62,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 class Peer:
     """One publisher's connection. All but `mailbox`, `ask_for_key` and `hang_up` belongs to the network's loop."""
 
-    def __init__(self, endpoint: Endpoint, plan: WebRtc) -> None:
+    def __init__(self, endpoint: Endpoint, plan: WebRtc, servers: Sequence[RTCIceServer]) -> None:
         self.id = secrets.token_urlsafe(24)
         self.etag = f'"{secrets.token_hex(8)}"'
         self.mailbox: Mailbox[Arrived] = Mailbox(_HELD)
@@ -75,9 +75,8 @@ class Peer:
         self._flows = False
         self._candidates: Candidates | None = None
         self._pictures: Assembly | None = None
-        servers = [RTCIceServer(one.url, one.username, one.credential) for one in plan.ice_servers]
         self._connection = RTCPeerConnection(
-            RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+            RTCConfiguration(iceServers=list(servers), bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
         )
         self._connection.on("connectionstatechange", self._changed)
 
@@ -249,7 +248,7 @@ class Endpoint:
             async with self._turn:
                 if not self.plan.replace and (self._peer or self._coming):
                     raise Refused(409, "somebody publishes here already, and `replace` is off")
-                peer = Peer(self, self.plan)
+                peer = Peer(self, self.plan, await within_reach(self.plan.ice_servers))
                 answer = await peer.answer(offer)
                 before, self._coming = self._coming, peer
                 if before is not None:

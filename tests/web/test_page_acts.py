@@ -16,6 +16,10 @@ from page_parts import PATIENCE_MS, Seen, chromium, everything, opened, until
 from playwright.sync_api import Browser, Page
 from reviewed_line import served
 
+from pipeline.app.config.document import read
+from pipeline.app.config.mistakes import Mistakes
+from pipeline.app.wiring import prepare
+
 pytestmark = pytest.mark.slow
 CORNERS = {
     "left top": (220, 30, 30),
@@ -131,6 +135,10 @@ def test_an_event_shows_up_while_one_looks_and_tells_who_decided(running: tuple[
     event = page.evaluate("decodeURIComponent(location.hash.slice('#/events/'.length))")
     decision = httpx.get(f"{url}/api/events/{event}").json()["decision"]
     assert decision["stage"] in said and decision["generation"] in said
+    person = next(one for one in httpx.get(f"{url}/api/events").json()["events"] if one["label"] == "person")
+    page.goto(f"{url}/#/events/{person['event']}")
+    page.get_by_text("Found by").wait_for()  # the heavy stage looks for something else: the word is the cheap one's
+    page.goto(f"{url}/#/events")
     page.locator(".filters select").select_option("line")
     until(page, "[...document.querySelectorAll('.card')].every((one) => one.dataset.event.startsWith('line/'))")
 
@@ -210,6 +218,32 @@ def test_streams_are_added_paused_resumed_and_removed(running: tuple[str, Path],
     tile.wait_for(state="detached")
 
 
+def test_a_film_that_has_ended_begins_anew(running: tuple[str, Path], page: Page) -> None:
+    url, _ = running
+    opened(page, url, "wall")
+    film = {"name": "short", "kind": "pattern", "frames": 3, "cascade": "people"}
+    assert httpx.post(f"{url}/api/streams", json=film).status_code == 201
+    tile = page.locator(".tile[data-stream=short]")
+    tile.get_by_text("ended").wait_for()
+    tile.get_by_role("button", name="Pause short").wait_for(state="detached")
+    tile.get_by_role("button", name="Resume short").click()
+    again = "fetch('/api/streams/short').then((one) => one.json()).then((one) => one.received === 6)"
+    until(page, again)
+    httpx.delete(f"{url}/api/streams/short")
+
+
+def test_how_to_audit_can_be_copied(running: tuple[str, Path], page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, folder = running
+    opened(page, url, "promise")
+    told = page.locator("pre", has_text="AUDIT_KEY").first
+    told.wait_for()
+    monkeypatch.setenv("AUDIT_KEY", "a key of this test")
+    config = folder / "audited.yaml"
+    config.write_text(f"sources: {{bars: {{kind: pattern}}}}\ncascade: people\n{told.inner_text()}\n")
+    plan, _ = prepare(document := read(config), Mistakes(document))
+    assert len(plan.sources) == 1
+
+
 def test_another_threshold_is_tried_without_changing_anything(running: tuple[str, Path], page: Page) -> None:
     url, _ = running
     opened(page, url, "promise")
@@ -219,7 +253,8 @@ def test_another_threshold_is_tried_without_changing_anything(running: tuple[str
     slider.focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    assert slider.get_attribute("aria-valuetext") != before
+    now = slider.get_attribute("aria-valuetext") or ""
+    assert now != before and page.locator(".slider output").inner_text() == now.split(";")[0]
     page.get_by_role("button", name="Back to what runs").click()
     assert slider.get_attribute("aria-valuetext") == before
 
@@ -232,7 +267,7 @@ def test_who_may_look_sees_no_buttons_and_a_wrong_token_is_told(tmp_path: Path, 
         page.goto(url)
         page.get_by_label("Token").fill("something else altogether")
         page.get_by_role("button", name="Sign in").click()
-        page.get_by_role("alert").wait_for()
+        page.get_by_role("alert").get_by_text("neither the operator").wait_for()
         page.get_by_label("Token").fill(tokens["viewer"])
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_selector(".tile")

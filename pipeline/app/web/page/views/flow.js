@@ -20,7 +20,7 @@ export function show(main) {
     tables,
   );
   const panels = [ledgerOfFrames, ledgerOfWindows, stages, streams, sinks].map((make) => {
-    const panel = h("section", { class: "panel" });
+    const panel = h("section", { class: make === stages ? "panel wide" : "panel" }); // the widest of the tables
     tables.append(panel);
     return { panel, make, before: "" };
   });

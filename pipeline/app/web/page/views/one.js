@@ -9,7 +9,7 @@ import { live } from "/page/live.js";
 import { absent, button, facts, figure, label, statePill, trouble } from "/page/parts.js";
 import { seen, stage } from "/page/showing.js";
 import { askForChange } from "/page/views/adding.js";
-import { controls, known, showFigures } from "/page/views/wall.js";
+import { controls, known, rests, showFigures } from "/page/views/wall.js";
 import { t, word } from "/page/words.js";
 
 export function showOne(main, { name, mayChange }) {
@@ -82,7 +82,7 @@ export function showOne(main, { name, mayChange }) {
     say(detail, stream.detail ?? "");
     rate.update(live.history.map(({ at, snapshot }) => [at, snapshot.streams.find((one) => one.stream === name)?.outcomes_per_s ?? 0]));
     fill(counts, facts(ledger(stream)));
-    const now = `${stream.name} ${stream.paused}`;
+    const now = `${stream.name} ${rests(stream)}`;
     if (now !== standing) {
       standing = now;
       const had = [...tools.children].indexOf(document.activeElement);

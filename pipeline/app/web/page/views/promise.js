@@ -118,8 +118,15 @@ function classes(said) {
   return h("details", {}, h("summary", {}, t("promise.classes")), facts(names.map((name) => [raw(name), t("promise.class_may", { share: percent(said[name].share), loss: percent(said[name].may_lose) })])));
 }
 
-function audited({ audit, history = [], effective_recall: recall, advice }) {
-  if (!audit) return [h("h3", {}, t("promise.audit")), h("p", { class: "plainly" }, t("promise.no_audit")), h("pre", { tabindex: 0, translate: "no" }, "cascades:\n  NAME:\n    audit: {share: 0.02, alpha: 0.02}")];
+/* The key is a secret: whoever knows it knows which windows are looked at again. */
+const AUDIT = (name) => `# AUDIT_KEY=$(openssl rand -hex 16)
+cascades:
+  ${name}:
+    base: ${name}  # or what it is made of now
+    audit: {share: 0.02, alpha: 0.02, key: "\${AUDIT_KEY}"}`;
+
+function audited({ cascade, audit, history = [], effective_recall: recall }) {
+  if (!audit) return [h("h3", {}, t("promise.audit")), h("p", { class: "plainly" }, t("promise.no_audit")), h("pre", { tabindex: 0, translate: "no" }, AUDIT(cascade))];
   const report = audit.report;
   const skipped = Object.entries(audit.skipped ?? {}).filter(([, n]) => n);
   const proved = report.estimate !== null && report.estimate !== undefined;

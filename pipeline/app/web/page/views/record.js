@@ -53,6 +53,7 @@ function decided(decision) {
     [t("record.generation"), raw(decision.generation)],
     [t("record.score"), is(decision.score) && raw(number(decision.score, 2))],
     [t("record.threshold"), is(decision.threshold) && raw(number(decision.threshold, 2))],
+    [t("record.found_by"), decision.found_by !== decision.stage && decision.found_by && raw(decision.found_by)],
     [t("record.rule"), kind && raw(kind)],
     [t("record.settings"), kind && h("pre", { tabindex: 0, translate: "no" }, lines(rule))],
     [t("record.action"), decision.action && raw([word("action", decision.action), decision.rule].filter(Boolean).join(" · "))],

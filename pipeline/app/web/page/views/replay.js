@@ -34,6 +34,7 @@ function slider({ now, points, scores = {}, remarks = [] }, name) {
   const given = FIGURES.filter((key) => points.some((one) => is(one[key])));
   const figures = given.map((key) => figure(t(`replay.${key}`)));
   const config = h("pre", { tabindex: 0, translate: "no" });
+  const chosen = h("output", { for: `replay-${name}`, translate: "no" });
   const proved = h("p");
   const drawn = h("div");
   const range = h("input", { type: "range", id: `replay-${name}`, min: 0, max: points.length - 1, step: 1, value: start });
@@ -52,6 +53,7 @@ function slider({ now, points, scores = {}, remarks = [] }, name) {
       const notes = [is(counted) && is(of) && t("replay.of", { n: counted, all: of }), is(now[key]) && now[key] !== point[key] && t("replay.now", { value: percent(now[key]) })];
       figures[index].lastChild.append(h("span", { class: "change" }, ` ${notes.filter(Boolean).join(" · ")}`));
     });
+    say(chosen, number(point.threshold, 2));
     say(config, (point.config ?? lines(point.settings)).trimEnd());
     fill(proved, point.covered ? chip(t("replay.covered"), "good") : chip(t("replay.uncovered"), "warn"));
     range.setAttribute("aria-valuetext", [number(point.threshold, 2), ...given.map((key) => `${t(`replay.${key}`)} ${percent(point[key])}`)].join("; "));
@@ -69,7 +71,7 @@ function slider({ now, points, scores = {}, remarks = [] }, name) {
       h(
         "div",
         { class: "slider" },
-        h("label", { for: `replay-${name}` }, t("replay.threshold")),
+        h("div", { class: "row" }, h("label", { for: `replay-${name}` }, t("replay.threshold")), chosen),
         range,
         h("div", { class: "row faint" }, h("span", {}, t("replay.careful")), h("span", { class: "end" }, t("replay.cheap"))),
         h("dl", { class: "pairs" }, figures),

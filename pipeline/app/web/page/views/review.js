@@ -101,7 +101,7 @@ export function show(main, { mayChange }) {
             button("warn", t("review.unsure"), () => answer("unsure"), { "aria-keyshortcuts": "3", ...may }),
           ),
           item.decision && mayChange && button("back", t("review.undo"), undo),
-          item.partial && h("p", { class: "faint" }, t("review.partial")),
+          item.picture && h("p", { class: "faint" }, t(item.partial ? "review.partial" : "review.whole_truth")),
           page.tools,
           h(
             "div",

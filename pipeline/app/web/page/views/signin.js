@@ -24,7 +24,7 @@ export function show(main, { signedIn }) {
       await post("/api/session", { token: token.value });
       await signedIn();
     } catch (error) {
-      fill(wrong, trouble(error));
+      fill(wrong, trouble(error.status === 401 ? new Error(t("signin.wrong")) : error));
       token.select();
     }
   });

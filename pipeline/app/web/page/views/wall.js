@@ -92,14 +92,14 @@ function tile(stream, mayChange, wrong) {
     h("dl", { class: "figures" }, figures),
     detail,
   );
-  let paused = null;
+  let standing = null;
   element.update = (now) => {
     state.update(now);
     showFigures(figures, now);
     say(detail, now.state === "live" || now.paused ? "" : now.detail ?? "");
     element.classList.toggle("asleep", Boolean(now.paused) || now.state === "ended" || now.state === "failed");
-    if (mayChange && now.name && !now.track_of && now.paused !== paused) {
-      paused = now.paused;
+    if (mayChange && now.name && !now.track_of && rests(now) !== standing) {
+      standing = rests(now);
       const had = tools.contains(document.activeElement);
       fill(tools, controls(now, (error) => fill(wrong, error && trouble(error))));
       if (had) tools.querySelector("button").focus();
@@ -116,9 +116,14 @@ export function showFigures([rate, p50, p99, flagged], now) {
   flagged.update(percent(now.results ? share(now.flagged, now.results) : null));
 }
 
+/** Whether there is something to resume: a stream that is paused, or one that has ended and may begin anew. */
+export function rests(stream) {
+  return Boolean(stream.paused) || stream.state === "ended" || stream.state === "failed";
+}
+
 /** What an operator may do to a stream. `told` is called with what went wrong, or nothing. */
 export function controls(stream, told, after = () => {}) {
-  const { name, paused } = stream;
+  const { name } = stream;
   const doing = async (act) => {
     try {
       told(null);
@@ -129,7 +134,7 @@ export function controls(stream, told, after = () => {}) {
     await live.refreshStreams();
   };
   return [
-    paused
+    rests(stream)
       ? tool("play", t("wall.resume", { name }), () => doing(async () => {
           await patch(`/api/streams/${path(name)}`, { paused: false });
           announce(t("wall.resumed", { name }));
