@@ -5,6 +5,7 @@ PY     := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
 KILLS  := 200
 MINUTES := 30
+WORKERS := 3
 TORCH  := torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0
 
 .PHONY: demo test lint types check audit bench fuzz soak clean
@@ -16,8 +17,8 @@ demo: $(STAMPS)/run ## see it work on shipped data: people are boxed, counted an
 test: $(STAMPS)/dev ## everything that must hold: system packages, style, types, imports, tests (a skip is a failure)
 	sh tests/system-packages.sh
 	$(MAKE) --no-print-directory check
-	$(PY) -m pytest -q --durations=25 -m "not slow"
-	$(PY) -m pytest -q --durations=15 -m slow
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --durations=25 -m "not slow"
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --durations=25 -m slow
 
 check: lint types
 	$(PY) .ci/audit.py
@@ -49,6 +50,7 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# WORKERS: most tests wait for something rather than compute, so there may be more of them than processors.
 # A stamp is made when its step went well, so that the second call costs nothing.
 
 $(STAMPS)/venv:

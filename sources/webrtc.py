@@ -14,8 +14,9 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
+from pipeline.core import reach
 from pipeline.core.contracts import Reader
-from pipeline.core.errors import MissingPart, SourceAway
+from pipeline.core.errors import InputError, MissingPart, SourceAway
 from pipeline.core.pictures import MAX_PIXELS
 from pipeline.core.records import Chunk, Item, Watermark
 from pipeline.core.secrets import remember
@@ -57,6 +58,15 @@ class IceServer(Settings):
     credential: str | None = Field(
         None, pattern=_PRINTED, repr=False, description="of a TURN server; give it as ${VARIABLE}"
     )
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        scheme, _, rest = self.url.partition(":")
+        host, _, port = rest.partition("?")[0].rpartition(":")
+        if not host or not port.isdecimal():
+            return rest.partition("?")[0], 5349 if scheme.endswith("s") else 3478
+        return host, int(port)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -119,6 +129,11 @@ class WebRtc(FilmSource):
                 remember(secret)
 
     def check(self) -> None:
+        for one in self.ice_servers:
+            try:
+                reach.check(one.place[0], private=True)
+            except reach.OutOfReachError as error:
+                raise InputError(str(error), "ice_servers") from None
         try:
             import aiortc  # noqa: F401
         except ImportError:

@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from aiortc.codecs import get_capabilities
 from pipeline.core.errors import SourceAway
 from sources.mailbox import Mailbox
 from sources.network_loop import network_loop
-from sources.webrtc_ice import Candidates, await_encryption
+from sources.webrtc_ice import Candidates, await_encryption, let_go, within_reach
 from sources.webrtc_offers import Offer, Refused
 from sources.webrtc_rtp import Arrived, Assembly
 
@@ -43,7 +43,6 @@ _HELD = 128  # frames of picture and sound that wait: a second or two
 _NEGOTIATION_S = 10.0
 _FIRST_MEDIA_S = 15.0  # from the answer on: ICE over a relay takes a while
 _UNREAD_S = 5.0  # an endpoint that nobody has read for so long is none
-_CLOSING_S = 5.0
 _MOST_WAITING = 4  # offers to one endpoint at a time
 _PREFERRED = {"video": ("video/h264", "video/vp8"), "audio": ("audio/opus", "audio/g722", "audio/pcmu", "audio/pcma")}
 """In this order: decoding H.264 takes a third of what VP8 takes."""
@@ -63,7 +62,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 class Peer:
     """One publisher's connection. All but `mailbox`, `ask_for_key` and `hang_up` belongs to the network's loop."""
 
-    def __init__(self, endpoint: Endpoint, plan: WebRtc) -> None:
+    def __init__(self, endpoint: Endpoint, plan: WebRtc, servers: Sequence[RTCIceServer]) -> None:
         self.id = secrets.token_urlsafe(24)
         self.etag = f'"{secrets.token_hex(8)}"'
         self.mailbox: Mailbox[Arrived] = Mailbox(_HELD)
@@ -76,9 +75,8 @@ class Peer:
         self._flows = False
         self._candidates: Candidates | None = None
         self._pictures: Assembly | None = None
-        servers = [RTCIceServer(one.url, one.username, one.credential) for one in plan.ice_servers]
         self._connection = RTCPeerConnection(
-            RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+            RTCConfiguration(iceServers=list(servers), bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
         )
         self._connection.on("connectionstatechange", self._changed)
 
@@ -181,11 +179,7 @@ class Peer:
         self.mailbox.fail(SourceAway(why))
         if why:
             log.info("%s: %s", self._endpoint.name, why)
-        try:
-            async with asyncio.timeout(_CLOSING_S):
-                await self._connection.close()
-        except Exception as error:  # noqa: BLE001  # whatever a library says of a connection that ends anyway
-            log.warning("%s: a connection did not close in order: %s", self._endpoint.name, type(error).__name__)
+        await let_go(self._connection, self._endpoint.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +248,7 @@ class Endpoint:
             async with self._turn:
                 if not self.plan.replace and (self._peer or self._coming):
                     raise Refused(409, "somebody publishes here already, and `replace` is off")
-                peer = Peer(self, self.plan)
+                peer = Peer(self, self.plan, await within_reach(self.plan.ice_servers))
                 answer = await peer.answer(offer)
                 before, self._coming = self._coming, peer
                 if before is not None:
@@ -288,6 +282,8 @@ def opened(name: str, plan: WebRtc) -> Endpoint:
     """The endpoint of the stream of that name; from now on publishers are let in."""
     with _lock:
         if name not in _endpoints:
+            for other in [one.name for one in _endpoints.values() if not one.is_read]:
+                del _endpoints[other]
             _endpoints[name] = Endpoint(name, plan)
         return _endpoints[name]
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _skipped: list[str] = []
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    outcome = yield
-    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's wrapper protocol
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiled models and measurements are shared by all tests of a run, its workers, and the processes they start."""
+    if "THRESHER_CACHE" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="thresher-tests-")
+        os.environ["THRESHER_CACHE"] = folder.name
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(lambda: os.environ.pop("THRESHER_CACHE"))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped:
         _skipped.append(report.nodeid)
 
@@ -24,9 +31,17 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
         _skipped.append(report.nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended. What it could not even collect, it alone knows."""
+    _skipped.extend(set(getattr(node, "workeroutput", {}).get("skipped", ())).difference(_skipped))
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A test that did not run proves nothing: a skip or an expected failure fails the run."""
-    if _skipped and exitstatus == pytest.ExitCode.OK:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["skipped"] = _skipped
+    elif _skipped and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -38,14 +53,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def thresher_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Compiled models and measurements are shared by all tests of a run and by the processes they start."""
-    given = os.environ.get("THRESHER_CACHE")
-    folder = Path(given) if given else tmp_path_factory.mktemp("cache")
-    os.environ["THRESHER_CACHE"] = str(folder)
-    yield folder
-    if given is None:
-        del os.environ["THRESHER_CACHE"]
+def thresher_cache() -> Path:
+    """Where compiled models and measurements are kept in this run."""
+    return Path(os.environ["THRESHER_CACHE"])
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from pipeline.app.tracing import tracing
 from pipeline.app.web.browser import show, somebody_sits_in_front
 from pipeline.app.wiring import pipeline
 from pipeline.core.contracts import Generation
+from pipeline.core.errors import MissingPart
 from pipeline.core.interrupts import asked_to_end
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import Snapshot
@@ -108,8 +109,12 @@ def served(
     with contextlib.ExitStack() as closing:
         site = server = None
         if plan.web is not None:
-            from pipeline.app.web.site import Site
-
+            try:
+                from pipeline.app.web.server import WebServer
+                from pipeline.app.web.site import Site
+            except ImportError as error:
+                place = document.place(("web",))
+                raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
             site = Site(plan.web, plan, generations, document)
         traces = None if plan.trace is None else tracing(plan.trace, document.place(("trace",)))
         running = pipeline(plan if site is None else site.plan, generations, traces)
@@ -122,8 +127,6 @@ def served(
             place = document.place(("metrics", "listen"))
             closing.enter_context(Endpoint(plan.metrics.address, running.snapshot, place, traces))
         if site is not None:
-            from pipeline.app.web.server import WebServer
-
             site.traces = traces
             server = closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
         yield server, running

@@ -33,6 +33,7 @@ _AT_ONCE = 64
 _PAUSE_S = 1.0
 _CLOSING_S = 3.0
 _FAILURES_PER_S = 5
+_MOST_STREAMS = 1000  # with exemplars; streams come and go, and nobody says here which are gone
 _GOLDEN = 0x9E3779B1
 BUCKETS_EVERY = 3
 """Of the engine's 12 buckets to a decade; 4 are enough on a chart."""
@@ -155,9 +156,12 @@ class Tracing:
                 if isinstance(trace.outcome, Result):
                     window, latency_s = trace.window, trace.outcome.latency_ns / 1e9
                     left_ns = window.wall_ns - window.mono_ns + trace.left_ns
-                    of_stream = self._examples.setdefault(window.stream, {})
+                    of_stream = self._examples.pop(window.stream, {})
                     one = Example(trace_id(window.id), window.id, latency_s, left_ns)
                     of_stream[bisect_left(_BOUNDS_S, latency_s)] = one
+                    self._examples[window.stream] = of_stream  # now the latest
+                    if len(self._examples) > _MOST_STREAMS:
+                        del self._examples[next(iter(self._examples))]
 
     def __enter__(self) -> Self:
         self._thread.start()

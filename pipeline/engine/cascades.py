@@ -61,9 +61,13 @@ class Cascades:
     def give_back(self, generation: str, end_s: float) -> None:
         """One stream less: nothing of it is inside any more. With the last one, what was picked for an audit is looked
         at until `end_s` by the monotonic clock, and all of it is let go."""
+        with self._lock:
+            used = self._used[generation]
+            if used.streams > 1:  # there is nothing to be let go, so nobody who loads a model is waited for
+                used.streams -= 1
+                return
         with self._coming_and_going:
             with self._lock:
-                used = self._used[generation]
                 used.streams -= 1
                 if used.streams:
                     return
@@ -80,6 +84,8 @@ class Cascades:
     def warm(self, generations: Collection[str] | None = None) -> None:
         """Run every batch size of every stage once that is not warm yet, all stages at the same time; then they judge.
         Raises whatever a model does."""
+        if all(used.warm for used in self._chosen(generations)):
+            return
         with self._coming_and_going:
             chosen = self._chosen(generations)
             cold = [used for used in chosen if not used.warm]

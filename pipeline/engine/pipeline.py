@@ -37,12 +37,13 @@ log = logging.getLogger(__name__)
 __all__ = ["Pipeline", "StreamPlan"]
 _ASLEEP_NS = 10_000_000_000
 
-_STRETCH_S = 0.5  # over which it is measured, at least, how busy the process is
 _WATCH_S = 1.0
 
 _LONGEST_NAP_S = 0.1
 
 _WRITING_S = 1.0  # for the last of the state
+
+_USED_S = 0.2  # the system's answer is about the time since it was asked last, whoever asked
 
 
 class Pipeline:
@@ -80,7 +81,7 @@ class Pipeline:
         self._process = psutil.Process()
         self._process.cpu_percent()
         self._used = 0.0, 0
-        self._measured_s = time.monotonic()
+        self._used_s = 0.0
         self._assembly = Assembly(
             self._sinks,
             events or EventSettings(),
@@ -280,20 +281,14 @@ class Pipeline:
     def states(self) -> dict[str, SourceState]:
         return {stream.name: stream.state for stream in self._roster.streams}
 
-    def _busy(self, now_s: float) -> float:
-        """What of a processor was used of late. Whoever asks begins a new stretch, and of a short one nothing is known:
-        several ask, each at a time of its own."""
-        if now_s - self._measured_s < _STRETCH_S:
-            return self._used[0]
-        self._measured_s = now_s
-        return float(self._process.cpu_percent())
-
     def snapshot(self) -> Snapshot:
         now_s = time.monotonic()
         total = Histogram()
         streams, removed = self._roster.counted(total)
         with suppress(OSError, psutil.Error):  # asking takes a descriptor, and there may be none left
-            self._used = self._busy(now_s), self._process.memory_info().rss
+            if now_s - self._used_s >= _USED_S:
+                self._used_s = now_s
+                self._used = self._process.cpu_percent(), self._process.memory_info().rss
         cpu_percent, rss_bytes = self._used
         return Snapshot(
             elapsed_s=now_s - self._began_s,

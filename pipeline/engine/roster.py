@@ -1,7 +1,8 @@
 """The sources that run: they come, pause, change and go while the others go on.
 
 Whoever looks at what there is sees one table or the next, whole, and waits for nobody. To warm a model or to drain a
-stream holds up nobody but who asked for it.
+stream holds up nobody but who asked for it; only who removes the last stream of a cascade waits for a model that is
+being loaded.
 """
 
 from __future__ import annotations

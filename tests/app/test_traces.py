@@ -20,7 +20,7 @@ from pipeline.app.config.trace import TraceSettings
 from pipeline.app.tracing import Tracing, trace_id, tracing
 from pipeline.core import reach
 from pipeline.core.reach import NetworkSettings
-from pipeline.core.records import Outcome, Shed, ShedReason, Window
+from pipeline.core.records import Outcome, Result, Shed, ShedReason, Window
 from pipeline.core.traces import MOST_STEPS, Trace
 from pipeline.engine.pipeline import Pipeline, StreamPlan
 from sinks.memory import Memory as MemorySink
@@ -184,6 +184,24 @@ def test_the_latest_traced_window_of_a_bucket_is_an_exemplar() -> None:
     assert found and {one.window for one in found.values()} <= {one.window.id for one in outcomes}
     assert all(one.trace == trace_id(one.window) for one in found.values())
     assert traces.exemplars("other") == {}
+
+
+def test_of_streams_that_come_and_go_the_latest_have_exemplars() -> None:
+    class Nowhere:
+        def export(self, traces: Sequence[Trace]) -> str:
+            return ""
+
+        def close(self) -> None:
+            pass
+
+    with Tracing(1.0, Nowhere()) as traces:
+        for number in range(2040):
+            stream = "door" if number % 2 else f"s{number}"
+            trace = traces.begin(Window(stream, "e", number, 0, 0, 0, 0))
+            assert trace is not None
+            trace.left(Result(trace.window, 1, decided_by="cheap", generation="g"), 1)
+    assert traces.exemplars("door") and traces.exemplars("s2038")
+    assert not traces.exemplars("s0")
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,8 @@ def test_a_model_is_warmed_before_its_stream_begins_and_nobody_waits_for_it() ->
             self.entered.set()
             assert self.go.wait(20)
 
-    pipeline = Pipeline([plan("a", camera(), both())], {"m": MemorySink(limit=10)})
+    shared = both()
+    pipeline = Pipeline([plan("a", camera(), shared)], {"m": MemorySink(limit=10)})
     pipeline.start()
     stage = Slow()
     adding = threading.Thread(target=pipeline.add, args=(plan("b", camera(), generation(stage)),))
@@ -170,6 +171,15 @@ def test_a_model_is_warmed_before_its_stream_begins_and_nobody_waits_for_it() ->
     assert until(lambda: of(pipeline, "a").results > results + 5)
     pipeline.pause("a")
     pipeline.resume("a")
+
+    def come_and_go() -> None:
+        pipeline.add(plan("c", camera(), shared))
+        pipeline.remove("c", 0.3)
+
+    beside = threading.Thread(target=come_and_go)
+    beside.start()
+    beside.join(10)
+    assert not beside.is_alive()
     stage.go.set()
     adding.join(10)
     assert until(lambda: of(pipeline, "b").results > 0)

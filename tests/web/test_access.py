@@ -119,6 +119,13 @@ def test_a_login_that_is_none(guarded: Served, body: object) -> None:
     assert "x" * 30 not in refused.text
 
 
+def test_half_a_sign_is_a_wrong_token(guarded: Served) -> None:
+    said = httpx.post(
+        guarded.url + "/api/session", content=b'{"token": "\\ud800"}', headers={"Content-Type": "application/json"}
+    )
+    assert said.status_code == 401
+
+
 def test_without_tokens_whoever_is_here_may_do_everything() -> None:
     with serving() as served, httpx.Client(base_url=served.url) as browser:
         assert browser.get("/api/session").json() == {"role": "operator", "needed": False}

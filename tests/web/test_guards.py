@@ -15,6 +15,7 @@ from fastapi import Body, WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from pipeline.app.web import connections
 from pipeline.core.errors import InputError, InputErrors, ThresherError
 from pipeline.core.secrets import remember
 from tests.web.serving import Served, serving
@@ -250,6 +251,46 @@ def test_nor_one_that_does_not_say_how_large_it_is(served: Served) -> None:
     assert refused.status_code == 413
     ended = httpx.post(served.url + "/api/test", content=iter([b"{", b" " * 65_000, b"}"]))
     assert ended.status_code == 200
+
+
+@pytest.mark.parametrize("around", [b"0\r\nX: ", b"0\r\nX: 1\r\n", b"2;"])
+def test_nor_what_stands_around_it_is_without_end(served: Served, around: bytes) -> None:
+    """Headers behind a body, and what may stand beside the length of a piece."""
+    head = b"POST /api/test HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    block, sent = b"X: 1\r\n" * 10_000 if around.endswith(b"\n") else b"x" * 60_000, 0
+    with socket.create_connection(("127.0.0.1", served.port), 10) as line:
+        line.sendall(head + around)
+        with suppress(OSError):
+            while sent < 500:
+                line.sendall(block)
+                sent += 1
+    assert sent < 400  # what the system's own buffers take
+    small = b"".join(b"1\r\n%c\r\n" % sign for sign in b"{" + b" " * 60_000 + b"}") + b"0\r\n\r\n"
+    assert served.raw(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + small).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"Content-Length: 3\r\n\r\nabc",
+        b"Content-Length: 300000\r\n\r\nabc",
+        b"Transfer-Encoding: chunked\r\n\r\n",
+        b"X: 1\r\n" * 200 + b"\r\n",
+        b"X: " + b"x" * 10_000 + b"\r\n\r\n",
+        b"\r\n" + b"\x01\x81\0\0\0\0a" * 100_000,  # too much for one read, and before it is let in
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_who_asks_for_a_socket_and_goes_on_otherwise_holds_no_place(
+    served: Served, method: bytes, more: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "_HEAD_S", 1.0)
+    key = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    head = b" /api/feed/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    begun = time.monotonic()
+    served.raw(method + head + key + more)
+    assert time.monotonic() - begun < 10
+    assert not [one for one in caplog.records if one.exc_info]
 
 
 @pytest.mark.slow

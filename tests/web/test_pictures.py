@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 
 from pipeline.app.bench.numbered import number_of
-from pipeline.app.web.gallery import MOST_FPS, Gallery, _Clock, _Pace
+from pipeline.app.web.gallery import MOST_FPS, Gallery, Shot, _Clock, _Pace
 from pipeline.app.web.routes import pictures
 from pipeline.app.web.site import Site
 from pipeline.core.contracts import Picture
@@ -169,6 +170,26 @@ def shown(gallery: Gallery, count: int = 1) -> list[FrameImage]:
     return images
 
 
+def test_a_crowd_that_comes_at_once_is_no_larger_than_may_be(
+    server: tuple[str, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_MOST_CLIENTS", 3)
+    url, site = server
+
+    async def statuses() -> list[int]:
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client, contextlib.AsyncExitStack() as open_:
+            asked = [client.stream("GET", "/api/streams/silent/mjpeg") for _ in range(12)]
+            got = await asyncio.gather(*(open_.enter_async_context(one) for one in asked))
+            return [one.status_code for one in got]
+
+    for _ in range(2):  # who has left makes room
+        assert sorted(asyncio.run(statuses())) == [200] * 3 + [503] * 9
+        end = time.monotonic() + 15
+        while site.gallery.watchers("silent") and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not site.gallery.watchers("silent")
+
+
 def test_the_gallery_keeps_the_latest_picture_beyond_its_lease_and_no_other() -> None:
     gallery = Gallery()
     assert gallery.latest("door") is None
@@ -179,6 +200,23 @@ def test_the_gallery_keeps_the_latest_picture_beyond_its_lease_and_no_other() ->
     assert latest.frame.to_ndarray(format="rgb24").shape == (16, 16, 3)
     gallery.forget("door")
     assert gallery.latest("door") is None
+
+
+def test_who_looks_at_a_stream_that_goes_and_comes_again_goes_on_seeing_it() -> None:
+    gallery = Gallery()
+    seen: list[Shot] = []
+    leave = gallery.watch("door", seen.append)
+    shown(gallery, 1)
+    gallery.forget("door")
+    assert gallery.latest("door") is None
+    shown(gallery, 1)
+    assert len(seen) == 2
+    assert seen[1].ticks > seen[0].ticks  # on one clock, as whoever plays them has but one
+    gallery.forget("door")
+    leave()
+    assert not gallery._walls  # nothing is kept of what is neither there nor looked at
+    gallery.watch("never there", seen.append)()
+    assert not gallery._walls
 
 
 def test_a_picture_in_another_process_is_fetched_for_watchers_only() -> None:

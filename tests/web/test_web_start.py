@@ -155,3 +155,15 @@ def test_health_is_not_taken_in_by_what_else_answers(capsys: pytest.CaptureFixtu
         thread.join()
         with suppress(OSError):
             server.socket.close()
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "aiortc", "httptools"])
+def test_without_its_packages_it_says_what_to_install(tmp_path: Path, package: str) -> None:
+    (tmp_path / "c.yaml").write_text(ENDLESS)
+    script = f"import sys; sys.modules['{package}'] = None; from pipeline.app.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, "run", "c.yaml", "--web"]
+    where = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    ended = subprocess.run(command, cwd=tmp_path, env=where, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2, ended.stderr
+    assert "the page needs some packages: pip install 'thresher[web]'" in ended.stderr
+    assert not (tmp_path / "log.jsonl").exists()

@@ -272,6 +272,13 @@ def test_nothing_listens_for_others_and_no_model_is_named_by_its_file(folder: Pa
         options = {"plugin.library.paths": "/tmp/x.so"}
         assert "sources.x.options" in places(served.post(name="x", kind="kafka", topic="t", options=options))
         assert "sources.x.kind" in places(served.post(name="x", kind="rtsp", url="rtsp://127.0.0.1/"))
+    with serving(folder, sources={"gate": PATTERN, "own": {"kind": "faulty", "of": PATTERN}}) as served:
+        for url in ("udp://0.0.0.0:0", "udp://127.0.0.1:0", "UDP://:0"):
+            assert places(served.post(name="x", kind="rtsp", url=url)).keys() == {"sources.x.url"}
+            assert "sources.own.of.url" in places(served.patch("own", of={"kind": "rtsp", "url": url}))
+        for host in ("169.254.169.254:80", "[::ffff:169.254.169.254]", "0xa9fea9fe"):
+            told = served.post(name="x", kind="webrtc", ice_servers=[f"stun:{host}"])
+            assert "out of reach" in told.text or "no plain spelling" in told.text, told.text
 
 
 def test_what_a_rule_needs_cannot_be_removed(folder: Path) -> None:

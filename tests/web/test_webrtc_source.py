@@ -24,6 +24,7 @@ from pipeline.core.payloads import Image
 from pipeline.core.records import Chunk, Item, Watermark
 from pipeline.core.sound import Sound
 from pipeline.engine.pipeline import Pipeline
+from sources import webrtc_peers
 from sources.webrtc import WebRtc, WebRtcReader
 from tests.contracts import source_suite as suite
 
@@ -169,3 +170,10 @@ def test_what_is_behind_is_passed_over_and_counted(url: str) -> None:
 def test_mistakes_are_found_before_anything_starts(settings: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         WebRtc.model_validate(settings)
+
+
+def test_streams_that_nobody_reads_any_more_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webrtc_peers, "_endpoints", {})
+    webrtc_peers.opened("gone", WebRtc.model_validate({}))._read_s -= 60
+    there = webrtc_peers.opened("there", WebRtc.model_validate({}))
+    assert webrtc_peers._endpoints == {"there": there}

@@ -358,6 +358,24 @@ def test_a_watcher_on_a_bad_line_loses_pictures_and_holds_nobody(url: str, site:
 
 
 @pytest.mark.slow
+def test_who_asks_for_a_whole_picture_is_heard(url: str, site: Site) -> None:
+    """By aiortc's sender, which would ask an encoder of its own: that it asks ours is nothing it promises."""
+
+    async def watch() -> None:
+        async with watching(url, "/whep/door") as watcher:
+            await watcher.frame()
+            there = site.whep.watcher("door", watcher.location.rpartition("/")[2])
+            assert there is not None and there._track._encoding is not None
+            asked = threading.Event()
+            there._track._encoding.want_key = asked.set  # type: ignore[method-assign]
+            receiver = watcher._transceiver.receiver
+            await receiver._send_rtcp_pli(receiver.getSynchronizationSources()[0].source)
+            assert await until(asked.is_set)
+
+    asyncio.run(watch())
+
+
+@pytest.mark.slow
 def test_watching_ends_with_the_stream() -> None:
     async def watch(url: str, site: Site) -> None:
         async with watching(url, "/whep/door") as watcher, httpx.AsyncClient(base_url=url, timeout=20) as client:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,9 @@ import numpy as np
 import pytest
 from whip_publisher import RED, Pictures, Publisher, Tone
 from whip_server import Served, serving, soon
+
+from sources.webrtc import WebRtc
+from sources.webrtc_ice import within_reach
 
 OPERATOR, VIEWER, OWN, CLOSED = "operator" * 3, "viewer" * 4, "lobby-token" * 2, "no-replace" * 2
 CONFIG = f"""
@@ -306,6 +311,22 @@ def test_a_large_body_is_read_no_further_than_it_may_be(served: Served) -> None:
     except httpx.WriteError:  # it hung up before the rest was sent
         pass
     assert served.running.healthy
+
+
+def test_nor_are_ice_servers_that_nobody_may_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name leads where its owner likes: it is asked for once, and what was checked is what is asked."""
+    there = {"good.test": "192.0.2.7", "evil.test": "169.254.169.254"}
+
+    def found(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, 0, 0, "", (there.get(host, host), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    login = {"username": "me", "credential": "s3cret"}
+    urls = ["turn:good.test:99?transport=tcp", "turn:evil.test", "turns:evil.test", "turns:good.test"]
+    plan = WebRtc.model_validate({"ice_servers": ["stun:good.test", *({"url": one, **login} for one in urls)]})
+    kept = asyncio.run(within_reach(plan.ice_servers))
+    assert [one.urls for one in kept] == ["stun:192.0.2.7:3478", "turn:192.0.2.7:99?transport=tcp", "turns:good.test"]
+    assert kept[1].credential == "s3cret"
 
 
 def test_hosts_that_nobody_may_reach_are_not_tried(served: Served, offer: str) -> None:

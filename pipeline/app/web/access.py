@@ -54,7 +54,8 @@ def role_of(settings: WebSettings, token: str | None) -> Role | None:
 
 def same(given: str | None, token: str | None) -> bool:
     """Whether they are the same, and there is one; compared in constant time."""
-    return hmac.compare_digest((given or "").encode(), (token or "").encode()) and token is not None
+    said, known = ((one or "").encode("utf-8", "surrogatepass") for one in (given, token))  # JSON may hold half a sign
+    return hmac.compare_digest(said, known) and token is not None
 
 
 def token_of(connection: HTTPConnection) -> str | None:

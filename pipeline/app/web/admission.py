@@ -9,7 +9,8 @@ what this program reads, and what it sends where. So, unless the config says oth
   never.
 - A secret that stands in a section stays with what it was given to: as long as it is there, only how the stream is
   judged can be changed, not where it connects to.
-- Nothing listens but at this machine's own addresses: a new door into the network is the config's to open.
+- Nothing listens but at this machine's own addresses: a new door into the network is the config's to open. FFmpeg has
+  `udp://` listen at all of them, whatever it names.
 - No model by its path, and no properties of libraries that name files.
 
 Where a source may connect to is `network`'s to say; cameras are in private networks, so those are open by default.
@@ -34,6 +35,7 @@ _NEVER = frozenset({"options"})  # of librdkafka: files, and libraries to load
 _NEED_PATH = frozenset(FILE_KINDS) - {"line"}
 _REFERENCE = re.compile(r"\$\{([^}]*)\}?")
 _HARMLESS = frozenset(StreamSettings.model_fields)
+_LISTENS = re.compile(r"\s*udp:", re.IGNORECASE)
 _HOST = re.compile(r"^(?:(?P<host>.*):)?\d+$")
 
 
@@ -110,6 +112,8 @@ class HttpAdmission:
             yield InputError(f"only what lies in{folders} may be read", place)
         elif key == "cascade" and is_path(value):
             yield InputError("a model is named here, not its file", place)
+        elif key == "url" and _LISTENS.match(value):
+            yield InputError("udp:// listens to whoever reaches this machine: it can be set in the config only", place)
         elif key == "device" and ".." in value:
             yield InputError("should be a device, without any ..", place)
 

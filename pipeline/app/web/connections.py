@@ -23,6 +23,7 @@ from pipeline.app.web.allowance import neighbour
 _MOST = 1024
 _HEAD_S = 10.0
 _LARGEST_HEAD = 32 << 10
+_PER_BYTE = 8  # of a body that comes in pieces of one byte: length, byte, line ends
 _STALLED_S = 20.0
 
 
@@ -100,14 +101,31 @@ class _Reading:
 
 
 class WebSocketConnection(_Reading, WebSocketsSansIOProtocol):
-    """uvicorn's, but cut off when nobody reads."""
+    """uvicorn's, but cut off when nobody reads, or when what comes is no WebSocket."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            # the whole head came at once (`HttpConnection`): its parser passes over it without a word
+            self.transport.write(_answer(b"400 Bad Request", "this is no request for a WebSocket"))
+            self.transport.close()
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:  # it spoke before it was let in: there is no way to say why it is not
+            self.transport.abort()
+            return
+        super().handle_parser_exception()
 
 
 class HttpConnection(_Reading, HttpToolsProtocol):
-    """uvicorn's, with bounds on the head of a request."""
+    """uvicorn's, with bounds on the head of a request, and on what stands around its body: a name for each piece of it,
+    headers behind it. Whoever asks for a WebSocket has no body: until that is sure, all is head."""
 
     _head: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _in_body = False
+    _body_bytes = 0
+    _around_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
@@ -121,7 +139,12 @@ class HttpConnection(_Reading, HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.cycle is None or self.cycle.response_complete:
             self._head_begins()  # also where it begins with empty lines, which the parser passes over
+        inside = self._in_body
         super().data_received(data)
+        if inside and self._in_body:
+            self._around_bytes += len(data)
+            if self._around_bytes > _LARGEST_HEAD + _PER_BYTE * self._body_bytes:
+                self._turn_away(b"431 Request Header Fields Too Large", "there is too much around this body")
         if self._head is not None:
             self._head_bytes += len(data)
             if self._head_bytes > _LARGEST_HEAD:
@@ -134,8 +157,23 @@ class HttpConnection(_Reading, HttpToolsProtocol):
         self._head_begins()
 
     def on_headers_complete(self) -> None:
-        self._head_ends()
         super().on_headers_complete()
+        if self.parser.should_upgrade() and self._should_upgrade():
+            return
+        self._in_body, self._body_bytes, self._around_bytes = True, 0, 0
+        self._head_ends()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._head_ends()
+        super().handle_websocket_upgrade()
 
     def _head_begins(self) -> None:
         if self._head is None:
@@ -152,13 +190,17 @@ class HttpConnection(_Reading, HttpToolsProtocol):
 
     def _turn_away(self, status: bytes, detail: str) -> None:
         self._head_ends()
-        if not self.transport.is_closing():
-            body = b'{"detail": "%s"}' % detail.encode()
-            self.transport.write(
-                b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
-                % (status, len(body), body)
-            )
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()  # this would come to stand within another answer
+        elif not self.transport.is_closing():
+            self.transport.write(_answer(status, detail))
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         self._turn_away(b"400 Bad Request", "this is no request that can be read")
+
+
+def _answer(status: bytes, detail: str) -> bytes:
+    body = b'{"detail": "%s"}' % detail.encode()
+    head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    return head % (status, len(body)) + body

@@ -17,7 +17,6 @@ from fractions import Fraction
 from typing import Final, Literal, TypeAlias
 
 from av.codec.context import CodecContext
-from av.error import FFmpegError
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
@@ -141,7 +140,7 @@ class Encoding:
                     self._key_wanted_s = None
             try:
                 pieces = pen.encode(shot, key=key, again=again)
-            except (FFmpegError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever a picture brings about, the watchers see the next one
                 log.warning("%s: a picture could not be encoded: %s", self.stream, redact(error))
                 pen = _Pen(self.codec, self._renderer)
                 continue

@@ -57,6 +57,7 @@ class Gallery:
     def _show(self, outcome: Outcome, image: Image) -> None:
         with self._lock:
             wall = self._walls.setdefault(outcome.window.stream, _Wall())
+            wall.is_there = True
             looks = tuple(wall.looks)
         now_ns = time.monotonic_ns()
         ticks = wall.clock.ticks(outcome.window.start_ns, now_ns)
@@ -90,21 +91,30 @@ class Gallery:
             with self._lock:
                 if look in wall.looks:
                     wall.looks.remove(look)
+                self._let_go(stream, wall)
 
         return leave
 
     def forget(self, stream: str) -> None:
-        """The stream is no more."""
+        """The stream is no more. Whoever looks at it sees it again if it comes back before they leave."""
         with self._lock:
+            if (wall := self._walls.get(stream)) is not None:
+                wall.is_there, wall.latest = False, None
+                self._let_go(stream, wall)
+
+    def _let_go(self, stream: str, wall: _Wall) -> None:
+        """The lock is held."""
+        if not wall.is_there and not wall.looks:
             self._walls.pop(stream, None)
 
 
 class _Wall:
     """Of one stream."""
 
-    __slots__ = ("clock", "latest", "looks", "pace")
+    __slots__ = ("clock", "is_there", "latest", "looks", "pace")
 
     def __init__(self) -> None:
+        self.is_there = False  # pictures came of it, and it was not removed since
         self.latest: Shot | None = None
         self.looks: list[Look] = []
         self.pace = _Pace()

@@ -27,6 +27,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
+from uvicorn.protocols.utils import ClientDisconnected
 
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.web.allowance import Allowance, neighbour
@@ -204,7 +205,7 @@ async def _answered(app: ASGIApp, scope: Scope, body: _Body) -> None:
     """What a route did not expect goes into the log under a number, and only the number to whoever asked."""
     try:
         await app(scope, body.receive, body.send)
-    except (ClientDisconnect, WebSocketDisconnect):
+    except (ClientDisconnect, ClientDisconnected, WebSocketDisconnect):
         pass  # whoever asked has gone
     except Exception:
         number = secrets.token_hex(4)

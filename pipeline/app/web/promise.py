@@ -18,7 +18,7 @@ from pipeline.app.web.history import EVERY_S, History, Point
 from pipeline.app.web.recall import effective_recall
 from pipeline.app.web.slider import Slider
 from pipeline.core.contracts import Generation
-from pipeline.core.errors import ThresherError
+from pipeline.core.secrets import redact
 from pipeline.core.snapshot import AuditSnapshot, Snapshot
 
 if TYPE_CHECKING:
@@ -123,14 +123,16 @@ class Promises:
         count = 0
         while not self._closing.wait(EVERY_S):
             count += 1
-            try:
-                self._sample()
-                if count % _SAVE_EVERY == 0:
-                    self._save()
-            except ThresherError as error:
-                log.warning("the bounds' history was not kept: %s", error)
-        self._sample()
-        self._save()
+            self._keep(count % _SAVE_EVERY == 0)
+        self._keep(True)
+
+    def _keep(self, save: bool) -> None:
+        try:
+            self._sample()
+            if save:
+                self._save()
+        except Exception as error:  # noqa: BLE001  # the next sample may be had again, and the page goes on
+            log.warning("the bounds' history was not kept: %s", redact(error))
 
     def _sample(self) -> None:
         for audit in self._site.running.snapshot().audits:

@@ -11,9 +11,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+import uvicorn
+
 from pipeline.app.config.tls import server_context
+from pipeline.app.web.app import application
+from pipeline.app.web.connections import Door, HttpConnection, WebSocketConnection
 from pipeline.app.web.site import Site
-from pipeline.core.errors import InputError, MissingPart
+from pipeline.core.errors import InputError
 from pipeline.engine.pipeline import Pipeline
 from sources.network_loop import network_loop, on_the_network
 
@@ -31,13 +35,6 @@ class WebServer:
     """Answers from when it is made until it is closed. Raises `InputError` where it cannot listen."""
 
     def __init__(self, site: Site, running: Pipeline, place: str) -> None:
-        try:
-            import uvicorn
-
-            from pipeline.app.web.app import application
-            from pipeline.app.web.connections import Door, HttpConnection, WebSocketConnection
-        except ImportError as error:
-            raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
         self.site, settings = site, site.settings
         host, port = settings.address
         self._socket = Door(_listening(host, port, place))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
@@ -21,13 +20,11 @@ from pipeline.app.web.promise import Promises
 from pipeline.app.web.review import Reviews, gathering
 from pipeline.app.web.stills import Stills
 from pipeline.app.web.store import Store
+from pipeline.app.web.whep import Whep
 from pipeline.core.contracts import Generation, Sink
 from pipeline.engine.pipeline import Pipeline
 from sinks.paths import expanded
 from sinks.sqlite import Sqlite
-
-if TYPE_CHECKING:
-    from pipeline.app.web.whep import Whep
 
 FEED = "web:feed"
 """The name of the sink through which the page hears; no config can have one of that name."""
@@ -92,8 +89,6 @@ class Site:
         return self._whep
 
     def shows(self, running: Pipeline) -> None:
-        from pipeline.app.web.whep import Whep  # aiortc may not be there
-
         self._running = running
         self._whep = Whep(self.gallery, lambda stream: stream in running.states)
         self._control = Control(self.document, self._plan, self._generations, running)

@@ -1,4 +1,5 @@
-"""WebRTC out: who watches which stream. Everything in here runs on the network loop.
+"""WebRTC out: who watches which stream. Everything in here runs on the network loop; its figures may be read from
+anywhere.
 
 A watcher is one `RTCPeerConnection` whose track hands aiortc pictures that are encoded already, the same packet to all.
 Of a watcher that is slow the pictures go, up to the next key frame; nobody else notices.
@@ -35,7 +36,7 @@ from pipeline.app.web.drawing import View
 from pipeline.app.web.encoding import Codec, Encoded, Encoding
 from pipeline.app.web.gallery import Gallery
 from pipeline.core.records import Result, detection_document
-from sources.webrtc_ice import Candidates, await_encryption
+from sources.webrtc_ice import Candidates, await_encryption, let_go
 from sources.webrtc_offers import Offer, Refused
 
 log = logging.getLogger(__name__)
@@ -72,8 +73,8 @@ class Whep:
 
     @property
     def encoded(self) -> int:
-        """Pictures, since the program began; each counts once, however many watch."""
-        return self._encoded_before + sum(one.encoded for one in self._encodings.values())
+        """Pictures, since the program began; each counts once, however many watch. From any thread."""
+        return self._encoded_before + sum(one.encoded for one in tuple(self._encodings.values()))
 
     async def join(self, stream: str, view: View, offer: Offer) -> tuple[Watcher, str]:
         """A new watcher, and the answer to its offer. Raises `Refused`."""
@@ -197,7 +198,7 @@ class Watcher:
             self._leave()
         self._track.stop()
         self._whep.left(self)
-        await self._peer.close()
+        await let_go(self._peer, self.stream)
 
     async def _changed(self) -> None:
         if self._peer.connectionState in {"closed", "failed"}:

@@ -11,7 +11,9 @@ const KEPT = 64; // detections of frames that were not shown yet: four seconds o
 const STILL_MS = 1000;
 const MOTIONS = 3; // a browser opens six connections to a server, and the page needs some of them
 const RETRY_MS = 10000;
+const BLANKS = 10; // frames without a time stamp before it is clear that this browser tells none
 let motions = 0;
+let stamps = "requestVideoFrameCallback" in HTMLVideoElement.prototype;
 
 /** An element that plays `stream`; its `gone()` ends it. `shown` is called with how: "webrtc", "mjpeg", "still". */
 export function picture(stream, { width = 640, shown = () => {} } = {}) {
@@ -94,7 +96,7 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
 
   /** Resolves when it ended by itself, with what is to be tried instead. */
   async function byPeer(here, ends) {
-    const exact = "requestVideoFrameCallback" in HTMLVideoElement.prototype;
+    const exact = stamps; // otherwise the server draws
     const stop = new AbortController();
     const peer = new RTCPeerConnection({ iceServers: [] });
     let leave = null;
@@ -140,6 +142,7 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
   function onFrames(channel, here) {
     const waiting = new Map();
     let now = null;
+    let blanks = 0;
     const show = (said) => {
       const boxes = draw(canvas, said);
       if (boxes !== Number(element.dataset.boxes)) element.dataset.boxes = boxes;
@@ -155,6 +158,12 @@ export function picture(stream, { width = 640, shown = () => {} } = {}) {
       if (!here()) return;
       if (moves) moves();
       now = stampOf(video) ?? metadata.rtpTimestamp ?? null;
+      blanks = now === null ? blanks + 1 : 0;
+      if (blanks === BLANKS) {
+        stamps = false;
+        pause();
+        return play();
+      }
       show(waiting.get(now) ?? null);
       waiting.delete(now);
       video.requestVideoFrameCallback(frame(null));

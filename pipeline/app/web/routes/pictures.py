@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.app.web.access import viewer
 from pipeline.app.web.connections import break_off
@@ -28,11 +28,19 @@ _FRESH: Final = {"Cache-Control": "no-store"}
 
 
 class _Bounded(StreamingResponse):
-    """Whoever takes nothing for a while is put out."""
+    """Whoever takes nothing for a while is put out. `over` is called at the end, also where nothing was ever sent."""
 
-    def __init__(self, parts: AsyncGenerator[bytes], request: Request, **options: Any) -> None:
+    def __init__(
+        self, parts: AsyncGenerator[bytes], request: Request, over: Callable[[], None], **options: Any
+    ) -> None:
         super().__init__(parts, **options)
-        self._parts, self._request = parts, request
+        self._parts, self._request, self._over = parts, request, over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
 
     async def stream_response(self, send: Send) -> None:
         async def bounded(message: Message) -> None:
@@ -105,23 +113,25 @@ def router(site: Site) -> APIRouter:
         except MissingPart as error:
             raise HTTPException(503, error.message) from None
         kind = f"multipart/x-mixed-replace; boundary={_PART}"
-        return _Bounded(parts(name, annotated, width), request, headers=_FRESH, media_type=kind)
-
-    async def parts(name: str, annotated: bool, width: int) -> AsyncGenerator[bytes]:
         viewing = Viewing(site.gallery, name)
-        clients.add(viewing)
-        try:
-            while is_there(site, name):
-                shot = await viewing.next(_LOOK_S)
-                if shot is None:
-                    continue
-                body = await site.stills.jpeg(shot, annotated=annotated, longest=width)
-                head = f"--{_PART}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
-                yield head.encode() + body + b"\r\n"
-            yield f"--{_PART}--\r\n".encode()
-        finally:
+        clients.add(viewing)  # at once: others ask before the first part is made
+
+        def over() -> None:
             viewing.close()
             clients.discard(viewing)
+
+        pieces = parts(viewing, name, annotated, width)
+        return _Bounded(pieces, request, over, headers=_FRESH, media_type=kind)
+
+    async def parts(viewing: Viewing, name: str, annotated: bool, width: int) -> AsyncGenerator[bytes]:
+        while is_there(site, name):
+            shot = await viewing.next(_LOOK_S)
+            if shot is None:
+                continue
+            body = await site.stills.jpeg(shot, annotated=annotated, longest=width)
+            head = f"--{_PART}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+            yield head.encode() + body + b"\r\n"
+        yield f"--{_PART}--\r\n".encode()
 
     def _state(name: str) -> str:
         return f"it is {site.running.states[name].value}"

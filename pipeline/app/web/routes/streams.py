@@ -121,7 +121,6 @@ def router(site: Site) -> APIRouter:
         """What is inside is finished or shed, and told of; its open events end."""
         with _answered():
             site.control.remove(name)
-        site.gallery.forget(name)
 
     return routes
 
