@@ -166,7 +166,7 @@ export function show(main, { name }) {
         picture = now.picture;
         fill(shot, picture ? h("img", { src: picture, alt: "", loading: "lazy" }) : h("span", { "aria-hidden": "true" }, "–"));
       }
-      fill(about, h("div", { class: "row" }, label(now.label, now.count), now.open && chip(t("events.open"), "good")), raw(now.stream), h("span", { class: "faint", translate: "no" }, `${moment(now.start)} · ${duration((Date.parse(now.end) - Date.parse(now.start)) / 1000)} · ${percent(now.best?.score, 0)}`));
+      fill(about, h("div", { class: "row" }, label(now.label, now.count), now.open && chip(t("events.open"), "good")), raw(now.stream), h("span", { class: "faint", translate: "no" }, `${moment(now.start)} · ${duration((now.end_ns - now.start_ns) / 1e9)} · ${percent(now.best?.score, 0)}`));
     };
     return element;
   }

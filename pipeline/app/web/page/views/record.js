@@ -8,7 +8,7 @@ import { chip, facts, label, table, tool } from "/page/parts.js";
 import { t, word } from "/page/words.js";
 
 export function record({ event, decision, results, audit, rulings }, close) {
-  const seconds = (Date.parse(event.end) - Date.parse(event.start)) / 1000;
+  const seconds = (event.end_ns - event.start_ns) / 1e9; // of its own time: a film may be read faster or slower
   return h(
     "aside",
     { class: "panel record", "aria-label": t("record.title") },
