@@ -253,11 +253,11 @@ def test_nor_one_that_does_not_say_how_large_it_is(served: Served) -> None:
     assert ended.status_code == 200
 
 
-@pytest.mark.parametrize("around", [b"0\r\nX: ", b"0\r\nX: 1\r\n", b"2;"])
+@pytest.mark.parametrize("around", [b"0\r\nX: ", b"2;"])
 def test_nor_what_stands_around_it_is_without_end(served: Served, around: bytes) -> None:
-    """Headers behind a body, and what may stand beside the length of a piece."""
+    """A header behind a body, and what may stand beside the length of a piece."""
     head = b"POST /api/test HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    block, sent = b"X: 1\r\n" * 10_000 if around.endswith(b"\n") else b"x" * 60_000, 0
+    block, sent = b"x" * 60_000, 0
     with socket.create_connection(("127.0.0.1", served.port), 10) as line:
         line.sendall(head + around)
         with suppress(OSError):
