@@ -19,6 +19,7 @@ from pipeline.app.bench.report import Report, Row, Scale, paired
 from pipeline.app.bench.subject import generation
 from pipeline.app.bench.watchers import watchers
 from pipeline.app.bench.web_site import serving
+from pipeline.app.web.whep import MOST_WATCHERS
 from pipeline.core.contracts import Generation, Source
 from pipeline.core.errors import ThresherError
 from sources.file import File
@@ -102,6 +103,7 @@ def _connected(scale: Scale) -> Iterator[Row]:
 
         def some(rounds: int) -> tuple[int, int, float]:
             for number in range(rounds):
+                _until(lambda: site.whep.watchers + _CROWD <= MOST_WATCHERS)  # the killed ones are noticed in a while
                 with watchers(_CROWD, f"{url}/whep/film") as crowd:
                     if number % 2:
                         crowd.process.kill()
