@@ -81,6 +81,7 @@ async ([stream, seconds, width, height, fps, view]) => {
             if (firstBox === null) firstBox = at - begun;
             if (box !== number) wrong += 1;
             const from = captured.get(number);
+            captured.delete(number);  // the numbers come again: one that the preview passes over has no time of its own
             if (from !== undefined) frames.push({
                 number, glass: at - from, latency: one.latency_ms,
                 received: about.receiveTime - from, waited: now - about.receiveTime, drawn: at - now,
