@@ -23,7 +23,7 @@ from pipeline.core.payloads import Image
 from pipeline.core.records import Outcome
 
 MOST_FPS: Final = 30
-HURRIED_FPS: Final = 10
+HURRIED_FPS: Final = 6
 TICKS_PER_S: Final = 90_000
 """Of the clock of RTP for pictures."""
 _ADRIFT_NS: Final = 500_000_000
