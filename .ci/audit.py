@@ -21,6 +21,7 @@ FREE = (
 )
 """What a licence may be called. LGPL's parts are linked to, not copied."""
 KNOWN = {
+    "axe-playwright-python": "MIT, as its file of that name says; it carries axe-core, MPL-2.0; for tests alone",
     "nvidia": "proprietary, free to use; comes with torch's builds for CUDA, and is not shipped by this project",
     "cuda": "the same",
     "atheris": "Apache-2.0, as its repository says; for tests alone",
