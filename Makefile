@@ -5,6 +5,7 @@ PY     := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
 KILLS  := 200
 MINUTES := 30
+# most tests wait for something rather than compute, so there may be more workers than processors
 WORKERS := 3
 TORCH  := torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0
 
@@ -50,7 +51,6 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# WORKERS: most tests wait for something rather than compute, so there may be more of them than processors.
 # A stamp is made when its step went well, so that the second call costs nothing.
 
 $(STAMPS)/venv:
