@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ _PREFERRED = {"video": ("video/h264", "video/vp8"), "audio": ("audio/opus", "aud
 _tasks: set[asyncio.Task[None]] = set()
 _lock = threading.Lock()
 _endpoints: dict[str, Endpoint] = {}
+_peers: set[Peer] = set()  # that were not let go of yet; the loop's
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -67,7 +68,6 @@ class Peer:
         self.etag = f'"{secrets.token_hex(8)}"'
         self.mailbox: Mailbox[Arrived] = Mailbox(_HELD)
         self.has_sound = False
-        self.closed = False
         self.taken = False  # by a reader
         self.first_ns = 0  # when its first packet came
         self._endpoint, self._plan = endpoint, plan
@@ -79,6 +79,16 @@ class Peer:
             RTCConfiguration(iceServers=list(servers), bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
         )
         self._connection.on("connectionstatechange", self._changed)
+        self._closing: asyncio.Task[None] | None = None
+        _peers.add(self)
+
+    @property
+    def closed(self) -> bool:
+        return self._closing is not None
+
+    @property
+    def stream(self) -> str:
+        return self._endpoint.name
 
     async def answer(self, offer: Offer) -> str:
         """The SDP answer. Raises `Refused`; it is closed then."""
@@ -92,7 +102,7 @@ class Peer:
             await self.close("")
             raise Refused(503, "no ICE candidates could be gathered in time: are the `ice_servers` there?") from None
         except Exception as error:  # noqa: BLE001  # the library finds mistakes in an offer in many ways
-            log.info("%s: an offer was refused: %s: %s", self._endpoint.name, type(error).__name__, error)
+            log.info("%s: an offer was refused: %s: %s", self.stream, type(error).__name__, error)
             await self.close("")
             raise Refused(422, "the offer cannot be answered: H.264 (packetization mode 1) or VP8 is needed") from None
 
@@ -171,15 +181,18 @@ class Peer:
         network_loop().call_soon_threadsafe(lambda: _run(self.close(why)))
 
     async def close(self, why: str) -> None:
-        """Safe twice."""
-        if self.closed:
-            return
-        self.closed = True
-        self._endpoint.forget(self)
-        self.mailbox.fail(SourceAway(why))
-        if why:
-            log.info("%s: %s", self._endpoint.name, why)
-        await let_go(self._connection, self._endpoint.name)
+        """Safe twice: who comes later waits until the first is done."""
+        if self._closing is None:
+            self._endpoint.forget(self)
+            self.mailbox.fail(SourceAway(why))
+            if why:
+                log.info("%s: %s", self.stream, why)
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await let_go(self._connection, self.stream)
+        _peers.discard(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +299,12 @@ def opened(name: str, plan: WebRtc) -> Endpoint:
                 del _endpoints[other]
             _endpoints[name] = Endpoint(name, plan)
         return _endpoints[name]
+
+
+async def let_all_go(streams: Collection[str]) -> None:
+    """Whoever publishes into one of these, or is about to: nobody answers them any more."""
+    there = [peer for peer in _peers if peer.stream in streams]
+    await asyncio.gather(*(peer.close("the server ends") for peer in there))
 
 
 def publishing() -> dict[str, bool]:

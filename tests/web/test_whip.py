@@ -17,6 +17,7 @@ import pytest
 from whip_publisher import RED, Pictures, Publisher, Tone
 from whip_server import Served, serving, soon
 
+from sources import webrtc_peers
 from sources.webrtc import WebRtc
 from sources.webrtc_ice import within_reach
 
@@ -349,3 +350,15 @@ def test_hidden_hosts_are_waited_for_together(served: Served, offer: str) -> Non
     begun = time.monotonic()
     assert post(served, offer + names).status_code == 201
     assert time.monotonic() - begun < 5
+
+
+def test_nobody_is_left_where_the_server_has_ended(tmp_path: Path, offer: str) -> None:
+    """Neither who publishes nor who might have: a program may go on without its server."""
+    with serving(tmp_path, CONFIG) as there:
+        soon(lambda: "waits for a publisher" in there.stream().detail)
+        publisher = Publisher(there.whip(), token=OWN)
+        soon(there.judged)
+        assert post(there, offer).status_code == 201
+        assert len(webrtc_peers._peers) == 2
+    assert not webrtc_peers._peers
+    publisher.close()

@@ -20,6 +20,7 @@ from pipeline.app.web.site import Site
 from pipeline.core.errors import InputError
 from pipeline.engine.pipeline import Pipeline
 from sources.network_loop import network_loop, on_the_network
+from sources.webrtc_peers import let_all_go
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 3.0
@@ -87,7 +88,7 @@ class WebServer:
         """Connections get a second to end. Safe twice."""
         self.site.broadcast.close()
         with suppress(TimeoutError):
-            on_the_network(self.site.whep.close(), _CLOSING_S)
+            on_the_network(self._let_go(), _CLOSING_S)
         self._server.should_exit = True
         try:
             self._serving.result(_CLOSING_S)
@@ -98,6 +99,11 @@ class WebServer:
             sys.setswitchinterval(self._switch_s)
             self._socket.close()
             self.site.close()
+
+    async def _let_go(self) -> None:
+        """Of all who watch or publish."""
+        published = {name for name, source in self.site.plan.sources.items() if source.published}
+        await asyncio.gather(self.site.whep.close(), let_all_go(published))
 
 
 def _listening(host: str, port: int, place: str) -> socket.socket:
