@@ -15,9 +15,8 @@ import httpx
 import numpy as np
 import pytest
 from whip_publisher import RED, Pictures, Publisher, Tone
-from whip_server import Served, serving, soon
+from whip_server import Served, hollow_offer, serving, soon
 
-from sources import webrtc_peers
 from sources.webrtc import WebRtc
 from sources.webrtc_ice import within_reach
 
@@ -52,34 +51,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def offer() -> str:
-    """One that would be accepted, without a connection behind it."""
-    lines = """v=0
-o=- 1 1 IN IP4 127.0.0.1
-s=-
-t=0 0
-a=group:BUNDLE 0 1
-m=video 9 UDP/TLS/RTP/SAVPF 96
-c=IN IP4 0.0.0.0
-a=ice-ufrag:abcd
-a=ice-pwd:abcdefghijklmnopqrstuv
-a=fingerprint:sha-256 {print}
-a=setup:actpass
-a=mid:0
-a=sendonly
-a=rtcp-mux
-a=rtpmap:96 VP8/90000
-m=audio 9 UDP/TLS/RTP/SAVPF 111
-c=IN IP4 0.0.0.0
-a=ice-ufrag:abcd
-a=ice-pwd:abcdefghijklmnopqrstuv
-a=fingerprint:sha-256 {print}
-a=setup:actpass
-a=mid:1
-a=sendonly
-a=rtcp-mux
-a=rtpmap:111 opus/48000/2
-"""
-    return lines.replace("{print}", ":".join(["AB"] * 32))
+    return hollow_offer()
 
 
 def post(served: Served, body: str | bytes, name: str = "lobby", **headers: str) -> httpx.Response:
@@ -350,15 +322,3 @@ def test_hidden_hosts_are_waited_for_together(served: Served, offer: str) -> Non
     begun = time.monotonic()
     assert post(served, offer + names).status_code == 201
     assert time.monotonic() - begun < 5
-
-
-def test_nobody_is_left_where_the_server_has_ended(tmp_path: Path, offer: str) -> None:
-    """Neither who publishes nor who might have: a program may go on without its server."""
-    with serving(tmp_path, CONFIG) as there:
-        soon(lambda: "waits for a publisher" in there.stream().detail)
-        publisher = Publisher(there.whip(), token=OWN)
-        soon(there.judged)
-        assert post(there, offer).status_code == 201
-        assert len(webrtc_peers._peers) == 2
-    assert not webrtc_peers._peers
-    publisher.close()

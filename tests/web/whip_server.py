@@ -97,3 +97,23 @@ def soon(what: Callable[[], Any], seconds: float = 20) -> Any:
         assert time.monotonic() < end, "it did not come about in time"
         time.sleep(0.02)
     return found
+
+
+def hollow_offer() -> str:
+    """An offer of picture and sound that would be accepted, without a connection behind it."""
+    lines = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0 1"]
+    media = (("video", 96, "VP8/90000"), ("audio", 111, "opus/48000/2"))
+    for mid, (kind, number, codec) in enumerate(media):
+        lines += [
+            f"m={kind} 9 UDP/TLS/RTP/SAVPF {number}",
+            "c=IN IP4 0.0.0.0",
+            "a=ice-ufrag:abcd",
+            "a=ice-pwd:abcdefghijklmnopqrstuv",
+            f"a=fingerprint:sha-256 {':'.join(['AB'] * 32)}",
+            "a=setup:actpass",
+            f"a=mid:{mid}",
+            "a=sendonly",
+            "a=rtcp-mux",
+            f"a=rtpmap:{number} {codec}",
+        ]
+    return "".join(f"{line}\n" for line in lines)
