@@ -9,11 +9,10 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import PrivateAttr
-
-from pipeline.core.contracts import Delivery, Sink, Writer
+from pipeline.app.own_sinks import OwnSink
+from pipeline.core.contracts import Delivery
 
 T = TypeVar("T")
 _ROOM = 64
@@ -118,41 +117,6 @@ class Boxes:
         with self._lock:
             self._boxes = tuple(one for one in self._boxes if one is not box)
 
-    def end(self) -> None:
-        with self._lock:
-            self._over = True
-            for box in self._boxes:
-                box.end()
-
-
-class Mail(Sink):
-    """Puts what it takes into the boxes of all who want it. Made by the program itself, never by a config."""
-
-    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events"})
-    backlog: ClassVar[int] = 256
-    _boxes: Boxes = PrivateAttr()
-
-    @classmethod
-    def into(cls, boxes: Boxes) -> Self:
-        sink = cls()
-        sink._boxes = boxes
-        return sink
-
-    def open(self) -> Writer:
-        return _Writer(self._boxes)
-
-
-class PictureMail(Mail):
-    """With the pictures, which are the decoder's own, and it has few."""
-
-    takes: ClassVar[frozenset[str]] = frozenset({"pictures", "events"})
-    backlog: ClassVar[int] = 8
-
-
-class _Writer:
-    def __init__(self, boxes: Boxes) -> None:
-        self._boxes = boxes
-
     def write(self, items: Sequence[Delivery]) -> None:
         for item in items:
             for box in self._boxes:
@@ -161,4 +125,21 @@ class _Writer:
                     box.put(made)
 
     def close(self) -> None:
-        self._boxes.end()
+        with self._lock:
+            self._over = True
+            for box in self._boxes:
+                box.end()
+
+
+class Mail(OwnSink):
+    """The sink that puts what it takes into the boxes of all who want it."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events"})
+    backlog: ClassVar[int] = 256
+
+
+class PictureMail(Mail):
+    """With the pictures, which are the decoder's own, and it has few."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"pictures", "events"})
+    backlog: ClassVar[int] = 8

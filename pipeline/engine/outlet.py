@@ -44,11 +44,11 @@ class Outlet:
     def emit(self, ticket: Ticket, outcome: Outcome) -> None:
         counts = self.progress is None or self.progress.counts(outcome)
         events = self._seen(outcome, ticket.size) if counts else []
+        lease, picture = ticket.lease, None
         for sink in self._sinks:
             if "pictures" in sink.takes:
-                lease = ticket.lease
-                payload = None if lease is None else lease.payload
-                picture = Picture(outcome, payload, events=tuple(events))
+                if picture is None:
+                    picture = Picture(outcome, None if lease is None else lease.payload, events=tuple(events))
                 sink.put(picture, lease, self._can_wait, trace=ticket.trace)
             elif "outcomes" in sink.takes:
                 sink.put(outcome, None, self._can_wait, trace=ticket.trace)

@@ -9,9 +9,11 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
+from coming_parts import FILM, both, camera, check, of, plan, said
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parts import Brightness, Levels, generation, grey
@@ -19,47 +21,13 @@ from parts import Brightness, Levels, generation, grey
 from pipeline.core.contracts import Generation, Reader
 from pipeline.core.errors import InputError
 from pipeline.core.records import Event, Result, Shed, SourceState
-from pipeline.core.snapshot import StreamSnapshot
 from pipeline.engine.event_settings import EventSettings
-from pipeline.engine.pipeline import Pipeline, StreamPlan
+from pipeline.engine.pipeline import Pipeline
 from pipeline.engine.policy_settings import PolicySettings
-from sinks.memory import Collector
 from sinks.memory import Memory as MemorySink
-from sources.memory import LiveMemory, Memory, Missing
+from sources.memory import LiveMemory, Memory
 from sources.pattern import Pattern
 from tests.engine.remote_parts import until
-
-FILM = [grey(20), grey(120), Missing(2), grey(130), grey(220), grey(20)]
-
-
-def plan(name: str, source: object, gen: Generation) -> StreamPlan:
-    return StreamPlan(name, source, "levels", gen)
-
-
-def said(collector: Collector, stream: str) -> list[tuple[object, ...]]:
-    """Every outcome of a stream as it left, in order."""
-    return [
-        (one.window.id, one.window.start_ns, one.kind, getattr(one, "flagged", None), getattr(one, "detections", None))
-        for one in collector.outcomes
-        if one.window.stream == stream
-    ]
-
-
-def check(stream: StreamSnapshot) -> None:
-    assert stream.received == stream.windows + stream.sampled_out + stream.damaged + stream.undecoded
-    assert stream.windows == stream.results + sum(stream.shed.values()) + stream.failed + stream.in_flight
-
-
-def of(pipeline: Pipeline, name: str) -> StreamSnapshot:
-    return next(one for one in pipeline.snapshot().streams if one.stream == name)
-
-
-def camera(**settings: object) -> LiveMemory:
-    return LiveMemory(script=[grey(20), grey(120), grey(220)], repeat=100_000, fps=200, realtime=True, **settings)
-
-
-def both() -> Generation:
-    return generation(Brightness(), Brightness("heavy"), Levels())
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
@@ -253,8 +221,10 @@ def test_what_cannot_finish_in_time_is_shed_and_counted() -> None:
 class Stuck(LiveMemory):
     """Hangs while it is opened, as a camera may."""
 
+    freed: ClassVar[threading.Event] = threading.Event()
+
     def open(self, stream: str) -> Reader:
-        time.sleep(5)
+        self.freed.wait()
         return super().open(stream)
 
 
@@ -262,84 +232,9 @@ def test_a_source_that_hangs_in_open_is_removed_at_once() -> None:
     pipeline = Pipeline([], {"m": MemorySink()})
     pipeline.start()
     pipeline.add(plan("s", Stuck(script=[grey(20)]), generation()))
-    began = time.monotonic()
-    pipeline.remove("s", 5.0)
-    assert time.monotonic() - began < 1.0
+    pipeline.remove("s", 5.0)  # it returns, and nobody has freed that one yet
     assert not pipeline.states
-    pipeline.stop()
-
-
-def test_a_live_stream_begins_anew_when_it_is_resumed_and_the_pause_is_told_of() -> None:
-    sink = MemorySink()
-    pipeline = Pipeline([plan("door", camera(), both())], {"m": sink})
-    pipeline.start()
-    assert until(lambda: of(pipeline, "door").results > 3)
-    pipeline.pause("door")
-    paused = of(pipeline, "door")
-    assert paused.state is SourceState.PAUSED
-    assert until(lambda: of(pipeline, "door").in_flight == 0)
-    settled = of(pipeline, "door").windows
-    time.sleep(0.2)
-    assert of(pipeline, "door").windows == settled
-    assert not pipeline.finished
-    pipeline.pause("door")  # twice is once
-    pipeline.resume("door")
-    assert until(lambda: of(pipeline, "door").windows > settled)
-    assert of(pipeline, "door").outages == 1
-    assert len({one.window.epoch for one in sink.collector.outcomes}) == 2
-    pipeline.stop()
-
-
-def test_what_has_ended_or_failed_can_be_started_again() -> None:
-    sink = MemorySink()
-    film = Memory(script=FILM)
-    pipeline = Pipeline([plan("film", film, both())], {"m": sink})
-    pipeline.start()
-    assert pipeline.wait(10)
-    once = said(sink.collector, "film")
-    with pytest.raises(InputError, match="resume starts it again"):
-        pipeline.pause("film")
-    pipeline.resume("film")
-    assert pipeline.wait(10)
-    assert said(sink.collector, "film") == 2 * once  # the same ids
-    assert of(pipeline, "film").received == 2 * len(once) + 2 * 2
-    pipeline.stop()
-
-
-def test_a_film_that_is_changed_goes_on_and_is_judged_anew_by_another_generation() -> None:
-    gen, other = both(), both()
-    film = Memory(script=FILM, repeat=400, in_flight=2)
-    alone, sink = MemorySink(), MemorySink()
-    for pipeline_of in (alone,):
-        undisturbed = Pipeline([plan("film", film, gen)], {"m": pipeline_of})
-        undisturbed.start()
-        assert undisturbed.wait(30)
-        undisturbed.stop()
-    pipeline = Pipeline([plan("film", film, gen)], {"m": sink})
-    pipeline.start()
-    assert until(lambda: of(pipeline, "film").results > 20)
-    pipeline.change(plan("film", Memory(script=FILM, repeat=400, in_flight=7), gen))
-    assert pipeline.wait(30)
-    assert said(sink.collector, "film") == said(alone.collector, "film")
-    pipeline.resume("film")
-    assert until(lambda: of(pipeline, "film").windows > 0)
-    pipeline.change(plan("film", film, other))
-    assert pipeline.wait(30)
-    anew = [one for one in sink.collector.results if one.generation == other.id]
-    assert len(anew) == len(alone.collector.results)
-    pipeline.stop()
-
-
-def test_a_stream_that_is_paused_stays_so_when_it_is_changed() -> None:
-    gen = both()
-    pipeline = Pipeline([], {"m": MemorySink()})
-    pipeline.add(plan("door", camera(), gen), paused=True)
-    pipeline.start()
-    assert pipeline.states == {"door": SourceState.PAUSED}
-    pipeline.change(plan("door", camera(max_fps=5), gen))
-    assert pipeline.states == {"door": SourceState.PAUSED}
-    pipeline.change(plan("door", camera(), gen), paused=False)
-    assert until(lambda: of(pipeline, "door").results > 0)
+    Stuck.freed.set()
     pipeline.stop()
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from pipeline.app.assemble import assemble
-from pipeline.app.web.server import WebServer
+from pipeline.app.runner import served
 from pipeline.app.web.site import Site
-from pipeline.app.wiring import pipeline, prepare
+from pipeline.app.wiring import prepare
 from pipeline.engine.pipeline import Pipeline
 
 OPERATOR, VIEWER = "operator-0123456789", "viewer-0123456789"
@@ -57,13 +57,8 @@ def serving(
     document = assemble([target], assignments=nowhere, web=True)
     document.data["web"] = {"listen": "127.0.0.1:0", "changes_per_s": 10_000, **(web or {})}
     plan, generations = prepare(document)
-    assert plan.web is not None
-    site = Site(plan.web, plan, generations, document)
-    running = pipeline(site.plan, generations)
-    try:
-        with WebServer(site, running, "web.listen") as server:
-            if start:
-                running.start()
-            yield Served(server.url, server.port, site, running, server.app)
-    finally:
-        running.stop(2.0)
+    with served(plan, generations, document, drain_s=2.0) as (server, running):
+        assert server is not None
+        if start:
+            running.start()
+        yield Served(server.url, server.port, server.site, running, server.app)

@@ -28,7 +28,7 @@ class Camera:
         window = Window("door", "epoch", self._seq, self._seq * 40_000_000, self._seq * 40_000_000, 0, 0)
         self._seq += 1
         image = FrameImage.from_array(numbered(self._seq % 128, width, height))
-        await asyncio.to_thread(self._gallery.show, [Picture(Shed(window, 0, reason=ShedReason.OVERLOAD), image)])
+        await asyncio.to_thread(self._gallery.write, [Picture(Shed(window, 0, reason=ShedReason.OVERLOAD), image)])
         await asyncio.sleep(0.04)
 
 

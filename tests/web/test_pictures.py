@@ -165,7 +165,7 @@ def shown(gallery: Gallery, count: int = 1) -> list[FrameImage]:
     images = [FrameImage.from_array(np.zeros((16, 16, 3), np.uint8)) for _ in range(count)]
     for seq, image in enumerate(images):
         window = Window("door", "epoch", seq, seq * 10**9, seq * 10**9, 0, 0)
-        gallery.show([Picture(Shed(window, 0, reason=ShedReason.OVERLOAD), image)])
+        gallery.write([Picture(Shed(window, 0, reason=ShedReason.OVERLOAD), image)])
         image.release()
     return images
 
@@ -233,7 +233,7 @@ def test_a_picture_in_another_process_is_fetched_for_watchers_only() -> None:
 
     def show() -> None:
         image = Remote(FrameImage.from_array(np.zeros((16, 16, 3), np.uint8)).frame())
-        gallery.show([Picture(Shed(Window("door", "e", 0, 0, 0, 0, 0), 0, reason=ShedReason.OVERLOAD), image)])
+        gallery.write([Picture(Shed(Window("door", "e", 0, 0, 0, 0, 0), 0, reason=ShedReason.OVERLOAD), image)])
 
     gallery = Gallery()
     show()
@@ -274,7 +274,7 @@ def test_the_gallery_is_cheap_to_leave_alone(tmp_path: Path) -> None:
     """Nothing but a reference is kept: no pixel is looked at."""
     gallery = Gallery()
     image = FrameImage.from_array(np.zeros((1080, 1920, 3), np.uint8))
-    gallery.show([Picture(Shed(Window("door", "e", 0, 0, 0, 0, 0), 0, reason=ShedReason.OVERLOAD), image)])
+    gallery.write([Picture(Shed(Window("door", "e", 0, 0, 0, 0, 0), 0, reason=ShedReason.OVERLOAD), image)])
     latest = gallery.latest("door")
     assert latest is not None
     assert latest.frame is image.frame()

@@ -39,7 +39,7 @@ def test_a_result_is_told_as_the_sinks_write_it(served: Served) -> None:
     site, url = served
     with listening(url, kinds="result,event") as told:
         assert next(told).id == f"{site.feed.run}-0"  # where it begins, before anything happens
-        site.feed.tell([result(0, person()), event(), shed(1)])
+        site.feed.write([result(0, person()), event(), shed(1)])
         first, second, third = take(told, 3)
     assert first == Message(f"{site.feed.run}-1", "result", outcome_document(result(0, person())))
     assert (second.kind, second.data["type"], second.data["event"]) == ("event", "new", event().id)
@@ -48,10 +48,10 @@ def test_a_result_is_told_as_the_sinks_write_it(served: Served) -> None:
 
 def test_without_an_id_it_begins_with_what_is_new(served: Served) -> None:
     site, url = served
-    site.feed.tell([result(0), result(1)])
+    site.feed.write([result(0), result(1)])
     with listening(url, kinds="result") as told:
         assert next(told).id == f"{site.feed.run}-2"
-        site.feed.tell([result(2)])
+        site.feed.write([result(2)])
         assert take(told, 1)[0].data["seq"] == 2
     with listening(url, kinds="result", after="0") as told:
         assert [one.data["seq"] for one in take(told, 3)] == [0, 1, 2]
@@ -72,7 +72,7 @@ def test_reconnecting_loses_and_repeats_nothing(served: Served, seed: int) -> No
             for _ in range(min(most - n, chance.choice((1, 2, 40, 256)))):
                 batch.append(event("update", n) if n % 50 == 49 else result(n, person()))
                 n += 1
-            site.feed.tell(batch)
+            site.feed.write(batch)
             time.sleep(chance.choice((0, 0.001, 0.02)))
         over.set()
 
@@ -101,7 +101,7 @@ def test_a_web_socket_resumes_alike(served: Served, batch: str) -> None:
     seen: list[int] = []
     place = "0"
     for begin, upto in ((0, 10), (10, 700), (700, 705)):
-        site.feed.tell([result(seq) for seq in range(begin, upto)])
+        site.feed.write([result(seq) for seq in range(begin, upto)])
         with connect(f"{url.replace('http', 'ws')}/api/feed/ws?kinds=result&after={place}{batch}") as talk:
             while len(seen) < upto - 1:  # one is always left for the next
                 said = json.loads(talk.recv(timeout=10))
@@ -114,8 +114,8 @@ def test_a_web_socket_resumes_alike(served: Served, batch: str) -> None:
 def test_what_is_gone_is_said_and_what_is_left_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site_module, "Feed", partial(Feed, results=5, others=5))
     with serving() as (site, url):
-        site.feed.tell([event()])
-        site.feed.tell([result(seq) for seq in range(20)])
+        site.feed.write([event()])
+        site.feed.write([result(seq) for seq in range(20)])
         run = site.feed.run
         with listening(url, f"{run}-0", kinds="result,event") as told:
             gap, kept, *rest = take(told, 7)
@@ -125,7 +125,7 @@ def test_what_is_gone_is_said_and_what_is_left_follows(monkeypatch: pytest.Monke
         with listening(url, f"{run}-16", kinds="result") as told:
             assert [one.kind for one in take(told, 5)] == ["result"] * 5  # all of it is there
         with listening(url, f"{run}-1", kinds="event,ruling") as told:
-            site.feed.tell([event("end")])
+            site.feed.write([event("end")])
             assert [one.kind for one in take(told, 1)] == ["event"]  # who asked for no result misses none
 
 
@@ -133,18 +133,18 @@ def test_who_falls_behind_is_told_of_the_gap_and_goes_on(monkeypatch: pytest.Mon
     monkeypatch.setattr(site_module, "Feed", partial(Feed, results=100, others=5))
     with serving() as (site, url), listening(url, kinds="result") as told:
         assert next(told).kind == ""
-        site.feed.tell([result(seq) for seq in range(5_000)])  # more at once than is remembered
+        site.feed.write([result(seq) for seq in range(5_000)])  # more at once than is remembered
         gap, *rest = take(told, 101)
         assert (gap.kind, gap.data["gone"]) == ("gap", 4_900)
         assert [one.data["seq"] for one in rest] == list(range(4_900, 5_000))
-        site.feed.tell([result(5_000)])
+        site.feed.write([result(5_000)])
         assert take(told, 1)[0].data["seq"] == 5_000
 
 
 @pytest.mark.parametrize("stranger", ["0a1b2c3d-7", "RUN-999"])
 def test_an_id_of_another_run_gets_all_there_is_behind_a_gap(served: Served, stranger: str) -> None:
     site, url = served
-    site.feed.tell([result(0), result(1)])
+    site.feed.write([result(0), result(1)])
     with listening(url, stranger.replace("RUN", site.feed.run), kinds="result") as told:
         gap, *rest = take(told, 3)
     assert (gap.kind, gap.data["gone"]) == ("gap", None)
@@ -201,7 +201,7 @@ EVERYTHING = [
 def test_filters(served: Served, monkeypatch: pytest.MonkeyPatch, query: str, numbers: list[int]) -> None:
     monkeypatch.setattr(broadcasting, "HEARTBEAT_S", 0.3)
     site, url = served
-    site.feed.tell(EVERYTHING)
+    site.feed.write(EVERYTHING)
     with httpx.stream("GET", f"{url}/api/feed?{query}&after=0", timeout=10) as response:
         found = []
         for one in messages(response):
@@ -244,7 +244,7 @@ def take_snapshots(told: Iterator[Message], count: int) -> list[Message]:
 
 def test_nothing_is_written_out_while_nobody_listens(served: Served) -> None:
     site, url = served
-    site.feed.tell([result(seq) for seq in range(100)])
+    site.feed.write([result(seq) for seq in range(100)])
     assert all(told._text is None for told in site.feed._results)
     with listening(url, "0", kinds="result") as told:
         take(told, 100)
@@ -260,7 +260,7 @@ def test_what_a_client_says_over_a_web_socket_changes_nothing(served: Served) ->
         for said in ("hello", b"\x00\xff", "{}" * 1000):
             talk.send(said)
         talk.ping().wait(5)
-        site.feed.tell([result(0)])
+        site.feed.write([result(0)])
         kinds = [json.loads(talk.recv(timeout=5))["kind"] for _ in range(2)]
     assert kinds == ["heartbeat", "result"]
 
@@ -280,7 +280,7 @@ def test_the_end_of_the_program_is_an_end_and_what_there_was_has_come() -> None:
         told = stack.enter_context(listening(url, kinds="result"))
         talk = stack.enter_context(connect(url.replace("http", "ws") + "/api/feed/ws?kinds=result"))
         next(told)
-        site.feed.tell([result(seq) for seq in range(50)])
+        site.feed.write([result(seq) for seq in range(50)])
         site.broadcast.close()
         assert [one.data["seq"] for one in told] == list(range(50))  # and the response is whole
         assert len([said for said in talk if json.loads(said)["kind"] == "result"]) == 50
@@ -290,14 +290,14 @@ def test_a_record_that_utf_8_cannot_hold_is_told_all_the_same(served: Served) ->
     site, url = served
     with listening(url, kinds="result") as told:
         next(told)
-        site.feed.tell([replace(shed(0), window=replace(shed(0).window, file="\udcff.png"))])
+        site.feed.write([replace(shed(0), window=replace(shed(0).window, file="\udcff.png"))])
         assert take(told, 1)[0].data["file"] == "\udcff.png"
 
 
 def test_a_feed_forgets_what_it_must() -> None:
     feed = Feed(results=1_000, others=10)
     for start in range(0, 20_000, 250):
-        feed.tell([result(start + n) for n in range(250)])
+        feed.write([result(start + n) for n in range(250)])
     assert len(feed._results) == 1_000
     assert feed.forgotten(0, KINDS) == (19_000, 19_000)
     assert [told.number for told in feed.between(0, feed.last, KINDS, 3)] == [19_001, 19_002, 19_003]

@@ -47,7 +47,7 @@ def test_who_reads_nothing_is_cut_off_and_nobody_else_is_harmed(
         end = time.monotonic() + 60
         while site.broadcast.listening == 2:  # the system's own buffers take some megabytes first
             assert time.monotonic() < end, "it was not cut off"
-            site.feed.tell([result(sent + n, person()) for n in range(500)])
+            site.feed.write([result(sent + n, person()) for n in range(500)])
             sent += 500
             read += len(take(told, 500))
         assert read == sent  # whoever reads got all of it
@@ -85,7 +85,7 @@ def test_more_than_may_listen_are_refused_politely(served: Served) -> None:
         assert all(one.recv(16) == b"HTTP/1.1 200 OK\r" for one in listeners)
     until(lambda: site.broadcast.listening == 0)
     with listening(url, "0", kinds="result") as told:
-        site.feed.tell([result(0)])
+        site.feed.write([result(0)])
         assert len(take(told, 1)) == 1
 
 
@@ -110,7 +110,7 @@ def test_bad_frames_end_that_web_socket_alone(served: Served, frame: bytes, capl
             talk.socket.sendall(frame)
             talk.socket.sendall(frame)
             until(lambda: site.broadcast.listening == 1)
-        site.feed.tell([result(0)])
+        site.feed.write([result(0)])
         assert len(take(told, 1)) == 1
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -121,7 +121,7 @@ def test_nobody_who_stalls_or_breaks_off_delays_the_end_or_leaves_a_word(caplog:
             stack.enter_context(closing(stalled(url, path, headers)))
         broken = [stalled(url, path, headers) for path, headers in (("/api/feed", ""), ("/api/feed/ws", UPGRADE))]
         until(lambda: site.broadcast.listening == 4)
-        site.feed.tell([result(seq, person()) for seq in range(10_000)])
+        site.feed.write([result(seq, person()) for seq in range(10_000)])
         for one in broken:  # with what came unread: the system says so at once, and sharply
             one.close()
         until(lambda: site.broadcast.listening == 2)

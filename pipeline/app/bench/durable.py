@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pipeline.app.bench.measure import Timed, in_turns, rate
+from pipeline.app.bench.processes import spawned
 from pipeline.app.bench.report import Report, Row, Scale, paired
 from pipeline.core import reach
 from pipeline.core.contracts import OutboxSettings, Remote
@@ -113,15 +113,8 @@ def _accepted(boxes: Iterator[Path], letters: Sequence[Letter], *, sync: bool) -
 @contextmanager
 def _receiver() -> Iterator[str]:
     """A process that takes whatever is posted; its URL."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
-    process.start()
-    try:
-        yield f"http://127.0.0.1:{ours.recv()}/hook"
-    finally:
-        process.kill()
-        process.join()
-        process.close()
+    with spawned(_serve) as receiver:
+        yield f"http://127.0.0.1:{receiver.recv()}/hook"
 
 
 def _serve(say: Connection) -> None:

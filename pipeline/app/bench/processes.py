@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,21 @@ _TELLS_OF_TORCH = _CLI + "print('torch imported:', 'torch' in sys.modules, file=
 _IMPORTS = "import av, numpy, openvino, pydantic"
 _SAMPLE_S = 0.5
 _SETTLED = 0.3  # of the time: buffers fill, and the allocator finds its size
+
+
+@contextmanager
+def spawned(target: Callable[..., None], *given: object) -> Iterator[Connection]:
+    """`target` in a process of its own, called with `given` and one end of a pipe; here is the other. It is killed in
+    the end."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(*given, theirs), daemon=True)
+    process.start()
+    try:
+        yield ours
+    finally:
+        process.kill()
+        process.join()
+        process.close()
 
 
 def start_bench(scale: Scale) -> Report:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import multiprocessing
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,11 +17,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from pipeline.app.bench.processes import spawned
 from pipeline.app.bench.report import Report, Row, Scale
 from pipeline.app.config.document import Document
-from pipeline.app.web.server import WebServer
-from pipeline.app.web.site import Site
-from pipeline.app.wiring import pipeline, prepare
+from pipeline.app.runner import served
+from pipeline.app.wiring import prepare
 from pipeline.core.errors import ThresherError
 from pipeline.engine.pipeline import Pipeline
 
@@ -36,7 +35,7 @@ def bench(scale: Scale) -> Report:
     seconds = scale.of(20, 2)
     with tempfile.TemporaryDirectory() as folder, _flat_out(Path(folder)) as (url, running):
         alone = _rate(running, seconds)
-        with _process(_serve_bare) as bare, _process(_ask, url, bare.recv()) as say:
+        with spawned(_serve_bare) as bare, spawned(_ask, url, bare.recv()) as say:
             say.recv()  # it has asked for each once
             asked = _rate(running, seconds)
             say.send("end")
@@ -67,16 +66,11 @@ def _flat_out(folder: Path) -> Iterator[tuple[str, Pipeline]]:
     }
     document = Document(data, folder, "bench")
     plan, generations = prepare(document)
-    assert plan.web is not None
-    site = Site(plan.web, plan, generations, document)
-    running = pipeline(site.plan, generations)
-    try:
-        with WebServer(site, running, "web.listen") as server:
-            running.start()
-            _until_judged(running)
-            yield server.url, running
-    finally:
-        running.stop(1.0)
+    with served(plan, generations, document, drain_s=1.0) as (server, running):
+        assert server is not None
+        running.start()
+        _until_judged(running)
+        yield server.url, running
 
 
 def _until_judged(running: Pipeline) -> None:
@@ -95,19 +89,6 @@ def _rate(running: Pipeline, seconds: float) -> float:
 
 def _results(running: Pipeline) -> int:
     return sum(one.results for one in running.snapshot().streams)
-
-
-@contextmanager
-def _process(target: Callable[..., None], *given: object) -> Iterator[Connection]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=target, args=(*given, theirs), daemon=True)
-    process.start()
-    try:
-        yield ours
-    finally:
-        process.kill()
-        process.join()
-        process.close()
 
 
 def _serve_bare(say: Connection) -> None:

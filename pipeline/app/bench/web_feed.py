@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import re
 import socket
 import threading
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 
+from pipeline.app.bench.processes import spawned
 from pipeline.app.bench.report import Report, Row, Scale
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
@@ -99,7 +99,11 @@ def _run(form: Form, seconds: float, per_s: int | None) -> _Run:
     site = Site(WebSettings(listen="127.0.0.1:0"), Plan(), {}, Document({}, Path.cwd()))
     running = Pipeline([], {})
     run = _Run()
-    with WebServer(site, running, "web.listen") as server, _clients(server.url, form) as say, _silent(server.url):
+    with (
+        WebServer(site, running, "web.listen") as server,
+        spawned(_listen, server.url, form) as say,
+        _silent(server.url),
+    ):
         _until(lambda: site.broadcast.listening == _CLIENTS)
         stop = threading.Event()
         told = [0]
@@ -157,19 +161,6 @@ def _silent(url: str) -> Iterator[None]:
     with socket.create_connection((str(parts.hostname), int(parts.port or 80))) as connection:
         connection.sendall(f"GET /api/feed HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
         yield
-
-
-@contextmanager
-def _clients(url: str, form: Form) -> Iterator[Connection]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_listen, args=(url, form, theirs), daemon=True)
-    process.start()
-    try:
-        yield ours
-    finally:
-        process.kill()
-        process.join()
-        process.close()
 
 
 def _listen(url: str, form: Form, say: Connection) -> None:

@@ -35,9 +35,8 @@ class Load:
 
 
 def bench(scale: Scale) -> Report:
-    from pipeline.app.web.server import WebServer
-    from pipeline.app.web.site import Site
-    from pipeline.app.wiring import pipeline, prepare
+    from pipeline.app.runner import served
+    from pipeline.app.wiring import prepare
 
     with tempfile.TemporaryDirectory() as folder:
         document = assemble(
@@ -51,16 +50,11 @@ def bench(scale: Scale) -> Report:
             web=True,
         )
         plan, generations = prepare(document)
-        assert plan.web is not None
-        site = Site(plan.web, plan, generations, document)
-        running = pipeline(site.plan, generations)
-        with WebServer(site, running, "web.listen") as server:
+        with served(plan, generations, document, drain_s=2.0) as (server, running):
+            assert server is not None
             running.start()
-            try:
-                running.wait(3.0)
-                loads = first_loads(server.url, scale.of(10, 2))
-            finally:
-                running.stop(2.0)
+            running.wait(3.0)
+            loads = first_loads(server.url, scale.of(10, 2))
     rows = (
         Row("page, first load", loads[0].own_bytes, "bytes", at_most=_MOST_BYTES),
         Row("page, first load with its first picture", loads[0].all_bytes, "bytes"),

@@ -15,11 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import ClassVar, Literal, Self, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import PrivateAttr
-
-from pipeline.core.contracts import Delivery, Sink, Writer
+from pipeline.app.own_sinks import OwnSink
+from pipeline.core.contracts import Delivery
 from pipeline.core.outages import Outage, outage_document
 from pipeline.core.records import Audit, Event, Outcome, Result, audit_document, event_document, outcome_document
 from pipeline.core.rulings import Ruling, ruling_document
@@ -81,7 +80,7 @@ class Feed:
         self._number = 0
         self._wake: Callable[[], None] | None = None
 
-    def tell(self, items: Sequence[Delivery]) -> None:
+    def write(self, items: Sequence[Delivery]) -> None:
         known = [(kind, item) for item in items if (kind := kind_of(item)) is not None]
         with self._lock:
             for kind, item in known:
@@ -90,6 +89,9 @@ class Feed:
             wake = self._wake
         if wake is not None and known:
             wake()
+
+    def close(self) -> None:
+        """What it remembers stays."""
 
     def _keep(self, told: Told) -> None:
         if told.kind == "result":
@@ -211,28 +213,7 @@ def as_json(document: object) -> bytes:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
-class FeedSink(Sink):
-    """The sink behind a `Feed`: made by the program itself, never by a config."""
+class FeedSink(OwnSink):
+    """The sink that writes into a `Feed`."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"outcomes", "events", "audits", "rulings", "outages"})
-    _feed: Feed = PrivateAttr()
-
-    @classmethod
-    def into(cls, feed: Feed) -> Self:
-        sink = cls()
-        sink._feed = feed
-        return sink
-
-    def open(self) -> Writer:
-        return _Writer(self._feed)
-
-
-class _Writer:
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-
-    def write(self, items: Sequence[Delivery]) -> None:
-        self._feed.tell(items)
-
-    def close(self) -> None:
-        pass

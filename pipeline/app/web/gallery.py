@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from av.video.frame import VideoFrame
-from pydantic import PrivateAttr
 
-from pipeline.core.contracts import Delivery, Picture, Sink, Writer
+from pipeline.app.own_sinks import OwnSink
+from pipeline.core.contracts import Delivery, Picture
 from pipeline.core.errors import FrameGone
 from pipeline.core.payloads import Image
 from pipeline.core.records import Outcome
@@ -49,7 +49,7 @@ class Gallery:
         self._lock = threading.Lock()
         self._walls: dict[str, _Wall] = {}
 
-    def show(self, items: Sequence[Delivery]) -> None:
+    def write(self, items: Sequence[Delivery]) -> None:
         for item in items:
             if isinstance(item, Picture) and item.audit is None and item.image is not None:
                 self._show(item.outcome, item.image)
@@ -72,6 +72,9 @@ class Gallery:
         if due:
             for look in looks:
                 look(shot)
+
+    def close(self) -> None:
+        """Who watches leaves by themselves."""
 
     def latest(self, stream: str) -> Shot | None:
         wall = self._walls.get(stream)
@@ -158,33 +161,9 @@ class _Clock:
         return self._last
 
 
-class GallerySink(Sink):
-    """The sink behind a `Gallery`: made by the program itself, never by a config."""
+class GallerySink(OwnSink):
+    """The sink that writes into a `Gallery`."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"pictures"})
     backlog: ClassVar[int] = 8
     fleeting: ClassVar[bool] = True
-    _gallery: Gallery = PrivateAttr()
-
-    @classmethod
-    def into(cls, gallery: Gallery) -> Self:
-        sink = cls()
-        sink._gallery = gallery
-        return sink
-
-    def open(self) -> Writer:
-        return _Writer(self._gallery)
-
-
-class _Writer:
-    def __init__(self, gallery: Gallery) -> None:
-        self._gallery = gallery
-
-    def write(self, items: Sequence[Delivery]) -> None:
-        self._gallery.show(items)
-
-    def forget(self, stream: str) -> None:
-        self._gallery.forget(stream)
-
-    def close(self) -> None:
-        pass

@@ -32,6 +32,11 @@ async def said(request: Request, kind: str) -> bytes:
     return body
 
 
+def invitation() -> Response:
+    """What may be posted there. Web pages of other origins may not, but those that the settings name (no CORS)."""
+    return Response(status_code=200, headers={"Accept-Post": OFFER, "Allow": "OPTIONS, POST"})
+
+
 def matches(request: Request, etag: str) -> None:
     """Raises 428 or 412 where the request is not about the ICE session with this ETag."""
     match = request.headers.get("if-match")

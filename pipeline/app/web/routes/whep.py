@@ -8,7 +8,7 @@ from pipeline.app.web.access import viewer
 from pipeline.app.web.drawing import View
 from pipeline.app.web.pictured import pictured
 from pipeline.app.web.problems import answers
-from pipeline.app.web.sdp import FRAGMENT, MATCHES, OFFER, REFUSALS, matches, said, takes
+from pipeline.app.web.sdp import FRAGMENT, MATCHES, OFFER, REFUSALS, invitation, matches, said, takes
 from pipeline.app.web.site import Site
 from pipeline.app.web.whep import Watcher
 from pipeline.core.errors import MissingPart
@@ -43,8 +43,8 @@ def router(site: Site) -> APIRouter:
 
     @routes.options("/{name}", response_class=Response)
     async def ask(name: str) -> Response:
-        """What may be posted here. Web pages of other origins may not (no CORS)."""
-        return Response(status_code=200, headers={"Accept-Post": OFFER, "Allow": "OPTIONS, POST"})
+        """What may be posted here."""
+        return invitation()
 
     @routes.patch(
         "/{name}/{session}",

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from pipeline.app.web.access import entitled, unknown
-from pipeline.app.web.sdp import FRAGMENT, MATCHES, OFFER, REFUSALS, matches, said, takes
+from pipeline.app.web.sdp import FRAGMENT, MATCHES, OFFER, REFUSALS, invitation, matches, said, takes
 from pipeline.app.web.site import Site
 from pipeline.core.records import SourceState
 from sources.webrtc import WebRtc
@@ -53,8 +53,8 @@ def router(site: Site) -> APIRouter:
 
     @routes.options("/{name}", response_class=Response)
     async def ask(name: str) -> Response:
-        """What may be posted here. Web pages of other origins may not (no CORS)."""
-        return Response(status_code=200, headers={"Accept-Post": OFFER, "Allow": "OPTIONS, POST"})
+        """What may be posted here."""
+        return invitation()
 
     @routes.patch(
         "/{name}/{session}",
