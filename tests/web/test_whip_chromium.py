@@ -13,7 +13,8 @@ import av
 import numpy as np
 import psutil
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from page_parts import chromium
+from playwright.sync_api import Browser
 from whip_server import Served, serving, soon
 
 pytestmark = pytest.mark.slow
@@ -71,19 +72,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
     film(tmp_path / "camera.mjpeg")
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-video-capture={tmp_path / 'camera.mjpeg'}",
-    ]
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
+    with chromium(f"--use-file-for-fake-video-capture={tmp_path / 'camera.mjpeg'}") as started:
         yield started
-        started.close()
 
 
 @pytest.mark.parametrize("codec", ["", "video/VP8", "video/H264"])

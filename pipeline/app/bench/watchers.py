@@ -86,5 +86,5 @@ def watchers(count: int, url: str) -> Iterator[Crowd]:
 
 
 if __name__ == "__main__":
-    rtcrtpreceiver.get_decoder = lambda codec: _Counting()  # type: ignore[attr-defined]
+    rtcrtpreceiver.get_decoder = lambda codec: _Counting()  # type: ignore[attr-defined]  # where it is looked up
     asyncio.run(_run(int(sys.argv[1]), sys.argv[2]))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -182,7 +183,7 @@ async def _listen_all(url: str, form: Form, say: Connection) -> None:
             waits.extend(now - one for one in done)
 
     listen = _read_events if form == "sse" else _read_messages
-    tasks = [asyncio.create_task(listen(url, lambda data, n=n: got(n, data))) for n in range(len(counts))]  # type: ignore[misc]
+    tasks = [asyncio.create_task(listen(url, partial(got, n))) for n in range(len(counts))]
     for _ in ("begin", "end"):
         await asyncio.to_thread(say.recv)
     for task in tasks:

@@ -81,11 +81,11 @@ class Feed:
         self._wake: Callable[[], None] | None = None
 
     def write(self, items: Sequence[Delivery]) -> None:
-        known = [(kind, item) for item in items if (kind := kind_of(item)) is not None]
+        known = [item for item in items if isinstance(item, (Outcome, Event, Audit, Ruling, Outage))]
         with self._lock:
-            for kind, item in known:
+            for record in known:
                 self._number += 1
-                self._keep(Told(self._number, kind, item))  # type: ignore[arg-type]  # what has a kind is a record
+                self._keep(Told(self._number, kind_of(record), record))
             wake = self._wake
         if wake is not None and known:
             wake()
@@ -161,16 +161,14 @@ def _within(ring: deque[Told], after: int, last: int) -> int:
     return count
 
 
-def kind_of(item: Delivery) -> Kind | None:
-    if isinstance(item, Outcome):
+def kind_of(record: Record) -> Kind:
+    if isinstance(record, Outcome):
         return "result"
-    if isinstance(item, Event):
+    if isinstance(record, Event):
         return "event"
-    if isinstance(item, Audit):
+    if isinstance(record, Audit):
         return "audit"
-    if isinstance(item, Ruling):
-        return "ruling"
-    return "outage" if isinstance(item, Outage) else None
+    return "ruling" if isinstance(record, Ruling) else "outage"
 
 
 def _document(record: Record) -> object:
