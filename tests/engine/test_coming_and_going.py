@@ -329,18 +329,21 @@ def test_a_hundred_that_come_and_go_leave_nothing_behind() -> None:
         assert until(lambda: of(pipeline, f"s{number}").results > 3)
         pipeline.remove(f"s{number}")
 
-    def held() -> tuple[int, int, int]:
+    def held() -> tuple[Counter[str], int, int]:
         gc.collect()
-        assert until(lambda: not [one for one in threading.enumerate() if one.name.startswith("source-s1")])
-        return threading.active_count(), len(os.listdir("/proc/self/fd")), process.memory_info().rss
+        running = Counter(one.name for one in threading.enumerate())
+        return running, len(os.listdir("/proc/self/fd")), process.memory_info().rss
 
+    assert until(lambda: of(pipeline, "stays").results > 3)
+    before, _, _ = held()
     for number in range(20):
         once(number)
-    threads, files, rss = held()
+    assert until(lambda: held()[0] <= before)  # a removed stage's threads end in their own time
+    _, files, rss = held()
     for number in range(20, 120):
         once(number)
-    after_threads, after_files, after_rss = held()
-    assert after_threads <= threads
+    assert until(lambda: held()[0] <= before), held()[0] - before
+    _, after_files, after_rss = held()
     assert after_files <= files
     assert after_rss < rss + (8 << 20)
     assert len(pipeline.snapshot().stages) == 2
