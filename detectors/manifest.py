@@ -29,7 +29,7 @@ from pipeline.core.secrets import redact
 from pipeline.core.settings import Name, Settings
 from pipeline.core.sound import SoundSpec
 from pipeline.core.text import TextSpec
-from pipeline.core.yaml_text import yaml_text
+from pipeline.core.yaml_text import plain_yaml, yaml_text
 
 MANIFEST = "manifest.yaml"
 SAMPLES = "samples"
@@ -293,17 +293,14 @@ def digest(file: Path) -> str:
 
 def read_manifest(file: Path) -> Manifest:
     """Raises `InputErrors` with every mistake in it, each with its place."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        document = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
+        document = plain_yaml(file.read_text("utf-8"), str(file))
     except FileNotFoundError:
         raise InputError(f"there is no {MANIFEST} in this folder, so it is no model", str(file.parent)) from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", str(file)) from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"is not YAML: {' '.join(redact(error).split())}", str(file)) from None
+    except UnicodeDecodeError:
+        raise InputError("is not YAML: it is no text in UTF-8", str(file)) from None
     if not isinstance(document, Mapping):
         raise InputError("has to hold a mapping with name, weights, view, output and labels", str(file))
     return validated(document, str(file))

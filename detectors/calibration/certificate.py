@@ -17,7 +17,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import save_text
 from pipeline.core.secrets import redact
 from pipeline.core.settings import Settings
-from pipeline.core.yaml_text import yaml_text
+from pipeline.core.yaml_text import plain_yaml, yaml_text
 
 Against: TypeAlias = Literal["heavy", "truth"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -190,15 +190,12 @@ class Certificate(Settings):
 
 def load_certificate(path: Path) -> Certificate:
     """Raises `InputError` if there is none, or if it was changed since it was made."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     place = str(path)
     try:
-        document = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+        document = plain_yaml(path.read_text("utf-8"), place)
     except OSError as error:
         raise InputError(f"the certificate cannot be read: {error.strerror}", place) from None
-    except (YAMLError, ValueError, TypeError, AttributeError, RecursionError):  # the parser has slips of its own
+    except (UnicodeDecodeError, InputError):
         raise InputError("this is no certificate: it is no YAML", place) from None
     if not isinstance(document, dict) or "seal" not in document:
         raise InputError("this is no certificate: `thresher calibrate` makes them", place)

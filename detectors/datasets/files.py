@@ -15,7 +15,7 @@ from detectors.datasets.base import Reading
 from detectors.datasets.headers import size_of
 from pipeline.core.errors import InputError
 from pipeline.core.pictures import SUFFIXES, BadPicture
-from pipeline.core.secrets import redact
+from pipeline.core.yaml_text import plain_yaml
 
 PARTS = frozenset({"train", "val", "valid", "validation", "test"})
 """Names of folders that say who a picture is for, not what it shows."""
@@ -41,18 +41,7 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
 
 def read_yaml(path: Path) -> Any:
     """Plain data. Raises `InputError`."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    text = read_text(path, LARGEST_YAML)
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise InputError(f"is not YAML: {' '.join(redact(error).split())}", str(path)) from None
-    except RecursionError:
-        raise InputError("is nested too deeply", str(path)) from None
-    except (AttributeError, TypeError, ValueError) as error:  # what the parser stumbles over by itself
-        raise InputError(f"is not YAML: {redact(error)}", str(path)) from None
+    return plain_yaml(read_text(path, LARGEST_YAML), str(path))
 
 
 def is_inside(root: Path, path: Path) -> bool:

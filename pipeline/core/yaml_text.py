@@ -1,4 +1,4 @@
-"""Documents of ours as YAML that people read: in our order, a setting a line."""
+"""YAML in and out: what people write as plain data, and documents of ours as people read them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,25 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
+from pipeline.core.errors import InputError
+from pipeline.core.secrets import redact
+
+
+def plain_yaml(text: str, place: str) -> Any:
+    """Plain data. Raises `InputError`, which says that `place` is what cannot be read."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except RecursionError:
+        raise InputError("is nested too deeply", place) from None
+    except (YAMLError, AttributeError, TypeError, ValueError) as error:  # the parser has slips of its own
+        raise InputError(f"is not YAML: {' '.join(redact(error).split())}", place) from None
+
 
 def yaml_text(document: Mapping[str, Any]) -> str:
+    """In the document's own order, a setting a line."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
