@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from pipeline.core import reach
-from pipeline.core.errors import InputError, SinkBusy, SinkRefused
+from pipeline.core.errors import InputError, SinkBusy, SinkRefused, let_go
 from pipeline.core.letters import Letter
 from pipeline.core.secrets import redact
 from sinks.sending import ANSWER_S, BEGIN_S, Arrivals, raw, token
@@ -93,6 +93,7 @@ class Poster:
             try:
                 await self._post(session, some)
             except SinkRefused as refusal:
+                let_go(refusal)
                 if len(some) == 1:
                     return refusal
                 step = 1  # one of them may be to blame for all: from here on, each is asked about by itself
@@ -100,6 +101,7 @@ class Poster:
                     return SinkBusy(str(refusal))
                 continue
             except SinkBusy as trouble:
+                let_go(trouble)
                 return trouble
             arrived.update(letter.id for letter in some)
             n += len(some)

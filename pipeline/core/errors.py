@@ -17,6 +17,17 @@ No message of these holds a secret: text from outside (a library's error, a URL)
 from __future__ import annotations
 
 
+def let_go(error: BaseException) -> None:
+    """Of what the calls that failed had in hand. A frame that keeps an error which keeps the frame is a circle: its
+    packets, letters and pictures would stay until the garbage collector comes round. Call it once the error is told."""
+    errors: list[BaseException | None] = [error]
+    while errors:
+        one = errors.pop()
+        if one is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            errors += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+
+
 class ThresherError(Exception):
     """Everything that this program raises on purpose."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.contracts import Clear, Decision, Escalate, Flag, Generation, Stage
-from pipeline.core.errors import StageError
+from pipeline.core.errors import StageError, let_go
 from pipeline.core.media import View
 from pipeline.core.records import Array, Failed, Findings, Result
 from pipeline.core.secrets import redact
@@ -277,6 +277,7 @@ class _StageRunner:
             except Exception as error:  # noqa: BLE001 a rule may be a third party's: its fault is this window's, no more
                 self._complain(error)
                 _fail(job.ticket, f"rule: {redact(error)}")
+                let_go(error)
         if following and self.following is not None:
             self.following.put(following)
 
@@ -295,6 +296,7 @@ class _StageRunner:
                 where.append(i)
             except Exception as error:  # noqa: BLE001 whatever a decoder's frame may raise is this window's failure
                 answers[i] = f"{self.stage.name}: no view could be made: {redact(error)}"
+                let_go(error)
         if views:
             for i, answer in zip(where, self._score(views), strict=True):
                 answers[i] = answer
@@ -311,8 +313,10 @@ class _StageRunner:
             return findings
         except Exception as error:  # noqa: BLE001 a model may raise anything; the window fails, the stage lives on
             if len(views) > 1:
+                let_go(error)
                 return [answer for view in views for answer in self._score([view])]
             self._complain(error)
+            let_go(error)
             return [f"{self.stage.name}: {redact(error)}"]
 
     def _complain(self, error: Exception) -> None:

@@ -207,7 +207,8 @@ class Barrier:
     """Put behind what goes to several sinks, so that it is known when all of them are done with what was before it."""
 
     def __init__(self, sinks: int, then: Callable[[], None]) -> None:
-        self._left, self._then = sinks + 1, then
+        self._left = sinks + 1
+        self._then: Callable[[], None] | None = then
         self._lock = threading.Lock()
 
     def put(self) -> None:
@@ -218,6 +219,8 @@ class Barrier:
         """One sink has written all before it, or has refused or dropped it for good."""
         with self._lock:
             self._left -= 1
-            last = self._left == 0
-        if last:
-            self._then()
+            if self._left:
+                return
+            then, self._then = self._then, None  # which often knows this barrier: no circle is left behind
+        if then is not None:
+            then()

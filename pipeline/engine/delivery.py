@@ -21,7 +21,7 @@ from functools import partial
 
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Delivery, Forgetting, Observer, Remote, Sink, Writer
-from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused
+from pipeline.core.errors import InputError, SinkBusy, SinkGone, SinkRefused, let_go
 from pipeline.core.outages import Outage
 from pipeline.core.records import Audit, Event
 from pipeline.core.rulings import Ruling
@@ -337,6 +337,7 @@ class SinkRunner:
                     yield from self._offer([item])
             else:
                 log.error("sink %s refused an item: %s", self.name, redact(error))
+                let_go(error)
                 yield None
 
     def _write(self, batch: Sequence[_Item]) -> bool:
@@ -350,6 +351,7 @@ class SinkRunner:
                 return True
             except SinkBusy as error:
                 self._trouble(error)
+                let_go(error)
             except SinkRefused:
                 raise
             except InputError as error:
@@ -360,6 +362,7 @@ class SinkRunner:
                 if puzzled >= _PUZZLED:
                     raise SinkRefused(f"{type(error).__name__}: {redact(error)}") from error
                 self._trouble(error)
+                let_go(error)
             self._retries += 1
             self._pause(next(waits))
         return False

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Courier, Delivery, Observer, Remote, Writer
-from pipeline.core.errors import InputError, SinkBusy, SinkRefused
+from pipeline.core.errors import InputError, SinkBusy, SinkRefused, let_go
 from pipeline.core.letters import Letter, letter_of
 from pipeline.core.secrets import redact
 from pipeline.core.snapshot import OutboxSnapshot, Snapshot
@@ -115,10 +115,12 @@ class Dispatch:
                         waits, self._down_since, self.detail = backoff(0.1, _LONGEST_PAUSE_S), None, ""
                 except SinkBusy as error:
                     self._trouble(error)
+                    let_go(error)
                     self._pause(next(waits))
                     batch = []  # what is too old by then, or had to make room, does not go any more
                 except Exception as error:  # noqa: BLE001 a disk that fails, say: the thread has to live on
                     self._trouble(SinkBusy(f"{self.outbox.folder}: {type(error).__name__}: {redact(error)}"))
+                    let_go(error)
                     self._pause(next(waits))
             self._observe()
         finally:
@@ -137,6 +139,7 @@ class Dispatch:
             raise
         except (SinkRefused, InputError) as error:
             self._refuse(*batch[0], redact(error))
+            let_go(error)
             return list(batch[1:])
         except Exception as error:
             self._failures += 1

@@ -15,7 +15,7 @@ from functools import partial
 
 from pipeline.core.backoff import backoff
 from pipeline.core.contracts import Reader, Source, Taped, Tracked
-from pipeline.core.errors import InputError, SourceAway, SourceLost
+from pipeline.core.errors import InputError, SourceAway, SourceLost, let_go
 from pipeline.core.places import Place, Placed
 from pipeline.core.records import Chunk, Gap, Item, SourceState
 from pipeline.core.secrets import redact
@@ -243,7 +243,9 @@ class SourceRunner:
                     log.error("%s", self.problem)
                     return
                 except Exception as error:  # noqa: BLE001 whatever a third party's reader raises, the stream goes on
-                    if not self._lost(attempt, error):
+                    goes_on = self._lost(attempt, error)
+                    let_go(error)
+                    if not goes_on:
                         return
                     if isinstance(error, SourceAway):
                         continue
