@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -80,6 +81,9 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
                     logs.say(f"{name}: publish by WHIP to {server.url}/whip/{name}")
             if server.site.settings.open and somebody_sits_in_front():
                 show(server.url)
+        closing.callback(gc.unfreeze)
+        gc.collect()
+        gc.freeze()  # libraries, models, settings: to look at them all again would stop every stream for a while
         running.start()
         notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
         stays = None if site is None else Stays(site.settings, bool(plan.sources))
