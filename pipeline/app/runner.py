@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import sys
@@ -19,6 +18,7 @@ from pipeline.app import logs, summary
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
+from pipeline.app.garbage import passed_over
 from pipeline.app.notify import Notifier
 from pipeline.app.tracing import tracing
 from pipeline.app.web.browser import show, somebody_sits_in_front
@@ -81,9 +81,6 @@ def execute(plan: Plan, generations: Mapping[str, Generation], document: Documen
                     logs.say(f"{name}: publish by WHIP to {server.url}/whip/{name}")
             if server.site.settings.open and somebody_sits_in_front():
                 show(server.url)
-        closing.callback(gc.unfreeze)
-        gc.collect()
-        gc.freeze()  # libraries, models, settings: to look at them all again would stop every stream for a while
         running.start()
         notifier = closing.enter_context(contextlib.closing(Notifier(lambda: running.healthy)))
         stays = None if site is None else Stays(site.settings, bool(plan.sources))
@@ -133,6 +130,7 @@ def served(
         if site is not None:
             site.traces = traces
             server = closing.enter_context(WebServer(site, running, document.place(("web", "listen"))))
+        closing.enter_context(passed_over())
         yield server, running
 
 

@@ -22,7 +22,7 @@ from detectors.stage import ModelStage
 from pipeline.app.bench.boards import Line, boards, line, truth_of
 from pipeline.app.bench.measure import in_turns, rate
 from pipeline.app.bench.report import Report, Row, Scale, paired
-from pipeline.app.bench.subject import Counting, plan, run_through
+from pipeline.app.bench.subject import Counting, plan, run_through, started
 from pipeline.core.contracts import Generation
 from pipeline.core.payloads import FrameImage, View
 from pipeline.core.records import Array, Outcome, Result
@@ -105,11 +105,8 @@ def _paced(judged_by: Generation, passing: Line, fps: float, seconds: float) -> 
     )  # fmt: skip
     sink = Counting(keep=True)
     pipeline = Pipeline([plan("line", source, judged_by)], {"count": sink})
-    try:
-        pipeline.start()
+    with started(pipeline):
         pipeline.wait()
-    finally:
-        pipeline.stop()
     outcomes: Sequence[Outcome] = sink.tally.outcomes
     latencies = [one.latency_ns / 1e6 for one in outcomes if isinstance(one, Result)] or [float("nan")]
     return Paced(

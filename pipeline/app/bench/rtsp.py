@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from pipeline.app.bench.cameras import Line, Tap, server
 from pipeline.app.bench.clips import Clip
 from pipeline.app.bench.models import WarmStage, stage
 from pipeline.app.bench.report import Report, Row, Scale
-from pipeline.app.bench.subject import Counting, generation, plan
+from pipeline.app.bench.subject import Counting, generation, plan, started
 from pipeline.core.errors import ThresherError
 from pipeline.core.records import Outcome, Result, SourceState
 from pipeline.engine.pipeline import Pipeline
@@ -36,13 +37,9 @@ def rtsp_bench(scale: Scale) -> Report:
     network = stage("mobilenet-v3-small", "bf16")
     seconds = scale.of(30, 2)
     mounts = _mounts(scale)
-    with server(mounts) as base:
-        cameras = _Cameras([f"{base}/{name}" for name in mounts], network)
-        try:
-            cameras.watch(_SETTLE_S)
-            seen = cameras.watch(seconds)
-        finally:
-            cameras.stop()
+    with server(mounts) as base, _cameras([f"{base}/{name}" for name in mounts], network) as cameras:
+        cameras.watch(_SETTLE_S)
+        seen = cameras.watch(seconds)
     rates = [len(times) / seconds for times in seen.judged.values()]
     slowest, middle = min(rates), median(rates)
     rows = [
@@ -76,17 +73,13 @@ def faults_bench(scale: Scale) -> Report:
             tap = Tap((parts.hostname, parts.port))
             bad, *good = mounts
             urls = [f"rtsp://127.0.0.1:{tap.port}/{bad}"] + [f"{base}/{name}" for name in good]
-            cameras = _Cameras(urls, network)
-            try:
+            with closing(tap), _cameras(urls, network) as cameras:
                 cameras.watch(_SETTLE_S)
                 before = cameras.watch(seconds / 2)
                 tap.state = fault
                 during = cameras.watch(max(seconds, _SILENCE_S))
                 tap.state = "clean"
                 back_s = cameras.back_after_s()
-            finally:
-                cameras.stop()
-                tap.close()
             well = [name for name in cameras.names if name != cameras.names[0]]
             was = min(len(before.judged[name]) for name in well) / (seconds / 2)
             now = min(len(during.judged[name]) for name in well) / max(seconds, _SILENCE_S)
@@ -134,28 +127,33 @@ class _Seen:
         return max(float(np.diff([began, *sorted(times), ended]).max()) for times in self.judged.values()) / 1e9
 
 
+@contextmanager
+def _cameras(urls: Sequence[str], network: WarmStage) -> Iterator[_Cameras]:
+    """Streams from `urls` through one network, once all of them are there."""
+    sink, judged_by = Counting(keep=True), generation(network)
+    names = [f"cam-{number}" for number in range(len(urls))]
+    streams = [plan(name, Rtsp.model_validate({"url": url}), judged_by) for name, url in zip(names, urls, strict=True)]
+    pipeline = Pipeline(streams, {"count": sink})
+    with started(pipeline, drain_s=5.0):
+        cameras = _Cameras(names, sink, pipeline)
+        cameras.wait()
+        yield cameras
+
+
 class _Cameras:
-    """Streams from `urls` through one network, running."""
+    """Streams that run, the first of which may come to harm."""
 
-    def __init__(self, urls: Sequence[str], network: WarmStage) -> None:
-        self.names = [f"cam-{number}" for number in range(len(urls))]
-        self._sink = Counting(keep=True)
-        judged_by = generation(network)
-        streams = [
-            plan(name, Rtsp.model_validate({"url": url}), judged_by) for name, url in zip(self.names, urls, strict=True)
-        ]
-        self._pipeline = Pipeline(streams, {"count": self._sink})
-        self._pipeline.start()
-        self._await_all()
+    def __init__(self, names: Sequence[str], sink: Counting, pipeline: Pipeline) -> None:
+        self.names, self._sink, self._pipeline = names, sink, pipeline
 
-    def _await_all(self) -> None:
+    def wait(self) -> None:
+        """Until each has a result. Raises `ThresherError` if that takes too long."""
         end = time.monotonic() + _CONNECT_S
         while len({outcome.window.stream for outcome in list(self._sink.tally.outcomes)}) < len(self.names):
             if time.monotonic() > end:
                 details: dict[str, int] = defaultdict(int)
                 for stream in self._pipeline.snapshot().streams:
                     details[f"{stream.state}: {stream.detail}"] += 1
-                self.stop()
                 raise ThresherError(f"the cameras did not all come within {_CONNECT_S:g} s: {dict(details)}")
             time.sleep(0.05)
 
@@ -177,6 +175,3 @@ class _Cameras:
                 return time.monotonic() - began_s
             time.sleep(_LOOK_S)
         return math.nan
-
-    def stop(self) -> None:
-        self._pipeline.stop(drain_s=5.0)

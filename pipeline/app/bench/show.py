@@ -19,6 +19,7 @@ from detectors.rules.boxes import Boxes
 from pipeline.app.bench.models import cascade
 from pipeline.app.bench.report import Report, Row, Scale
 from pipeline.app.bench.speech import RATE, Talk, talk
+from pipeline.app.bench.subject import started
 from pipeline.app.bench.text import Said, messages
 from pipeline.app.demo import CLIP
 from pipeline.core.contracts import Delivery, Generation, Sink, Writer
@@ -63,12 +64,9 @@ def _bench(folder: Path, seconds: float) -> Report:
     ]
     sink = Ruled()
     pipeline = Pipeline(plans, {"ruled": sink}, policy=_policy(words.cheap.labels))
-    try:
-        pipeline.start()
+    with started(pipeline):
         pipeline.wait(seconds + 60)
         streams = {one.stream: one for one in pipeline.snapshot().streams}
-    finally:
-        pipeline.stop()
     if not sink.heard.taken:
         raise ThresherError(f"nothing was decided, of { ({name: one.results for name, one in streams.items()}) }")
     p50, p99 = (float(np.quantile(sink.heard.taken, q)) for q in (0.5, 0.99))

@@ -16,7 +16,7 @@ from pipeline.app.bench.measure import core_seconds, in_turns
 from pipeline.app.bench.models import cascade
 from pipeline.app.bench.report import Report, Row, Scale, paired
 from pipeline.app.bench.speech import save, talk
-from pipeline.app.bench.subject import Counting
+from pipeline.app.bench.subject import Counting, started
 from pipeline.app.bench.text import Alone
 from pipeline.core.contracts import Delivery, Generation, Sink, Writer
 from pipeline.core.errors import ThresherError
@@ -57,11 +57,8 @@ def _run(files: Sequence[Path], judged_by: Generation, gated: bool) -> int:
     """Windows that were settled."""
     sink = Counting()
     pipeline = Pipeline([_plan(path, judged_by, gated) for path in files], {"count": sink})
-    try:
-        pipeline.start()
+    with started(pipeline):
         pipeline.wait(600)
-    finally:
-        pipeline.stop()
     if sink.tally.others or not sink.tally.results:
         raise ThresherError(f"the bench did not run through: {sink.tally.results} results, {sink.tally.others} others")
     return sink.tally.results
@@ -113,11 +110,8 @@ def _soon(judged_by: Generation, folder: Path, scale: Scale) -> list[Row]:
     said = talk(folder, float(scale.of(60, 8)), _SHARE, seed=99)
     sink = Listening()
     pipeline = Pipeline([_plan(save(said, folder / "live.wav"), judged_by, gated=True, realtime=True)], {"hear": sink})
-    try:
-        pipeline.start()
+    with started(pipeline):
         pipeline.wait(600)
-    finally:
-        pipeline.stop()
     taken = []
     for end_ns, told_ns in sink.heard.ends:
         nearest = min((end for _, end in said.words), key=lambda end: abs(end * 1e9 - end_ns))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pydantic import ConfigDict, Field
 
 from detectors.rules.scores import Scores
 from pipeline.app.bench.measure import core_seconds
+from pipeline.app.garbage import passed_over
 from pipeline.core.contracts import Delivery, Gate, Generation, Sink, Source, Stage, Writer
 from pipeline.core.errors import ThresherError
 from pipeline.core.records import Outcome, Result
@@ -65,15 +67,23 @@ def plan(name: str, source: Source, judged_by: Generation, gate: Gate | None = N
     return StreamPlan(name, source, "bench", judged_by, gate)
 
 
+@contextmanager
+def started(pipeline: Pipeline, drain_s: float = 10.0) -> Iterator[None]:
+    """It runs, as `thresher run` has it; it is stopped at the end."""
+    with passed_over():
+        try:
+            pipeline.start()
+            yield
+        finally:
+            pipeline.stop(drain_s)
+
+
 def latencies(source: Source, judged_by: Generation) -> list[float]:
     """Seconds from each window's arrival to its result. Raises `ThresherError` if any window got none."""
     sink = Counting(keep=True)
     pipeline = Pipeline([plan("bench", source, judged_by)], {"count": sink})
-    try:
-        pipeline.start()
+    with started(pipeline):
         pipeline.wait(LONGEST_S)
-    finally:
-        pipeline.stop()
     if sink.tally.others or not sink.tally.results:
         raise ThresherError(f"the bench did not run through: {sink.tally.results} results, {sink.tally.others} others")
     return [outcome.latency_ns / 1e9 for outcome in sink.tally.outcomes]
@@ -90,11 +100,8 @@ def run_through(
     """Run `source` to its end; how many results came. Raises `ThresherError` if any window got none."""
     sink = Counting()
     pipeline = Pipeline([plan("bench", source, judged_by, gate)], {"count": sink}, tracer=tracer)
-    try:
-        pipeline.start()
+    with started(pipeline):
         finished = pipeline.wait(LONGEST_S)
-    finally:
-        pipeline.stop()
     if not finished or sink.tally.others or not sink.tally.results:
         raise ThresherError(f"the bench did not run through: {sink.tally.results} results, {sink.tally.others} others")
     return sink.tally.results

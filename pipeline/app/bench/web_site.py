@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.app.bench.subject import started
 from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
@@ -24,9 +25,5 @@ def serving(sources: Mapping[str, Source], judged_by: Generation, **settings: st
     generations = {judged_by.id: judged_by}
     site = Site(web, plan, generations, Document({"sources": {}}, Path()))
     running = pipeline(site.plan, generations)
-    with WebServer(site, running, "web.listen") as server:
-        running.start()
-        try:
-            yield server.url, site
-        finally:
-            running.stop(2.0)
+    with WebServer(site, running, "web.listen") as server, started(running, drain_s=2.0):
+        yield server.url, site
