@@ -30,6 +30,13 @@ def test_every_part_knows_its_line(tmp_path: Path) -> None:
     assert document.place(("events",)) == f"{path}: events"
 
 
+def test_comments_may_stand_anywhere(tmp_path: Path) -> None:
+    text = "# all of it\na:   # where\n  results/x  # why\n\n\nb:   # where\n  results/y\n\n# the end\nc: [1,  # one\n  2]\n"
+    document = read(write(tmp_path, text))
+    assert document.data == {"a": "results/x", "b": "results/y", "c": [1, 2]}
+    assert document.place(("c", "1")).endswith("config.yaml:11: c.1")
+
+
 def test_yaml_1_2_takes_no_for_a_word_and_keeps_leading_zeros_decimal(tmp_path: Path) -> None:
     assert read(write(tmp_path, "a: no\nb: 010\nc: 1.5\nd: true\ne: ~\nf: 0x10\n")).data == {
         "a": "no",

@@ -138,9 +138,13 @@ def _load(text: str, origin: str, lines: dict[Key, int]) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.constructor import DuplicateKeyError
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.parser import Parser
+    from ruamel.yaml.scanner import Scanner
 
+    yaml = YAML(typ="rt", pure=True)  # which knows the lines
+    yaml.Scanner, yaml.Parser = Scanner, Parser  # but not the comments: it stumbles over where some of them stand
     try:
-        loaded = YAML(typ="rt", pure=True).load(text)
+        loaded = yaml.load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{origin}:{mark.line + 1}" if mark else origin
