@@ -31,7 +31,7 @@ def test_every_part_knows_its_line(tmp_path: Path) -> None:
 
 
 def test_comments_may_stand_anywhere(tmp_path: Path) -> None:
-    text = "# all of it\na:   # where\n  results/x  # why\n\n\nb:   # where\n  results/y\n\n# the end\nc: [1,  # one\n  2]\n"
+    text = "# all\na:   # where\n  results/x  # why\n\n\nb:   # where\n  results/y\n\n# end\nc: [1,  # one\n  2]\n"
     document = read(write(tmp_path, text))
     assert document.data == {"a": "results/x", "b": "results/y", "c": [1, 2]}
     assert document.place(("c", "1")).endswith("config.yaml:11: c.1")
