@@ -232,6 +232,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._patient = _Patient(self.connection)
         self.rfile = io.BufferedReader(self._patient, _BLOCK)
 
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        if self.request_version == "HTTP/0.9":  # an answer without a head is no answer on a connection that goes on
+            self.send_error(505)
+            return False
+        return True
+
     def handle_expect_100(self) -> bool:
         return True  # said once it is clear that the body is wanted
 

@@ -17,6 +17,7 @@ from pipeline.app.config.load import Standing
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.shown import merged, shown
+from pipeline.app.kept import Kept
 from pipeline.app.wiring import prepare, stream_plan
 from pipeline.core.contracts import Generation
 from pipeline.core.errors import InputError, ThresherError
@@ -56,9 +57,15 @@ class Control:
     """Over a pipeline that runs, and the document that it was made from. Thread-safe; one change at a time."""
 
     def __init__(
-        self, document: Document, plan: Plan, generations: Mapping[str, Generation], running: Pipeline
+        self,
+        document: Document,
+        plan: Plan,
+        generations: Mapping[str, Generation],
+        running: Pipeline,
+        kept: Kept | None = None,
     ) -> None:
         self.running = running
+        self._kept = kept
         self._lock = threading.Lock()
         self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
         self._document = document
@@ -213,3 +220,5 @@ class Control:
             sources[name] = section
         self._written = {**self._written, "sources": sources}
         self._resolved, self._plan, self._generations = resolved, plan, dict(generations)
+        if self._kept is not None:
+            self._kept.note(name, section)

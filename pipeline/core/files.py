@@ -11,12 +11,14 @@ from pipeline.core.errors import InputError
 UNFINISHED = ".unfinished"
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
     """Replace `path` by `data`: whoever looks, also after a loss of power, finds all of it or what was there before.
-    Raises `OSError`."""
+    `private`: nobody but this user may read it. Raises `OSError`."""
     unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
+            if private:
+                os.fchmod(file.fileno(), 0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

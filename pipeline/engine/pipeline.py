@@ -201,12 +201,15 @@ class Pipeline:
 
     @property
     def finished(self) -> bool:
-        """Every source is final and everything was delivered. A paused one is not."""
+        """Every source is final and everything was delivered. A paused one is not, nor one that comes or goes."""
+        runners = self._roster.runners
         return (
-            all(runner.finished.is_set() for runner in self._roster.runners)
+            all(runner.finished.is_set() for runner in runners)
             and all(stream.empty() for stream in self._roster.streams)
             and self._cascades.drained()
             and all(sink.drained() for sink in self._sinks)
+            and not self._roster.changing
+            and self._roster.runners is runners
         )
 
     def wait(self, timeout_s: float | None = None) -> bool:

@@ -44,6 +44,7 @@ class Roster:
         self._lock = threading.Lock()  # of what there is; held for moments
         self._started = self._closed = False
         self._names: set[str] = set()  # taken: of streams that run, and of those that come or go
+        self._coming: set[str] = set()
         self._leaving: set[str] = set()
         self._table: Mapping[str, Running] = {}
         self.runners: tuple[SourceRunner, ...] = ()
@@ -91,9 +92,20 @@ class Roster:
 
     # One of them.
 
+    @property
+    def changing(self) -> bool:
+        """Whether something comes or goes at this moment: that nothing runs then does not mean that all is over."""
+        return bool(self._coming or self._leaving)
+
     def add(self, plan: StreamPlan, *, paused: bool = False) -> None:
         self._reserve([one.name for one in plan.all], plan.name)
-        self._enter(plan, None, paused)
+        with self._lock:
+            self._coming.add(plan.name)
+        try:
+            self._enter(plan, None, paused)
+        finally:
+            with self._lock:
+                self._coming.discard(plan.name)
 
     def remove(self, name: str, drain_s: float) -> None:
         running = self._leave(name)
@@ -130,14 +142,14 @@ class Roster:
             raise
         try:
             self._end(running, drain_s, {one.name for one in plan.all})
-            with self._lock:
-                self._leaving.discard(plan.name)
-                self._names.difference_update(old.keys() - {one.name for one in plan.all})
+            self._forget_names(old.keys() - {one.name for one in plan.all})
             same = {one.name for one in plan.all if one.name in old and one.generation is old[one.name].generation}
             goes_on = not plan.source.live
             places = {k: v for k, v in running.places.items() if goes_on and (k in same or plan.source.endless)}
             self._enter(plan, places, running.runner.paused if paused is None else paused)
         finally:
+            with self._lock:
+                self._leaving.discard(plan.name)
             self._give_back(held, 0.0)
 
     def pause(self, name: str) -> None:
@@ -239,7 +251,7 @@ class Roster:
             self._leaving.discard(plan.name)
         self._forget_names([one.name for one in plan.all])
 
-    def _forget_names(self, names: Sequence[str]) -> None:
+    def _forget_names(self, names: Collection[str]) -> None:
         with self._lock:
             self._names.difference_update(names)
 

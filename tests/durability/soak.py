@@ -120,8 +120,9 @@ def _config(folder: Path, clip: Path, hook: Hook, camera: RtspServer) -> dict[st
                 "repeat": True,
                 "script": script,
             },
-            "chat": {"kind": "lines", "path": str(folder / "chat.log"), "follow": True, "cascade": "chat"},
+            "chat": {"kind": "lines", "path": str(folder / "chat.log"), "follow": True, "cascade": "said"},
         },
+        "cascades": {"said": {"base": "chat", "cache": 500}},  # which is full before memory counts
         "sinks": {
             "db": {"kind": "sqlite", "path": str(folder / "results.db")},
             "lines": {"kind": "jsonl", "path": str(folder / "results.jsonl"), "rotate_mb": 20, "keep": 2},

@@ -316,6 +316,27 @@ def test_nobody_adds_to_what_has_ended() -> None:
             act("s")
 
 
+def test_a_change_of_all_there_is_is_no_end() -> None:
+    pipeline = Pipeline([plan("door", camera(), both())], {"m": MemorySink(limit=10)})
+    pipeline.start()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not pipeline.wait(0.01):
+            pass
+        ended.set()
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    for _ in range(5):
+        assert until(lambda: of(pipeline, "door").results > 0)
+        pipeline.change(plan("door", camera(max_fps=5), both()))
+    assert not ended.is_set()
+    pipeline.remove("door")
+    assert ended.wait(5)  # now there is nothing
+    pipeline.stop()
+
+
 @pytest.mark.slow
 def test_a_hundred_that_come_and_go_leave_nothing_behind() -> None:
     sink = MemorySink(limit=10)

@@ -234,7 +234,7 @@ _bad = (InputError, OSError)
 _YOLO = ("images/train/1.jpg", "images/train/2.jpg")
 
 DOCUMENTS = [
-    Target("config", config, configs, (InputError,), documents=True, full=30_000),
+    Target("config", config, configs, (InputError,), documents=True),
     Target("set", assignment, lambda: [b"sources.door.max_fps=5", b"sources.a.b.x=[1, {a: b}]", b"a.list.1.a=null"],
            (InputError,)),
     Target("reference", reference, lambda: [b"${CAM_URL}", b"$${x} ${EMPTY}", b"${file:/nowhere/x}"]),
@@ -253,11 +253,11 @@ DOCUMENTS = [
     Target("deeppcb-list", partial(dataset, kind="deeppcb", fixed=("g/a_test.jpg", "g/a_temp.jpg", "g/a.txt"),
            file="test.txt"), lambda: [b"g/a.jpg g/a.txt\n"], _bad),
     Target("masks", partial(dataset, kind="masks", fixed=("MT_Free/2.jpg", "MT_Crack/1.jpg"), file="MT_Crack/1.png"),
-           lambda: [pictures()["mask"]], (*_bad, BadPicture), full=20_000),
+           lambda: [pictures()["mask"]], (*_bad, BadPicture)),
     Target("messages-csv", partial(dataset, kind="messages", file="a.csv"),
            lambda: [b'class,text,group\nhate,"a, ""b""",g\nnone,hello\n,x,y\n', b"\xef\xbb\xbftext,class\r\na,b\r\n"],
            _bad),
-    Target("spoken", spoken, lambda: [b"yes_anna_1/no_bob_2/x", b"a_b_c/a_b"], _bad, full=20_000),
+    Target("spoken", spoken, lambda: [b"yes_anna_1/no_bob_2/x", b"a_b_c/a_b"], _bad),
     Target("scores", scores, score_lines, (InputError,), documents=True),
     Target("scores-gzip", raw_scores, lambda: [gzip.compress(line, mtime=0) for line in score_lines()], (InputError,)),
     Target("journal", journal, lambda: [b'\n{"a": 1}\n{"b": [1, 2]}', b'\n{"a": "\xc3'], (OSError,)),

@@ -259,7 +259,7 @@ def chats() -> Sequence[bytes]:
 _LOST = (InputError, SourceLost)
 
 MEDIA = [
-    Target("picture", picture, pictures, (BadPicture,), full=50_000),
+    Target("picture", picture, pictures, (BadPicture,)),
     Target("film", film, films, _LOST, short=1_000, full=10_000),
     Target("sound", sound, sounds, _LOST, short=1_000, full=10_000),
     Target("raw-sound", raw, raws),

@@ -168,6 +168,6 @@ def messages() -> list[bytes]:
 WIRES = [
     Target("judge-http", lambda data: post("judge", data), judged),
     Target("parts-http", lambda data: post("parts", data), posted),
-    Target("websocket", lambda data: post("websocket", data), talked, full=20_000),
+    Target("websocket", lambda data: post("websocket", data), talked),
     Target("isolation-wire", wire, messages, (SourceLost,)),
 ]

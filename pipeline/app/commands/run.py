@@ -52,6 +52,7 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
     live table is shown, and results go to results/; with - messages are judged, and verdicts go to standard output.
     """
     from pipeline.app.assemble import assemble
+    from pipeline.app.kept import Kept
     from pipeline.app.runner import RunOptions, execute
     from pipeline.app.wiring import prepare
 
@@ -65,8 +66,10 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
         web=web,
         as_json=as_json,
     )
+    kept = Kept.over(document)
     plan, generations = prepare(document)
-    report = execute(plan, generations, document, RunOptions(seconds, connect_within if require_sources else None))
+    options = RunOptions(seconds, connect_within if require_sources else None)
+    report = execute(plan, generations, document, options, kept)
     if as_json:
         print_json(report.document)
     else:

@@ -125,6 +125,12 @@ class WebSettings(Settings):
         description="go on when every source has ended, so that all can be looked at, until Ctrl-C or `--for`"
         " (default: where standard output is a terminal)",
     )
+    keep: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a file: what is added, changed and removed here is written there, and is so again after a restart,"
+        " where the config says of that stream what it said then",
+    )
     kinds: tuple[str, ...] = Field(
         default=OPEN_KINDS,
         description="the kinds of source that may be added or changed here; what listens may do so at this machine's"

@@ -9,6 +9,7 @@ from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.control import Control
+from pipeline.app.kept import Kept
 from pipeline.app.tracing import Tracing
 from pipeline.app.web.access import Access
 from pipeline.app.web.broadcast import Broadcast
@@ -38,7 +39,12 @@ class Site:
     """Made before the pipeline, since it brings a sink of its own; `running` is there once the server is."""
 
     def __init__(
-        self, settings: WebSettings, plan: Plan, generations: Mapping[str, Generation], document: Document
+        self,
+        settings: WebSettings,
+        plan: Plan,
+        generations: Mapping[str, Generation],
+        document: Document,
+        kept: Kept | None = None,
     ) -> None:
         self.settings = settings
         self.document = document
@@ -56,6 +62,7 @@ class Site:
         if self.pictures is not None:
             own[PICTURES] = EventPictureSink.into(self.pictures)
         self._plan, self._generations = replace(plan, sinks={**plan.sinks, **own}), dict(generations)
+        self._kept = kept
         self._control: Control | None = None
         self.reviews = Reviews(self)
         self.promises = Promises(self)
@@ -91,7 +98,7 @@ class Site:
     def shows(self, running: Pipeline) -> None:
         self._running = running
         self._whep = Whep(self.gallery, lambda stream: stream in running.states)
-        self._control = Control(self.document, self._plan, self._generations, running)
+        self._control = Control(self.document, self._plan, self._generations, running, self._kept)
         self.promises.start()
 
     def close(self) -> None:
