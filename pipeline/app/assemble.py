@@ -58,13 +58,28 @@ def assemble(  # each argument is one option of `thresher run`
         data["sinks"] = filter_sinks() if lines_in else default_sinks(results or RESULTS, name)
     elif results is not None:
         raise InputError("the config names its own sinks, so there is nothing to put there", "--out")
-    for assignment in assignments:
-        if assignment.startswith("cascade.") and isinstance(data.get("cascade"), str | None):
-            data["cascade"] = {"base": data.get("cascade") or _default_cascade(data.get("sources"))}
-        document.set(assignment)
+    _set(document, assignments)
     if as_json:
         _clear_stdout(data["sinks"])
     return document
+
+
+def _set(document: Document, assignments: Sequence[str]) -> None:
+    """First what the page is: it may keep what ran last, to which the others are done."""
+    of_the_page = [one for one in assignments if one.partition("=")[0].split(".")[0].strip() == "web"]
+    for assignment in of_the_page:
+        document.set(assignment)
+    data = document.data
+    if isinstance(data.get("web"), dict) and data["web"].get("keep") is not None:
+        from pipeline.app.kept import Kept
+
+        document.kept = Kept.over(document)
+    for assignment in assignments:
+        if assignment in of_the_page:
+            continue
+        if assignment.startswith("cascade.") and isinstance(data.get("cascade"), str | None):
+            data["cascade"] = {"base": data.get("cascade") or _default_cascade(data.get("sources"))}
+        document.set(assignment)
 
 
 def _default_cascade(sections: Any) -> str:

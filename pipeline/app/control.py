@@ -17,7 +17,6 @@ from pipeline.app.config.load import Standing
 from pipeline.app.config.mistakes import Mistakes
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.shown import merged, shown
-from pipeline.app.kept import Kept
 from pipeline.app.wiring import prepare, stream_plan
 from pipeline.core.contracts import Generation
 from pipeline.core.errors import InputError, ThresherError
@@ -62,13 +61,11 @@ class Control:
         plan: Plan,
         generations: Mapping[str, Generation],
         running: Pipeline,
-        kept: Kept | None = None,
     ) -> None:
         self.running = running
-        self._kept = kept
         self._lock = threading.Lock()
         self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
-        self._document = document
+        self._document, self._kept = document, document.kept
         self._resolved = document.data
         self._written = document.written or deepcopy(document.data)
         self._plan, self._generations = plan, dict(generations)
@@ -120,9 +117,12 @@ class Control:
             new = self._read(name, section)
             if admission is not None:
                 admission.check(name, new, None)
+            if self._kept is not None:
+                self._kept.check(name, new)
             resolved, plan, generations = self._planned(name, new)
             self.running.add(stream_plan(plan, generations, name), paused=paused)
             self._settle(name, new, resolved, plan, generations)
+            self._keep(name, new)
 
     def change(
         self,
@@ -142,14 +142,17 @@ class Control:
                 return
             if admission is not None:
                 admission.check(name, new, old)
+            if self._kept is not None:
+                self._kept.check(name, new)
             resolved, plan, generations = self._planned(name, new)
             try:
                 self.running.change(stream_plan(plan, generations, name), DRAIN_S, paused=paused)
             except BaseException:
                 if all(one.name != name for one in self.running.plans):  # it is gone: the program is ending, say
-                    self._settle(name, None, *self._planned(name, None))
+                    self._settle(name, None, *self._planned(name, None))  # nobody asked for that: it is not kept
                 raise
             self._settle(name, new, resolved, plan, generations)
+            self._keep(name, new)
 
     def pause(self, name: str) -> None:
         """Raises `NotThere`, or `InputError` where it has ended."""
@@ -169,6 +172,7 @@ class Control:
                 raise InTheWay(f"it is needed: {error.message}", error.place) from None
             self.running.remove(name, DRAIN_S)
             self._settle(name, None, resolved, plan, generations)
+            self._keep(name, None)
 
     def _pause(self, name: str, paused: bool | None) -> None:
         if paused is None:
@@ -220,5 +224,7 @@ class Control:
             sources[name] = section
         self._written = {**self._written, "sources": sources}
         self._resolved, self._plan, self._generations = resolved, plan, dict(generations)
+
+    def _keep(self, name: str, section: Section | None) -> None:
         if self._kept is not None:
             self._kept.note(name, section)

@@ -10,10 +10,13 @@ from contextlib import contextmanager
 @contextmanager
 def passed_over() -> Iterator[None]:
     """What is there now (libraries, models, settings) is not looked at again meanwhile: with it, each full collection
-    stops every stream for a tenth of a second."""
-    gc.collect()
-    gc.freeze()
+    stops every stream for a tenth of a second. Where that is so already, by us or by a program around us, it stays."""
+    ours = not gc.get_freeze_count()
+    if ours:
+        gc.collect()
+        gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if ours:
+            gc.unfreeze()

@@ -19,7 +19,6 @@ from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.garbage import passed_over
-from pipeline.app.kept import Kept
 from pipeline.app.notify import Notifier
 from pipeline.app.tracing import tracing
 from pipeline.app.web.browser import show, somebody_sits_in_front
@@ -73,13 +72,12 @@ def execute(
     generations: Mapping[str, Generation],
     document: Document,
     options: RunOptions,
-    kept: Kept | None = None,
 ) -> Report:
     """Run to the end. Prints what went wrong on standard error; the summary is the caller's to print."""
     for line in announce(plan, generations):
         logs.say(line)
     with asked_to_end(_leave_at_once) as stopping, contextlib.ExitStack() as closing:
-        server, running = closing.enter_context(served(plan, generations, document, kept=kept))
+        server, running = closing.enter_context(served(plan, generations, document))
         site = None if server is None else server.site
         if server is not None:
             logs.say(server.announcement)
@@ -114,12 +112,13 @@ def served(
     generations: Mapping[str, Generation],
     document: Document,
     drain_s: float = DRAIN_S,
-    kept: Kept | None = None,
 ) -> Iterator[tuple[WebServer | None, Pipeline]]:
     """A pipeline that can be started, and beside it what the plan asks for: traces, metrics, the page. All of it is
     stopped at the end."""
     with contextlib.ExitStack() as closing:
         site = server = None
+        for line in document.kept.begin() if document.kept is not None else ():
+            logs.say(line)
         if plan.web is not None:
             try:
                 from pipeline.app.web.server import WebServer
@@ -127,7 +126,7 @@ def served(
             except ImportError as error:
                 place = document.place(("web",))
                 raise MissingPart("the page needs some packages: pip install 'thresher[web]'", place) from error
-            site = Site(plan.web, plan, generations, document, kept)
+            site = Site(plan.web, plan, generations, document)
         traces = None if plan.trace is None else tracing(plan.trace, document.place(("trace",)))
         running = pipeline(plan if site is None else site.plan, generations, traces)
         if traces is not None:

@@ -20,12 +20,14 @@ from __future__ import annotations
 def let_go(error: BaseException) -> None:
     """Of what the calls that failed had in hand. A frame that keeps an error which keeps the frame is a circle: its
     packets, letters and pictures would stay until the garbage collector comes round. Call it once the error is told."""
+    seen: set[int] = set()
     errors: list[BaseException | None] = [error]
     while errors:
         one = errors.pop()
-        if one is not None and one.__traceback__ is not None:
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
             one.__traceback__ = None
-            errors += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+            errors += [one.__cause__, one.__context__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]
 
 
 class ThresherError(Exception):

@@ -19,7 +19,7 @@ def plain_yaml(text: str, place: str) -> Any:
         return YAML(typ="safe", pure=True).load(text)
     except RecursionError:
         raise InputError("is nested too deeply", place) from None
-    except (YAMLError, AttributeError, TypeError, ValueError) as error:  # the parser has slips of its own
+    except (YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:  # the parser has slips of its own
         raise InputError(f"is not YAML: {' '.join(redact(error).split())}", place) from None
 
 
@@ -29,6 +29,7 @@ def yaml_text(document: Mapping[str, Any]) -> str:
 
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.width = 1 << 20  # where a text is folded, a backslash at the fold comes back as another
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its own annotation says None
     text = StringIO()
     yaml.dump(dict(document), text)

@@ -330,9 +330,11 @@ class SinkRunner:
             if not self.gone:
                 log.error("sink %s: %s", self.name, redact(error))
             self.gone, self._detail = True, redact(error)
+            let_go(error)
             yield from [None] * len(batch)
         except SinkRefused as error:
             if len(batch) > 1:  # what the sink minds may be one of them
+                let_go(error)
                 for item in batch:
                     yield from self._offer([item])
             else:

@@ -148,6 +148,7 @@ class Dispatch:
             )
             if self._failures >= _PUZZLED:
                 self._refuse(*batch[0], f"{type(error).__name__}: {redact(error)}")
+                let_go(error)
                 return list(batch[1:])
             raise SinkBusy(f"{type(error).__name__}: {redact(error)}") from error
         if arrived < 1:  # against the contract; but no letter goes for that

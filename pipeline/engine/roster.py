@@ -109,13 +109,15 @@ class Roster:
 
     def remove(self, name: str, drain_s: float) -> None:
         running = self._leave(name)
-        self._end(running, drain_s)
-        if self._checkpoints is not None:
-            for line in running.lines:
-                if line.progress is not None:
-                    line.progress.forget()
-                self._checkpoints.forget(line.stream.name)()
-        self._free(running.plan)
+        try:
+            self._end(running, drain_s)
+            if self._checkpoints is not None:
+                for line in running.lines:
+                    if line.progress is not None:
+                        line.progress.forget()
+                    self._checkpoints.forget(line.stream.name)()
+        finally:
+            self._free(running.plan)
 
     def change(self, plan: StreamPlan, drain_s: float, *, paused: bool | None = None) -> None:
         running = self._leave(plan.name)

@@ -241,6 +241,7 @@ class SourceRunner:
                     self.problem = InputError(redact(error.message), error.place or f"sources.{self.stream.name}")
                     self.set_state(attempt, SourceState.FAILED, str(self.problem))
                     log.error("%s", self.problem)
+                    let_go(error)
                     return
                 except Exception as error:  # noqa: BLE001 whatever a third party's reader raises, the stream goes on
                     goes_on = self._lost(attempt, error)

@@ -72,7 +72,13 @@ def test_broken_yaml_names_its_line(tmp_path: Path, text: str, line: int, word: 
 
 @pytest.mark.parametrize(
     ("content", "word"),
-    [(b"- a\n- b\n", "mapping"), (b"\xff\xfe\x00", "UTF-8"), (b"a: " + b"x" * (5 << 20), "too large")],
+    [
+        (b"- a\n- b\n", "mapping"),
+        (b"\xff\xfe\x00", "UTF-8"),
+        (b"a: " + b"x" * (5 << 20), "too large"),
+        (b"a: !!bool foo\n", "cannot be read"),
+        (b"a: !!int ''\n", "cannot be read"),
+    ],
 )
 def test_what_is_no_config_is_told_so(tmp_path: Path, content: bytes, word: str) -> None:
     path = tmp_path / "config.yaml"

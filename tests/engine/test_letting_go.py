@@ -72,6 +72,20 @@ def test_an_error_its_causes_and_its_members_are_let_go() -> None:
     assert not Held.alive
 
 
+def test_what_only_looks_like_a_group_and_what_was_never_raised_stop_nothing() -> None:
+    class Odd(Exception):
+        exceptions = None
+
+    try:
+        keeping(Odd())
+    except Odd as odd:
+        told = SinkBusy("told")
+        told.__cause__ = odd
+        odd.__cause__ = told  # a circle of them
+        let_go(told)
+    assert not Held.alive
+
+
 class _Leaving(LiveMemory):
     def open(self, *_: Any, **__: Any) -> Reader:
         return _Breaks()

@@ -12,7 +12,7 @@ from test_web_start import program, url_of
 CONFIG = """
 sources: {a: {kind: pattern, fps: 5, realtime: true}}
 sinks: {log: {kind: jsonl, path: log.jsonl}}
-web: {keep: streams.yaml, kinds: [pattern]}
+web: {keep: streams.json, kinds: [pattern]}
 """
 
 

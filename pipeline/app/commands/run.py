@@ -52,7 +52,6 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
     live table is shown, and results go to results/; with - messages are judged, and verdicts go to standard output.
     """
     from pipeline.app.assemble import assemble
-    from pipeline.app.kept import Kept
     from pipeline.app.runner import RunOptions, execute
     from pipeline.app.wiring import prepare
 
@@ -66,10 +65,9 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
         web=web,
         as_json=as_json,
     )
-    kept = Kept.over(document)
     plan, generations = prepare(document)
     options = RunOptions(seconds, connect_within if require_sources else None)
-    report = execute(plan, generations, document, options, kept)
+    report = execute(plan, generations, document, options)
     if as_json:
         print_json(report.document)
     else:

@@ -11,10 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline.core import secrets
 from pipeline.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.app.kept import Kept
 
 Key: TypeAlias = tuple[str, ...]
 
@@ -41,6 +44,8 @@ class Document:
     names: dict[Key, str] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
     """The data before references were followed: what may be shown."""
+    kept: Kept | None = None
+    """Where what is changed while it runs is kept."""
 
     def place(self, key: Sequence[str] = ()) -> str:
         """Where `key` stands: `people.yaml:7: sources.door.url`, or the words on the command line."""
@@ -157,7 +162,7 @@ def _load(text: str, origin: str, lines: dict[Key, int]) -> Any:
         raise InputError(secrets.redact(str(error).splitlines()[0]), origin) from None
     except RecursionError:
         raise InputError("this is nested too deeply to be a config", origin) from None
-    except (AttributeError, TypeError, ValueError) as error:  # what the parser stumbles over by itself
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # what the parser stumbles over by itself
         raise InputError(f"this cannot be read as a config: {secrets.redact(error)}", origin) from None
     try:
         return _Plain(origin, lines).of(loaded, ())

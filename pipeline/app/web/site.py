@@ -9,7 +9,6 @@ from pipeline.app.config.document import Document
 from pipeline.app.config.plan import Plan
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.control import Control
-from pipeline.app.kept import Kept
 from pipeline.app.tracing import Tracing
 from pipeline.app.web.access import Access
 from pipeline.app.web.broadcast import Broadcast
@@ -44,7 +43,6 @@ class Site:
         plan: Plan,
         generations: Mapping[str, Generation],
         document: Document,
-        kept: Kept | None = None,
     ) -> None:
         self.settings = settings
         self.document = document
@@ -62,7 +60,6 @@ class Site:
         if self.pictures is not None:
             own[PICTURES] = EventPictureSink.into(self.pictures)
         self._plan, self._generations = replace(plan, sinks={**plan.sinks, **own}), dict(generations)
-        self._kept = kept
         self._control: Control | None = None
         self.reviews = Reviews(self)
         self.promises = Promises(self)
@@ -98,7 +95,7 @@ class Site:
     def shows(self, running: Pipeline) -> None:
         self._running = running
         self._whep = Whep(self.gallery, lambda stream: stream in running.states)
-        self._control = Control(self.document, self._plan, self._generations, running, self._kept)
+        self._control = Control(self.document, self._plan, self._generations, running)
         self.promises.start()
 
     def close(self) -> None:
