@@ -1,4 +1,4 @@
-async ([stream, seconds, width, height, fps, view]) => {
+async ([stream, seconds, width, height, fps, view, numbers]) => {
     const begun = performance.now();
     const small = new OffscreenCanvas(160, 120).getContext("2d", {willReadFrequently: true});
     const shown = new OffscreenCanvas(width, height).getContext("2d");
@@ -34,13 +34,16 @@ async ([stream, seconds, width, height, fps, view]) => {
         return video;
     };
     const camera = await navigator.mediaDevices.getUserMedia({video: {width, height, frameRate: fps}});
-    const captured = new Map();
+    const captured = Array.from({length: numbers}, () => []);
     const local = show(camera);
     const see = (now, about) => {
         const number = numberIn(local);
-        if (number !== null) captured.set(number, about.captureTime ?? now);
+        if (number !== null) captured[number].push(about.captureTime ?? now);
         local.requestVideoFrameCallback(see);
     };
+    // The numbers come again and again, and the preview may show one later than it comes back, or not at all.
+    const capturedBefore = (number, at) =>
+        captured[number].findLast((time) => time <= at && time > at - 1000 * numbers / fps / 2);
     local.requestVideoFrameCallback(see);
 
     const publisher = new RTCPeerConnection({iceServers: []});
@@ -48,7 +51,7 @@ async ([stream, seconds, width, height, fps, view]) => {
     const watcher = new RTCPeerConnection({iceServers: []});
     watcher.addTransceiver("video", {direction: "recvonly"});
     const told = new Map();
-    const frames = [];
+    const drawn = [];
     watcher.createDataChannel("detections", {ordered: false, maxRetransmits: 0}).onmessage = (message) => {
         const one = JSON.parse(message.data);
         told.set(one.rtp, one);
@@ -80,17 +83,19 @@ async ([stream, seconds, width, height, fps, view]) => {
             if (number === null || box === undefined) return;
             if (firstBox === null) firstBox = at - begun;
             if (box !== number) wrong += 1;
-            const from = captured.get(number);
-            captured.delete(number);  // the numbers come again: one that the preview passes over has no time of its own
-            if (from !== undefined) frames.push({
-                number, glass: at - from, latency: one.latency_ms,
-                received: about.receiveTime - from, waited: now - about.receiveTime, drawn: at - now,
-            });
+            drawn.push({number, at, now, receiveTime: about.receiveTime, latency: one.latency_ms});
         };
         remote.requestVideoFrameCallback(draw);
     };
     await Promise.all([post(`/whip/${stream}`, publisher), post(`/whep/${stream}?view=${view}`, watcher)]);
     await new Promise((done) => setTimeout(done, seconds * 1000));
+    const frames = [];
+    for (const {number, at, now, receiveTime, latency} of drawn) {
+        const from = capturedBefore(number, at);
+        if (from === undefined) continue;
+        const known = receiveTime === undefined ? {} : {received: receiveTime - from, waited: now - receiveTime};
+        frames.push({glass: at - from, latency, drawn: at - now, ...known});
+    }
     const parts = {};
     for (const peer of [publisher, watcher]) {
         for (const one of (await peer.getStats()).values()) {

@@ -67,11 +67,14 @@ def glass_to_glass(
         try:
             page = browser.new_page()
             page.goto(f"{url}/api/health")
-            said = page.evaluate(script.read_text(), [stream, seconds, *size, fps, view])
+            said = page.evaluate(script.read_text(), [stream, seconds, *size, fps, view, NUMBERS])
         finally:
             browser.close()
     frames = said["frames"]
-    parts = {name: median(one[name] for one in frames) for name in ("received", "latency", "waited", "drawn") if frames}
+    parts = {}
+    for name in ("received", "latency", "waited", "drawn"):
+        if known := [one[name] for one in frames if name in one]:
+            parts[name] = median(known)
     return Glass(
         said["firstBox"], [one["glass"] for one in frames], said["wrong"], said["unmatched"], parts | said["parts"]
     )
