@@ -49,7 +49,7 @@ def _watched(scale: Scale, judged_by: Generation) -> Iterator[Row]:
 
 def _case(scale: Scale, name: str, source: Source, judged_by: Generation) -> Iterator[Row]:
     """With four watchers against none, on one pipeline that goes on, in turns."""
-    seconds, pairs = scale.of(4, 1), scale.of(8, 1)
+    seconds, pairs = scale.of(4, 1), scale.of(16, 1)
     idle: list[int] = []
     cores: dict[bool, list[float]] = {True: [], False: []}
     process = psutil.Process()
