@@ -2,8 +2,9 @@
 
 Earliest deadline first. A batch leaves when it is full, when its most pressing job has to start to be in time (deadline
 less the measured service time), or when it has lingered as long as its stream allows, whichever comes first. Streams
-that can wait get what the live ones leave, but never less than one view a batch every quarter of a second. The queue
-needs no size of its own: every stream lets in a bounded number of windows, and its rule names a bounded number of
+that can wait get what the live ones leave, but never less than one view a batch every quarter of a second. Workers that
+have nothing to do share what there is, so that the regions of one part are looked at side by side. The queue needs no
+size of its own: every stream lets in a bounded number of windows, and its rule names a bounded number of
 regions in each.
 """
 
@@ -137,7 +138,8 @@ class StageQueue:
                 heapq.heapify(self._heap)
                 patient.ticket.running = True
                 batch.append(patient)
-        while self._heap and len(batch) < self.max_batch:
+        most = min(self.max_batch, -(-(len(self._heap) + len(batch)) // (self._idle + 1)))
+        while self._heap and len(batch) < most:
             job = heapq.heappop(self._heap)
             if job.ticket.outcome is None:
                 job.ticket.running = True
@@ -145,7 +147,9 @@ class StageQueue:
         if any(job.can_wait for job in batch):
             self._waited_ns = now
         if self._heap and self._idle:
-            self._changed.notify()  # another worker may have the rest
+            if most < self.max_batch:  # the rest would have left with these
+                self._heap[0].launch_ns = now
+            self._changed.notify()  # another worker may have it
         return batch
 
     def served(self, seconds: float, views: int, errors: int) -> None:

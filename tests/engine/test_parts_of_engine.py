@@ -99,6 +99,21 @@ def test_a_job_that_fills_the_batch_wakes_the_worker() -> None:
     assert len(queue.take()) == 2
 
 
+def test_workers_with_nothing_to_do_share_what_there_is() -> None:
+    queue, stream = StageQueue(4), _stream(None, 10_000)
+    sizes: list[int] = []
+    threads = [threading.Thread(target=lambda: sizes.append(len(queue.take())), daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)  # both wait
+    queue.put([_job(stream, seq) for seq in range(4)])
+    for thread in threads:
+        thread.join(5)
+    assert sizes == [2, 2]
+    queue.put([_job(stream, seq) for seq in range(4, 8)])
+    assert len(queue.take()) == 4  # nobody else is there
+
+
 def test_closing_lets_every_worker_go() -> None:
     queue = StageQueue(2)
     threads = [threading.Thread(target=queue.take) for _ in range(3)]
