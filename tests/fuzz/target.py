@@ -16,7 +16,8 @@ Run = Callable[[bytes], object]
 @dataclass(frozen=True)
 class Target:
     """`seeds` are well-formed inputs. `short` is how many inputs the tests run, `full` the full form. With `documents`,
-    JSON is mutated as such. What it asserts must hold for any input."""
+    JSON is mutated as such. What it asserts must hold for any input. One that is to be `alone` changes the process that
+    it runs in: it has a server there, say, and nothing is logged any more."""
 
     name: str
     run: Run
@@ -26,6 +27,7 @@ class Target:
     short: int = 5_000
     full: int = 100_000
     largest: int = 1 << 16
+    alone: bool = False
 
     def __call__(self, data: bytes) -> None:
         try:

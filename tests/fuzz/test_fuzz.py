@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def test_nothing_but_documented_errors(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "kept"), _PARTS, ids=[f"{name}-{kept.name}" for name, kept in _PARTS])
 def test_what_was_found_once(name: str, kept: Path) -> None:
+    if not TARGETS[name].alone:
+        _again(name, kept)
+        return
+    child = multiprocessing.get_context("spawn").Process(target=_again, args=(name, kept))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def _again(name: str, kept: Path) -> None:
     TARGETS[name](kept.read_bytes())
 
 

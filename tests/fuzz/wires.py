@@ -166,8 +166,8 @@ def messages() -> list[bytes]:
 
 
 WIRES = [
-    Target("judge-http", lambda data: post("judge", data), judged),
-    Target("parts-http", lambda data: post("parts", data), posted),
-    Target("websocket", lambda data: post("websocket", data), talked),
+    Target("judge-http", lambda data: post("judge", data), judged, alone=True),
+    Target("parts-http", lambda data: post("parts", data), posted, alone=True),
+    Target("websocket", lambda data: post("websocket", data), talked, alone=True),
     Target("isolation-wire", wire, messages, (SourceLost,)),
 ]

@@ -112,7 +112,8 @@ def test_bad_frames_end_that_web_socket_alone(served: Served, frame: bytes, capl
             until(lambda: site.broadcast.listening == 1)
         site.feed.write([result(0)])
         assert len(take(told, 1)) == 1
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    told_by = {record.name for record in caplog.records if record.levelno >= logging.WARNING}
+    assert not told_by - {"websockets.client"}  # which is this test's own side, cut off in the middle of its word
 
 
 def test_nobody_who_stalls_or_breaks_off_delays_the_end_or_leaves_a_word(caplog: pytest.LogCaptureFixture) -> None:
