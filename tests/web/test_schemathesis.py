@@ -25,6 +25,8 @@ from schemathesis.specs.openapi import checks as openapi
 from pipeline.app.web.allowance import Allowance
 from tests.web.serving import GUARDED, OPERATOR, Served, bearer, serving
 
+# The network's thread (of ICE, say) may draw from `random` while Hypothesis draws, which takes that for its own doing.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 ENDLESS = ("/api/feed", "/api/streams/{name}/mjpeg")
 CONFIG = """
 sources:

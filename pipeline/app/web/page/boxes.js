@@ -25,7 +25,7 @@ export function draw(canvas, said) {
   for (const { label, score, box } of said.detections) {
     const [x1, y1, x2, y2] = box ?? [0, 0, said.width, said.height];
     const [x, y] = [left + x1 * scale, top + y1 * scale];
-    const colour = `hsl(${hue(label)} 85% 62%)`;
+    const colour = `hsl(${hue(label)} 85% 70%)`;
     pen.strokeStyle = colour;
     if (box) pen.strokeRect(x, y, (x2 - x1) * scale, (y2 - y1) * scale);
     const words = `${label} ${Math.round(score * 100)}`;
