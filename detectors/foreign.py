@@ -10,6 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from detectors.manifest import WeightsFormat
 from detectors.runtimes.base import cache_folder
 from pipeline.core.errors import InputError
 
@@ -91,7 +94,7 @@ def _number(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     raise ValueError("no number")
 
 
-def tried(file: Path, weights_format: str, sha256: str) -> None:
+def tried(file: Path, weights_format: WeightsFormat, sha256: str) -> None:
     """Read, compile and run the model once in a process of its own that may take no more than `MOST_MEMORY` and
     `TRIAL_S`; what stood this is not tried again. Raises `InputError` where it did not. What else may be wrong with it
     is not told here: whoever opens it will."""
@@ -115,7 +118,7 @@ def tried(file: Path, weights_format: str, sha256: str) -> None:
     raise InputError(f"{why} (it was tried with {limit >> 20} MiB): it was refused", str(file))
 
 
-def _try(file: Path, weights_format: str, limit: int) -> int:
+def _try(file: Path, weights_format: WeightsFormat, limit: int) -> int:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -125,7 +128,7 @@ def _try(file: Path, weights_format: str, limit: int) -> int:
     from detectors.runtimes.openvino import core, read_graph
 
     try:
-        graph = read_graph(file, weights_format)  # type: ignore[arg-type]  # the parent's
+        graph = read_graph(file, weights_format)
         request = core().compile_model(graph, "CPU", {"NUM_STREAMS": "1"}).create_infer_request()
         fed = {}
         for port in graph.inputs:
@@ -140,4 +143,4 @@ def _try(file: Path, weights_format: str, limit: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_try(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    sys.exit(_try(Path(sys.argv[1]), TypeAdapter(WeightsFormat).validate_python(sys.argv[2]), int(sys.argv[3])))

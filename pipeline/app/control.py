@@ -56,11 +56,7 @@ class Control:
     """Over a pipeline that runs, and the document that it was made from. Thread-safe; one change at a time."""
 
     def __init__(
-        self,
-        document: Document,
-        plan: Plan,
-        generations: Mapping[str, Generation],
-        running: Pipeline,
+        self, document: Document, plan: Plan, generations: Mapping[str, Generation], running: Pipeline
     ) -> None:
         self.running = running
         self._lock = threading.Lock()
@@ -117,8 +113,6 @@ class Control:
             new = self._read(name, section)
             if admission is not None:
                 admission.check(name, new, None)
-            if self._kept is not None:
-                self._kept.check(name, new)
             resolved, plan, generations = self._planned(name, new)
             self.running.add(stream_plan(plan, generations, name), paused=paused)
             self._settle(name, new, resolved, plan, generations)
@@ -142,8 +136,6 @@ class Control:
                 return
             if admission is not None:
                 admission.check(name, new, old)
-            if self._kept is not None:
-                self._kept.check(name, new)
             resolved, plan, generations = self._planned(name, new)
             try:
                 self.running.change(stream_plan(plan, generations, name), DRAIN_S, paused=paused)
@@ -207,6 +199,8 @@ class Control:
         sources = {one: kept for one, kept in (self._resolved.get("sources") or {}).items() if one != name}
         if section is not None:
             sources[name] = deepcopy(section)
+            if self._kept is not None:
+                self._kept.check(name, section)
         document = Document({**self._resolved, "sources": sources}, self._document.folder)
         plan, generations = prepare(document, Mistakes(document), Standing(self._plan, self._generations, name))
         return document.data, plan, generations

@@ -14,18 +14,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.app.config.document import Document, plain
 from pipeline.app.config.settings import WebSettings
 from pipeline.app.web.admission import HttpAdmission
 from pipeline.core.errors import InputError
 from pipeline.core.files import sync_folder, write_whole
 from pipeline.core.secrets import redact
-
-if TYPE_CHECKING:
-    from pipeline.app.config.document import Document
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +46,6 @@ class Kept:
     def over(cls, document: Document) -> Kept | None:
         """Has `document`, before its references are followed, say what an earlier run said in the end; None where
         nothing is to be kept. Writes nothing. Raises `InputError` where the file is of no use."""
-        from pipeline.app.config.document import plain
-
         sources = document.data.get("sources")
         settings = _settings(document)
         if settings is None or settings.keep is None or not (sources is None or isinstance(sources, dict)):

@@ -67,12 +67,7 @@ class Report:
             tell(f"{'results:':<12} {', '.join(self.results)}")
 
 
-def execute(
-    plan: Plan,
-    generations: Mapping[str, Generation],
-    document: Document,
-    options: RunOptions,
-) -> Report:
+def execute(plan: Plan, generations: Mapping[str, Generation], document: Document, options: RunOptions) -> Report:
     """Run to the end. Prints what went wrong on standard error; the summary is the caller's to print."""
     for line in announce(plan, generations):
         logs.say(line)
@@ -108,10 +103,7 @@ def execute(
 
 @contextlib.contextmanager
 def served(
-    plan: Plan,
-    generations: Mapping[str, Generation],
-    document: Document,
-    drain_s: float = DRAIN_S,
+    plan: Plan, generations: Mapping[str, Generation], document: Document, drain_s: float = DRAIN_S
 ) -> Iterator[tuple[WebServer | None, Pipeline]]:
     """A pipeline that can be started, and beside it what the plan asks for: traces, metrics, the page. All of it is
     stopped at the end."""

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -75,8 +75,13 @@ def _come_and_go(served: Served, number: int) -> None:
 
 def _at_rest(served: Served, connects: int) -> Left:
     soon(lambda: "waits for a publisher" in served.stream().detail, 30)
-    time.sleep(2)  # what closes, closes by itself
-    return held(connects)
+    left = held(connects)
+    for _ in range(10):  # what closes, closes by itself
+        time.sleep(2)
+        before, left = left, held(connects)
+        if replace(before, rss_mib=left.rss_mib) == left:
+            break
+    return left
 
 
 def run(times: int, every: int, folder: Path) -> Iterator[Left]:

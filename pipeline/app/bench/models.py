@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from pydantic import TypeAdapter
+
 from detectors.manifest import MANIFEST, Model, digest, read_model
 from detectors.runtimes.base import Options, Precision, cache_folder
 from detectors.runtimes.choose import measured
@@ -127,7 +129,7 @@ def _make(network: Network, form: Form) -> None:
 
 if __name__ == "__main__":
     try:
-        _make(sys.argv[1], sys.argv[2])  # type: ignore[arg-type]  # called by `prepared` alone
+        _make(*TypeAdapter(tuple[Network, Form]).validate_python(tuple(sys.argv[1:])))
     except ThresherError as error:
         raise SystemExit(str(error)) from None
 

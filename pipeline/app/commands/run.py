@@ -66,8 +66,7 @@ def run(  # noqa: PLR0917  # each is an option, and click calls it by name
         as_json=as_json,
     )
     plan, generations = prepare(document)
-    options = RunOptions(seconds, connect_within if require_sources else None)
-    report = execute(plan, generations, document, options)
+    report = execute(plan, generations, document, RunOptions(seconds, connect_within if require_sources else None))
     if as_json:
         print_json(report.document)
     else:

@@ -74,7 +74,7 @@ def _transport(connection: HTTPConnection) -> asyncio.Transport | None:
     return found
 
 
-class _Reading:
+class _Reading(asyncio.Protocol):
     """Cuts off who does not read."""
 
     transport: asyncio.Transport
@@ -82,17 +82,17 @@ class _Reading:
     _stalled: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
-        super().pause_writing()  # type: ignore[misc]  # of the protocol that this is mixed into
+        super().pause_writing()
         if self._stalled is None:
             self._stalled = self.loop.call_later(_STALLED_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        super().resume_writing()  # type: ignore[misc]  # the same
+        super().resume_writing()
         self._let_go()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._let_go()
-        super().connection_lost(exc)  # type: ignore[misc]  # the same
+        super().connection_lost(exc)
 
     def _let_go(self) -> None:
         if self._stalled is not None:

@@ -38,11 +38,7 @@ class Site:
     """Made before the pipeline, since it brings a sink of its own; `running` is there once the server is."""
 
     def __init__(
-        self,
-        settings: WebSettings,
-        plan: Plan,
-        generations: Mapping[str, Generation],
-        document: Document,
+        self, settings: WebSettings, plan: Plan, generations: Mapping[str, Generation], document: Document
     ) -> None:
         self.settings = settings
         self.document = document
