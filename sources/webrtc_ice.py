@@ -97,5 +97,10 @@ async def let_go(connection: RTCPeerConnection, stream: str) -> None:
     try:
         async with asyncio.timeout(_CLOSING_S):
             await connection.close()
+            # where it came about meanwhile, media and data were started behind the library's own back
+            for transceiver in connection.getTransceivers():
+                await transceiver.stop()
+            if connection.sctp is not None:
+                await connection.sctp.stop()
     except Exception as error:  # noqa: BLE001
         log.warning("%s: a connection did not close in order: %s", stream, type(error).__name__)
